@@ -1,0 +1,241 @@
+"""Every exception, where in the user's code it belongs, and how a message is laid out.
+
+PullbackError
+├── ShapeError               sizes or ranks do not fit                   (also a ValueError)
+├── DTypeError               an element type does not fit                (also a TypeError)
+├── StructureError           containers do not match, or hold a cycle    (also a TypeError)
+├── OutOfRangeError          an index lies outside its axis              (also an IndexError)
+├── TracedValueError         a traced value was used as a number         (also a TypeError)
+│   └── LeakedValueError     a value was used after its trace had ended
+├── NotDifferentiableError   no derivative exists on the path asked for  (also a TypeError)
+├── GradientError            a derivative rule disagrees with its function
+├── NonFiniteError           a NaN or infinity was born (PULLBACK_CHECK ≥ 1; also an ArithmeticError)
+├── LoopLimitError           a loop passed its `max_steps`               (also a RuntimeError)
+├── GraphError               a graph breaks the rules of the IR
+└── ParseError               text is not a graph                         (also a ValueError)
+"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+import types
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+_LIBRARY = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+# ---- where ----------------------------------------------------------------------------------
+
+
+class Phase(Enum):
+    """Which part of a derivative computation a node belongs to."""
+
+    FORWARD = "forward"
+    BACKWARD = "backward"
+    TANGENT = "tangent"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One place in the user's code: a code object and an instruction in it, read only when printed."""
+
+    code: types.CodeType
+    offset: int
+
+    @property
+    def file(self) -> str:
+        """The path as Python knows it, shortened when it lies below the working directory."""
+        path = self.code.co_filename
+        here = os.getcwd() + os.sep
+        return path.removeprefix(here)
+
+    @property
+    def function(self) -> str:
+        return self.code.co_qualname.rpartition("<locals>.")[2]
+
+    @property
+    def line(self) -> int:
+        return self._position()[0]
+
+    @property
+    def columns(self) -> tuple[int, int] | None:
+        """First and past-the-last column of the expression, when the interpreter kept them."""
+        _, first, last = self._position()
+        return None if first is None or last is None else (first, last)
+
+    @property
+    def source(self) -> str:
+        return linecache.getline(self.code.co_filename, self.line).strip()
+
+    def _position(self) -> tuple[int, int | None, int | None]:
+        positions = list(self.code.co_positions())
+        line, last_line, first, last = positions[self.offset // 2]
+        one_line = line == last_line
+        return (
+            line or self.code.co_firstlineno,
+            first if one_line else None,
+            last if one_line else None,
+        )
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} in {self.function}"
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a node comes from: user frames (innermost first), the module path, the phase."""
+
+    frames: tuple[Frame, ...] = ()
+    scope: str = ""
+    phase: Phase = Phase.FORWARD
+
+    def during(self, phase: Phase) -> Site:
+        return self if phase is self.phase else Site(self.frames, self.scope, phase)
+
+    @property
+    def frame(self) -> Frame | None:
+        return self.frames[0] if self.frames else None
+
+    def __str__(self) -> str:
+        place = str(self.frames[0]) if self.frames else "unknown place"
+        return f"{place} ({self.scope})" if self.scope else place
+
+
+NOWHERE = Site()
+
+
+def is_library(code: types.CodeType) -> bool:
+    """Whether a code object belongs to this package and not to its user."""
+    return code.co_filename.startswith(_LIBRARY)
+
+
+def calling_frame() -> Frame | None:
+    """The innermost frame outside this package."""
+    frame = sys._getframe(1)
+    while frame is not None and is_library(frame.f_code):
+        frame = frame.f_back  # type: ignore[assignment]
+    return None if frame is None else Frame(frame.f_code, frame.f_lasti)
+
+
+def calling_site() -> Site:
+    frame = calling_frame()
+    return NOWHERE if frame is None else Site((frame,))
+
+
+# ---- what -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """One line of the `why` part of a message."""
+
+    label: str
+    type: str
+    origin: str
+
+
+class PullbackError(Exception):
+    """What is wrong, where, why (the operands), and what to do (the hint).
+
+    Raised without `where` inside the library; whoever knows the user's line completes it with `locate`.
+    """
+
+    def __init__(
+        self, what: str, *, hint: str | None = None, labels: Sequence[str] | None = None
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.hint = hint
+        self.labels = labels
+        self.subject: str | None = None
+        self.site: Site | None = None
+        self.operands: tuple[Operand, ...] = ()
+
+    def locate(self, subject: str, site: Site, operands: Sequence[Operand] = ()) -> None:
+        """Add the operation's name, the user's line and the operands, unless a deeper call did."""
+        if self.site is None:
+            self.subject, self.site, self.operands = subject, site, tuple(operands)
+
+    def __str__(self) -> str:
+        head = self.what
+        if self.site is not None and self.subject is not None:
+            place = f" at {self.site}" if self.site.frames else ""
+            head = f"{self.subject}{place}: {self.what}"
+        lines = [head, *_table(self.operands)]
+        if self.hint is not None:
+            lines.append(f"    {self.hint}")
+        return "\n".join(lines)
+
+
+def _table(operands: Sequence[Operand]) -> list[str]:
+    label = max((len(each.label) for each in operands), default=0)
+    kind = max((len(each.type) for each in operands), default=0)
+    return [f"    {x.label:<{label}}  {x.type:<{kind}}  {x.origin}".rstrip() for x in operands]
+
+
+class ShapeError(PullbackError, ValueError):
+    """Sizes or ranks do not fit."""
+
+
+class DTypeError(PullbackError, TypeError):
+    """An element type does not fit."""
+
+
+class StructureError(PullbackError, TypeError):
+    """Containers do not match each other, hold a cycle, or hold something that is no array."""
+
+
+class OutOfRangeError(PullbackError, IndexError):
+    """An index lies outside its axis."""
+
+
+class TracedValueError(PullbackError, TypeError):
+    """A traced value has no number yet, and one was asked for."""
+
+
+class LeakedValueError(TracedValueError):
+    """A value was used after the trace that made it had ended, or outside it."""
+
+
+class NotDifferentiableError(PullbackError, TypeError):
+    """No derivative exists on the path that was asked for."""
+
+
+class GradientError(PullbackError):
+    """A derivative rule disagrees with the function it belongs to."""
+
+
+class NonFiniteError(PullbackError, ArithmeticError):
+    """A NaN or an infinity was born from finite operands."""
+
+
+class LoopLimitError(PullbackError, RuntimeError):
+    """A loop needed more iterations than its `max_steps` allows."""
+
+
+class GraphError(PullbackError):
+    """A graph breaks the rules of the IR; always an error of the library or of a hand-made graph."""
+
+
+class ParseError(PullbackError, ValueError):
+    """Text that is not a graph."""
+
+
+# ---- tracebacks -----------------------------------------------------------------------------
+
+
+def without_library_frames(traceback: types.TracebackType | None) -> types.TracebackType | None:
+    """The same traceback with only the user's frames; unchanged when nothing would remain."""
+    kept = []
+    while traceback is not None:
+        if not is_library(traceback.tb_frame.f_code):
+            kept.append(traceback)
+        traceback = traceback.tb_next
+    shorter = None
+    for entry in reversed(kept):
+        shorter = types.TracebackType(shorter, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return shorter

@@ -1,0 +1,1 @@
+"""What users call: thin names over ops, and composites of them."""

@@ -1,0 +1,258 @@
+"""`Array`: an immutable tensor. Outside a trace it owns numbers; inside one it is a value of the graph.
+
+One class serves both, so the same code runs on numbers and on traced values. The operators are
+declared here and bound by `pullback.ops`, because they are made of ops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from pullback.errors import DTypeError, ShapeError, TracedValueError, calling_site
+from pullback.ir.types import DType, Numbers, Shape, TensorType, is_float, is_integer
+
+CONCRETE = 0
+"""The trace of an array that belongs to none: it owns its numbers."""
+
+PythonScalar = bool | int | float
+ArrayLike = "Array | np.ndarray[Any, Any] | np.generic | bool | int | float"
+
+
+class Array:
+    """An immutable n-dimensional array with a `shape` and a `dtype`.
+
+    Made by `pb.asarray`, the creation functions, and every operation. NumPy arrays and Python
+    scalars are accepted wherever an Array is.
+    """
+
+    __slots__ = ("__weakref__", "_data", "trace", "type")
+
+    __array_ufunc__ = None
+    __array_priority__ = 1000
+
+    def __init__(self, type: TensorType, data: Numbers | None, trace: int = CONCRETE) -> None:
+        self.type = type
+        self._data = data
+        self.trace = trace
+
+    # ---- what is known without numbers ----
+
+    @property
+    def shape(self) -> Shape:
+        return self.type.shape
+
+    @property
+    def dtype(self) -> DType:
+        return self.type.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.type.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self.type.size
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes the elements take."""
+        return self.type.nbytes
+
+    @property
+    def itemsize(self) -> int:
+        return self.type.dtype.itemsize
+
+    @property
+    def device(self) -> str:
+        """Where the numbers live; always `"cpu"`."""
+        return "cpu"
+
+    def to_device(self, device: str, /, *, stream: None = None) -> Array:
+        if device != "cpu" or stream is not None:
+            raise ShapeError(f"the only device is 'cpu', not {device!r}")
+        return self
+
+    @property
+    def has_numbers(self) -> bool:
+        """False for a value of an abstract trace (`compile`, `vmap`): it has a type only."""
+        return self._data is not None
+
+    # ---- numbers out ----
+
+    def numpy(self) -> Numbers:
+        """The numbers as a read-only NumPy array, without a copy. Detached from any gradient."""
+        return self._numbers("a NumPy array")
+
+    def item(self) -> bool | int | float:
+        """The only element as a Python scalar; `ShapeError` unless there is exactly one."""
+        if self.size != 1:
+            raise ShapeError(f"item() needs exactly one element, this {self.type} has {self.size}")
+        scalar = self._numbers("a Python scalar").reshape(()).item()
+        return float(scalar) if is_float(self.dtype) else scalar
+
+    def tolist(self) -> Any:
+        """The numbers as nested Python lists."""
+        return self._numbers("a list").tolist()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Numbers:
+        if self.trace != CONCRETE:
+            self._refuse(
+                "a NumPy function was called on a traced value",
+                "use the pullback function of the same name; x.numpy() shows the numbers without their gradient",
+            )
+        data = self._numbers("a NumPy array")
+        if dtype is not None and data.dtype != dtype:
+            if copy is False:
+                raise ValueError(f"a copy is needed to turn {data.dtype} into {np.dtype(dtype)}")
+            return data.astype(dtype)
+        return data.copy() if copy else data
+
+    def __dlpack__(self, **options: Any) -> Any:
+        data = self._numbers("a DLPack capsule")
+        if self.trace != CONCRETE:
+            self._refuse(
+                "a traced value was exported by DLPack",
+                "export the result of the transform instead",
+            )
+        # A read-only buffer cannot be exported to consumers older than DLPack 1.0, so those get a copy.
+        return (data if options.get("max_version") else data.copy()).__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return (1, 0)
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ShapeError(
+                f"the truth of an array of {self.size} elements is ambiguous",
+                hint="reduce it with pb.any(x) or pb.all(x)",
+            )
+        return bool(self._numbers("a truth value").reshape(()))
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __complex__(self) -> complex:
+        return complex(self.item())
+
+    def __index__(self) -> int:
+        if not is_integer(self.dtype) or self.ndim:
+            raise DTypeError(f"only a rank-0 integer array can be an index, not {self.type}")
+        return int(self.item())
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("a rank-0 array has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Array]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        if self._data is None:
+            return f"Array({self.type}, traced)"
+        body = np.array2string(
+            _printable(self._data), separator=", ", prefix="Array(", threshold=1000
+        )
+        return f"Array({body}, dtype={self.dtype}{'' if self.trace == CONCRETE else ', traced'})"
+
+    def __str__(self) -> str:
+        return repr(self) if self._data is None else str(_printable(self._data))
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
+
+    def __hash__(self) -> int:
+        return id(self) >> 4
+
+    def __copy__(self) -> Array:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Array:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an Array is not pickled; save it with safetensors, or as x.numpy()")
+
+    def _numbers(self, wanted: str) -> Numbers:
+        if self._data is None:
+            self._refuse(
+                f"{wanted} was asked of a traced value, which has no numbers yet ({self.type})",
+                "use pb.where, pb.cond or pb.while_loop instead of a Python branch, or make the argument static",
+            )
+        return self._data
+
+    def _refuse(self, what: str, hint: str) -> NoReturn:
+        error = TracedValueError(what, hint=hint)
+        error.locate("traced value", calling_site())
+        raise error
+
+    if TYPE_CHECKING:  # bound by pullback.ops.operators
+        __array_namespace__: Any
+        at: Any
+
+        @property
+        def T(self) -> Array: ...
+        @property
+        def mT(self) -> Array: ...
+        def __add__(self, other: Any, /) -> Array: ...
+        def __radd__(self, other: Any, /) -> Array: ...
+        def __sub__(self, other: Any, /) -> Array: ...
+        def __rsub__(self, other: Any, /) -> Array: ...
+        def __mul__(self, other: Any, /) -> Array: ...
+        def __rmul__(self, other: Any, /) -> Array: ...
+        def __truediv__(self, other: Any, /) -> Array: ...
+        def __rtruediv__(self, other: Any, /) -> Array: ...
+        def __floordiv__(self, other: Any, /) -> Array: ...
+        def __rfloordiv__(self, other: Any, /) -> Array: ...
+        def __mod__(self, other: Any, /) -> Array: ...
+        def __rmod__(self, other: Any, /) -> Array: ...
+        def __pow__(self, other: Any, /) -> Array: ...
+        def __rpow__(self, other: Any, /) -> Array: ...
+        def __matmul__(self, other: Any, /) -> Array: ...
+        def __rmatmul__(self, other: Any, /) -> Array: ...
+        def __and__(self, other: Any, /) -> Array: ...
+        def __rand__(self, other: Any, /) -> Array: ...
+        def __or__(self, other: Any, /) -> Array: ...
+        def __ror__(self, other: Any, /) -> Array: ...
+        def __xor__(self, other: Any, /) -> Array: ...
+        def __rxor__(self, other: Any, /) -> Array: ...
+        def __lshift__(self, other: Any, /) -> Array: ...
+        def __rlshift__(self, other: Any, /) -> Array: ...
+        def __rshift__(self, other: Any, /) -> Array: ...
+        def __rrshift__(self, other: Any, /) -> Array: ...
+        def __lt__(self, other: Any, /) -> Array: ...
+        def __le__(self, other: Any, /) -> Array: ...
+        def __gt__(self, other: Any, /) -> Array: ...
+        def __ge__(self, other: Any, /) -> Array: ...
+        def __eq__(self, other: Any, /) -> Array: ...  # type: ignore[override]
+        def __ne__(self, other: Any, /) -> Array: ...  # type: ignore[override]
+        def __neg__(self) -> Array: ...
+        def __pos__(self) -> Array: ...
+        def __abs__(self) -> Array: ...
+        def __invert__(self) -> Array: ...
+        def __getitem__(self, index: Any, /) -> Array: ...
+        def astype(self, dtype: Any, /) -> Array: ...
+        def reshape(self, *shape: Any) -> Array: ...
+        def sum(self, axis: Any = None, keepdims: bool = False) -> Array: ...
+        def mean(self, axis: Any = None, keepdims: bool = False) -> Array: ...
+        def max(self, axis: Any = None, keepdims: bool = False) -> Array: ...
+        def min(self, axis: Any = None, keepdims: bool = False) -> Array: ...
+
+
+def concrete(data: Any) -> Array:
+    """An Array that takes over `data` (a NumPy array nobody else will write to) without a copy."""
+    numbers = np.asarray(data)
+    numbers.flags.writeable = False
+    return Array(TensorType(numbers.shape, numbers.dtype), numbers)
+
+
+def _printable(data: Numbers) -> Numbers:
+    return data.astype(np.float32) if data.dtype.kind == "V" else data

@@ -1,0 +1,326 @@
+"""`Builder` records nodes; an evaluating one computes each node as it is recorded.
+
+`apply` is the one road for every operation: record it in the builder at work here, or, when
+none is, compute it and record nothing.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import numpy as np
+
+from pullback._settings import settings
+from pullback.errors import (
+    NOWHERE,
+    Frame,
+    LeakedValueError,
+    NonFiniteError,
+    Operand,
+    Phase,
+    PullbackError,
+    Site,
+    calling_site,
+    is_library,
+)
+from pullback.ir.array import CONCRETE, Array
+from pullback.ir.graph import Graph, Node
+from pullback.ir.types import Numbers, TensorType, is_float
+
+if TYPE_CHECKING:
+    from pullback.ir.op import Op
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_trace_ids = itertools.count(CONCRETE + 1)
+_current: ContextVar[Builder | None] = ContextVar("pullback builder", default=None)
+_scope: ContextVar[str] = ContextVar("pullback module path", default="")
+
+
+class Builder:
+    """Records nodes. `evaluating` decides whether each also gets its numbers, by the op's reference."""
+
+    def __init__(self, parent: Builder | None, evaluating: bool) -> None:
+        self.parent = parent
+        self.evaluating = evaluating
+        self.trace = next(_trace_ids)
+        self.depth: int = 1 if parent is None else parent.depth + 1
+        self.nodes: list[Node] = []
+        self.inputs: list[Array] = []
+        self.naming: Callable[[], Sequence[str]] = lambda: [
+            f"input {i}" for i in range(len(self.inputs))
+        ]
+        self.captured: dict[Array, Array] = {}
+        self.constants: dict[object, Array] = {}
+        self.inherited: Site | None = None
+        self._sites: dict[object, Site] = {}
+
+    # ---- values in ----
+
+    def input(self, like: Array | TensorType) -> Array:
+        """A fresh graph input; it carries the numbers of `like` when this builder evaluates."""
+        if isinstance(like, Array):
+            value = Array(like.type, like._data if self.evaluating else None, self.trace)
+        else:
+            value = Array(like, None, self.trace)
+        self.inputs.append(value)
+        return value
+
+    def admit(self, value: Array) -> Array:
+        """`value` as seen from this builder: its own, or a hidden input for one from outside."""
+        if value.trace == self.trace:
+            return value
+        inner = self.captured.get(value)
+        if inner is None:
+            if value.trace != CONCRETE and not self._is_outer(value.trace):
+                raise _leak(value)
+            inner = Array(value.type, value._data if self.evaluating else None, self.trace)
+            self.captured[value] = inner
+        return inner
+
+    def _is_outer(self, trace: int) -> bool:
+        builder = self.parent
+        while builder is not None:
+            if builder.trace == trace:
+                return True
+            builder = builder.parent
+        return False
+
+    # ---- nodes ----
+
+    def record(self, op: Op, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        """Append `op(*inputs)`; raises the op's errors completed with the user's line."""
+        trace = self.trace
+        admitted = tuple([x if x.trace == trace else self.admit(x) for x in inputs])
+        site = self.inherited or self._capture()
+        if not admitted and op in self.constants:
+            return (self.constants[op],)
+        types = [x.type for x in admitted]
+        try:
+            output_types = op.output_types(*types)
+            if self.evaluating:
+                numbers = compute(op, [x._data for x in admitted], output_types)  # type: ignore[misc]
+                outputs = tuple(
+                    [Array(t, n, trace) for t, n in zip(output_types, numbers, strict=True)]
+                )
+            else:
+                outputs = tuple([Array(t, None, trace) for t in output_types])
+        except PullbackError as error:
+            error.locate(
+                op.name, site, _operands(op, error, types, [self.origin(x) for x in inputs])
+            )
+            raise
+        self.nodes.append(Node(op, admitted, outputs, site))
+        if not admitted and len(outputs) == 1:
+            self.constants[op] = outputs[0]
+        return outputs
+
+    def adopt(self, node: Node, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        """Append a copy of another builder's node on these inputs; numbers it already has are kept."""
+        outputs = tuple(
+            [Array(x.type, x._data if self.evaluating else None, self.trace) for x in node.outputs]
+        )
+        self.nodes.append(Node(node.op, tuple([self.admit(x) for x in inputs]), outputs, node.site))
+        return outputs
+
+    def finish(self, outputs: Sequence[Array]) -> tuple[Graph, tuple[Array, ...]]:
+        """The closed graph, and the outer values that its hidden inputs (the last ones) stand for."""
+        results = tuple(self.admit(x) for x in outputs)
+        graph = Graph((*self.inputs, *self.captured.values()), tuple(self.nodes), results)
+        return graph, tuple(self.captured)
+
+    # ---- where ----
+
+    def _capture(self) -> Site:
+        frame: Any = sys._getframe(3)
+        depth = self.depth
+        key: list[tuple[Any, int]] = []
+        outermost = None
+        while frame is not None:
+            code = frame.f_code
+            if code is _CALL_USER:
+                depth -= 1
+                if depth == 0:
+                    break
+            elif not is_library(code):
+                key.append((code, frame.f_lasti))
+            else:
+                outermost = (code, frame.f_lasti)
+            frame = frame.f_back
+        if not key and outermost is not None:
+            key.append(outermost)
+        scope = _scope.get()
+        lookup = (*key, scope)
+        site = self._sites.get(lookup)
+        if site is None:
+            site = self._sites[lookup] = Site(tuple(Frame(*each) for each in key), scope)
+        return site
+
+    def origin(self, value: Array) -> str:
+        """Where a value came from, for a message: an argument's name or the line that made it."""
+        builder: Builder | None = self
+        while builder is not None:
+            for position, each in enumerate(builder.inputs):
+                if value is each:
+                    return f"argument `{builder.naming()[position]}`"
+            for node in reversed(builder.nodes):
+                if any(value is each for each in node.outputs):
+                    return f"from {node.site}"
+            builder = builder.parent
+        return "captured array"
+
+
+# ---- the one road ---------------------------------------------------------------------------
+
+
+def apply(op: Op, inputs: Sequence[Array]) -> tuple[Array, ...]:
+    """The outputs of `op` on `inputs`: recorded in the builder at work, else computed at once."""
+    builder = _current.get()
+    if builder is not None:
+        return builder.record(op, inputs)
+    for value in inputs:
+        if value.trace != CONCRETE:
+            raise _leak(value)
+    types = [x.type for x in inputs]
+    try:
+        output_types = op.output_types(*types)
+        numbers = compute(op, [x._data for x in inputs], output_types)  # type: ignore[misc]
+    except PullbackError as error:
+        error.locate(op.name, calling_site(), _operands(op, error, types, [""] * len(inputs)))
+        raise
+    return tuple([Array(t, n) for t, n in zip(output_types, numbers, strict=True)])
+
+
+def replay(node: Node, inputs: Sequence[Array]) -> tuple[Array, ...]:
+    """The outputs of an evaluated node on the very inputs it was evaluated on, without computing again."""
+    builder = _current.get()
+    if builder is not None and (builder.evaluating <= node.outputs[0].has_numbers):
+        return builder.adopt(node, inputs)
+    if builder is None and node.outputs[0].has_numbers:
+        return tuple([Array(x.type, x._data) for x in node.outputs])
+    return apply(node.op, inputs)
+
+
+def compute(op: Op, inputs: Sequence[Numbers], types: Sequence[TensorType]) -> tuple[Numbers, ...]:
+    """The reference meaning of `op`, each result read-only and of exactly its declared element type."""
+    with np.errstate(all="ignore"):
+        result = op.reference(*inputs)
+    results = result if isinstance(result, tuple) else (result,)
+    outputs = []
+    for each, kind in zip(results, types, strict=True):
+        numbers = np.asarray(each, dtype=kind.dtype)
+        numbers.flags.writeable = False
+        outputs.append(numbers)
+    if settings().check:
+        _require_finite(inputs, outputs)
+    return tuple(outputs)
+
+
+def _require_finite(inputs: Sequence[Numbers], outputs: Sequence[Numbers]) -> None:
+    if all(map(_finite, inputs)) and not all(map(_finite, outputs)):
+        bad = next(x for x in outputs if not _finite(x))
+        place = np.argwhere(~np.isfinite(bad.astype(np.float64)))[0]
+        index = "" if not bad.ndim else f" at index {tuple(map(int, place))}"
+        raise NonFiniteError(f"{bad[tuple(place)]} was born{index} from finite operands")
+
+
+def _finite(numbers: Numbers) -> bool:
+    return not is_float(numbers.dtype) or bool(np.isfinite(numbers).all())
+
+
+def _leak(value: Array) -> PullbackError:
+    error = LeakedValueError(
+        f"a value of an earlier trace ({value.type}) was used after that trace had ended",
+        hint="return it from the function instead of storing it outside (has_aux=True carries extra outputs)",
+    )
+    error.locate("leaked value", calling_site())
+    return error
+
+
+def _operands(
+    op: Op, error: PullbackError, types: Sequence[TensorType], origins: Sequence[str]
+) -> list[Operand]:
+    labels = error.labels or [p for p in inspect.signature(op.infer).parameters if p != "self"]
+    if len(labels) != len(types):
+        labels = [f"operand {i + 1}" for i in range(len(types))]
+    return [Operand(n, str(t), o) for n, t, o in zip(labels, types, origins, strict=True)]
+
+
+# ---- contexts -------------------------------------------------------------------------------
+
+
+def current() -> Builder | None:
+    """The builder at work here, or None."""
+    return _current.get()
+
+
+@contextmanager
+def building(evaluating: bool | None = None) -> Iterator[Builder]:
+    """A new builder, nested in the one at work. It evaluates if asked to, or by default like its parent.
+
+    Nothing can evaluate inside an abstract trace: there the values have no numbers.
+    """
+    parent = _current.get()
+    possible = parent is None or parent.evaluating
+    builder = Builder(parent, possible if evaluating is None else evaluating and possible)
+    if parent is not None:
+        builder.inherited = parent.inherited
+    token = _current.set(builder)
+    try:
+        yield builder
+    finally:
+        _current.reset(token)
+
+
+@contextmanager
+def rewriting(site: Site, phase: Phase | None = None) -> Iterator[None]:
+    """Nodes recorded inside inherit `site` (a gradient node points at the line it is the gradient of)."""
+    builder = _current.get()
+    if builder is None:
+        yield
+        return
+    before = builder.inherited
+    builder.inherited = site if phase is None else site.during(phase)
+    try:
+        yield
+    finally:
+        builder.inherited = before
+
+
+@contextmanager
+def named_scope(name: str) -> Iterator[None]:
+    """Nodes recorded inside carry `name` in their module path (`model.layers[3]`)."""
+    outer = _scope.get()
+    joined = name if not outer else outer + name if name.startswith("[") else f"{outer}.{name}"
+    token = _scope.set(joined)
+    try:
+        yield
+    finally:
+        _scope.reset(token)
+
+
+def call_user(f: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call the user's function; its frame marks where the user's part of the stack begins."""
+    return f(*args, **kwargs)
+
+
+_CALL_USER = call_user.__code__
+__all__ = [
+    "NOWHERE",
+    "Builder",
+    "apply",
+    "building",
+    "call_user",
+    "compute",
+    "current",
+    "named_scope",
+    "replay",
+    "rewriting",
+]

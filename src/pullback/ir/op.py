@@ -1,0 +1,222 @@
+"""`Op`: one primitive operation, everything that is known about it in one class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from pullback.errors import NotDifferentiableError
+from pullback.ir.array import Array
+from pullback.ir.builder import apply
+from pullback.ir.types import Numbers, TensorType
+
+if TYPE_CHECKING:
+    from pullback.ir.graph import Graph
+
+Maybe = Array | None
+"""A tangent or cotangent; None is the zero that need not be computed."""
+
+
+@dataclass(frozen=True)
+class Op:
+    """A primitive. Subclasses are frozen dataclasses whose fields are the op's attributes.
+
+    Derivative rules come in two layers. Families and ops with several outputs implement
+    `cotangents` and `tangents`; a plain op implements `pullback` and `pushforward`.
+    """
+
+    name: ClassVar[str]
+    differentiable: ClassVar[bool] = True
+    """False when the outputs are piecewise constant in every input: derivatives are zero by definition."""
+
+    parses: ClassVar[bool] = True
+    """False for an op that holds Python functions: it prints, but its text cannot be read back."""
+
+    # ---- meaning ----
+
+    def infer(self, *types: TensorType) -> TensorType | tuple[TensorType, ...]:
+        """Output types; raises `ShapeError` or `DTypeError` for operands that do not fit."""
+        raise NotImplementedError
+
+    def reference(self, *inputs: Numbers) -> Any:
+        """The meaning, in NumPy: slow and obvious. A tuple when there are several outputs."""
+        raise NotImplementedError
+
+    # ---- derivatives ----
+
+    def pullback(self, bar: Any, out: Any, *inputs: Array) -> tuple[Maybe, ...]:
+        """Cotangents of the inputs from the cotangent of the output (tuples for several outputs)."""
+        raise NotDifferentiableError(f"{self.name} has no reverse-mode derivative")
+
+    def pushforward(self, dots: tuple[Maybe, ...], out: Any, *inputs: Array) -> Any:
+        """Tangent of the output from the tangents of the inputs (tuples for several outputs)."""
+        raise NotDifferentiableError(f"{self.name} has no forward-mode derivative")
+
+    def cotangents(
+        self,
+        bars: tuple[Maybe, ...],
+        outs: tuple[Array, ...],
+        inputs: tuple[Array, ...],
+        wanted: Sequence[bool],
+    ) -> tuple[Maybe, ...]:
+        """`pullback` for any number of outputs; results where `wanted` is False are not used."""
+        if not self.differentiable:
+            return (None,) * len(inputs)
+        if len(outs) == 1:
+            return self.pullback(bars[0], outs[0], *inputs)
+        return self.pullback(bars, outs, *inputs)
+
+    def tangents(
+        self, dots: tuple[Maybe, ...], outs: tuple[Array, ...], inputs: tuple[Array, ...]
+    ) -> tuple[Maybe, ...]:
+        """`pushforward` for any number of outputs."""
+        if not self.differentiable:
+            return (None,) * len(outs)
+        if len(outs) == 1:
+            return (self.pushforward(dots, outs[0], *inputs),)
+        result: tuple[Maybe, ...] = self.pushforward(dots, outs, *inputs)
+        return result
+
+    # ---- batching ----
+
+    def batch(
+        self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]
+    ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
+        """The outputs for `size` examples at once, and which of them carry the new leading axis.
+
+        `batched[i]` says whether `inputs[i]` carries it; at least one does.
+        """
+        raise NotImplementedError(f"{self.name} has no batching rule")
+
+    # ---- cost ----
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        """Floating-point operations (a fused multiply-add counts two)."""
+        return 0
+
+    def bytes_moved(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        """Bytes read and written when every operand is touched once."""
+        return sum(x.nbytes for x in (*inputs, *outputs))
+
+    # ---- text ----
+
+    def formula(self, *operands: str) -> str:
+        """The application in mathematical notation; operands are already formatted."""
+        return f"{self.name}({', '.join(operands)})"
+
+    # ---- tests ----
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        """Applications that between them reach every attribute, rank and special case of the op."""
+        raise NotImplementedError
+
+    @classmethod
+    def rejected(cls) -> Iterator[Sample]:
+        """Applications that `infer` must refuse."""
+        raise NotImplementedError
+
+    # ---- application ----
+
+    def __call__(self, *inputs: Array) -> Array:
+        """Apply a one-output op: recorded inside a trace, computed at once outside."""
+        return apply(self, inputs)[0]
+
+    def outputs(self, *inputs: Array) -> tuple[Array, ...]:
+        """Apply an op of any number of outputs."""
+        return apply(self, inputs)
+
+    def output_types(self, *types: TensorType) -> tuple[TensorType, ...]:
+        inferred = self.infer(*types)
+        return inferred if isinstance(inferred, tuple) else (inferred,)
+
+
+class GraphTransforms(Protocol):
+    """What an op that holds sub-graphs needs of the layer above: it is passed in, never imported."""
+
+    def vjp(self, graph: Graph, wrt: Sequence[int]) -> tuple[Graph, Graph]:
+        """(`inputs → outputs + residuals`, `residuals + output cotangents → cotangents of inputs[wrt]`)."""
+        ...
+
+    def jvp(self, graph: Graph, active: Sequence[bool]) -> Graph:
+        """`inputs + tangents of the active inputs → outputs + tangents of all float outputs`."""
+        ...
+
+    def batch(
+        self, graph: Graph, size: int, batched: Sequence[bool], force: Sequence[bool]
+    ) -> tuple[Graph, tuple[bool, ...]]:
+        """The graph over `size` examples, and which outputs are batched (at least those in `force`)."""
+        ...
+
+    def inline(self, graph: Graph, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        """The outputs of `graph` on `inputs`, recorded node by node."""
+        ...
+
+
+@dataclass(frozen=True)
+class HigherOrder(Op):
+    """An op that holds sub-graphs. Its rules receive the graph transforms they need.
+
+    In reverse mode `augmented` replaces the forward application, so that it can also return the
+    residuals that `cotangents_of` will read.
+    """
+
+    def augmented(
+        self, inputs: tuple[Array, ...], wanted: Sequence[bool], transforms: GraphTransforms
+    ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """(outputs, residuals)."""
+        raise NotDifferentiableError(f"{self.name} has no reverse-mode derivative")
+
+    def cotangents_of(
+        self,
+        bars: tuple[Maybe, ...],
+        residuals: tuple[Array, ...],
+        inputs: tuple[Array, ...],
+        wanted: Sequence[bool],
+        transforms: GraphTransforms,
+    ) -> tuple[Maybe, ...]:
+        raise NotDifferentiableError(f"{self.name} has no reverse-mode derivative")
+
+    def tangents_of(
+        self, dots: tuple[Maybe, ...], inputs: tuple[Array, ...], transforms: GraphTransforms
+    ) -> tuple[tuple[Array, ...], tuple[Maybe, ...]]:
+        """(outputs, tangents): both at once, because one loop computes them together."""
+        raise NotDifferentiableError(f"{self.name} has no forward-mode derivative")
+
+    def batch_of(
+        self,
+        size: int,
+        inputs: tuple[Array, ...],
+        batched: Sequence[bool],
+        transforms: GraphTransforms,
+    ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
+        raise NotImplementedError(f"{self.name} has no batching rule")
+
+
+# ---- samples --------------------------------------------------------------------------------
+
+
+class Sample:
+    """One application of an op to given numbers, for the conformance suite.
+
+    `smooth` is False where finite differences make no sense (ties, kinks, branch points, integers).
+    """
+
+    def __init__(self, op: Op, *inputs: Numbers, smooth: bool = True) -> None:
+        self.op = op
+        self.inputs = inputs
+        self.smooth = smooth
+
+    @property
+    def types(self) -> tuple[TensorType, ...]:
+        return tuple(TensorType(x.shape, x.dtype) for x in self.inputs)
+
+    def __str__(self) -> str:
+        fields = ",".join(f"{k}={v}" for k, v in vars(self.op).items() if not callable(v))
+        return f"{self.op.name}[{fields[:60]}]({','.join(map(str, self.types))})"
+
+
+def total_size(types: Sequence[TensorType]) -> int:
+    return sum(math.prod(x.shape) for x in types)

@@ -1,0 +1,136 @@
+"""Contractions: products of tensors summed over shared axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pullback.errors import DTypeError, ShapeError
+from pullback.ir.array import Array
+from pullback.ir.families import Multilinear
+from pullback.ir.op import Sample
+from pullback.ir.samples import integers, normal
+from pullback.ir.types import TensorType, bool_
+from pullback.ops.reduce import wide
+
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class Contract(Multilinear):
+    """Two-operand Einstein sum: one letter an axis, as in `Contract("ij", "jk", "ik")`.
+
+    Each letter stands in at least two of the three places, so the set of contractions is closed
+    under transposition: a letter in both operands but not in the result is summed over.
+    """
+
+    name = "contract"
+    left: str
+    right: str
+    result: str
+
+    def infer(self, left: TensorType, right: TensorType) -> TensorType:
+        if left.dtype != right.dtype:
+            raise DTypeError(f"element types differ: {left.dtype} and {right.dtype}")
+        if left.dtype == bool_:
+            raise DTypeError("a contraction does not take bool")
+        sizes: dict[str, int] = {}
+        for letters, kind in ((self.left, left), (self.right, right)):
+            if len(letters) != kind.ndim:
+                raise ShapeError(f"rank {kind.ndim} operand for the axes {letters!r}")
+            for letter, size in zip(letters, kind.shape, strict=True):
+                if sizes.setdefault(letter, size) != size:
+                    raise ShapeError(f"axis {letter!r} has the sizes {sizes[letter]} and {size}")
+        for letter in sizes:
+            if (letter in self.left) + (letter in self.right) + (letter in self.result) < 2:
+                raise ShapeError(f"axis {letter!r} stands in one place only")
+        return left.reshaped(tuple(sizes[letter] for letter in self.result))
+
+    def reference(self, left: Any, right: Any) -> Any:
+        batch = [c for c in self.left if c in self.right and c in self.result]
+        inner = [c for c in self.left if c in self.right and c not in self.result]
+        rows = [c for c in self.left if c not in self.right]
+        columns = [c for c in self.right if c not in self.left]
+        sizes = dict(zip(self.left + self.right, left.shape + right.shape, strict=True))
+
+        def matrix(x: Any, letters: str, *groups: list[str]) -> Any:
+            ordered = x.transpose([letters.index(c) for group in groups for c in group])
+            return ordered.reshape([math.prod(sizes[c] for c in group) for group in groups])
+
+        product = np.matmul(
+            matrix(wide(left), self.left, batch, rows, inner),
+            matrix(wide(right), self.right, batch, inner, columns),
+        )
+        order = batch + rows + columns
+        shaped = product.reshape([sizes[c] for c in order])
+        return shaped.transpose([order.index(c) for c in self.result]).astype(
+            left.dtype, copy=False
+        )
+
+    def transpose(self, argument: int, bar: Array, left: Array, right: Array) -> Array:
+        if argument == 0:
+            return Contract(self.result, self.right, self.left)(bar, right)
+        return Contract(self.left, self.result, self.right)(left, bar)
+
+    def batch(
+        self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]
+    ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
+        new = next(c for c in LETTERS if c not in self.left + self.right)
+        left, right = (
+            new + x if b else x for x, b in zip((self.left, self.right), batched, strict=True)
+        )
+        return Contract(left, right, new + self.result).outputs(*inputs), (True,)
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        sizes = dict(zip(self.left + self.right, inputs[0].shape + inputs[1].shape, strict=True))
+        return 2 * math.prod(sizes.values())
+
+    def formula(self, *operands: str) -> str:
+        spelled = {
+            ("ij", "jk", "ik"): "{0} {1}",
+            ("ij", "kj", "ik"): "{0} {1}ᵀ",
+            ("ji", "jk", "ik"): "{0}ᵀ {1}",
+            ("ij", "j", "i"): "{0} {1}",
+            ("ji", "j", "i"): "{0}ᵀ {1}",
+            ("i", "j", "ij"): "{0} {1}ᵀ",
+            ("i", "i", ""): "{0}·{1}",
+        }
+        pattern = spelled.get(self._canonical())
+        return (
+            pattern.format(*operands)
+            if pattern
+            else f"[{self.left},{self.right}→{self.result}]({', '.join(operands)})"
+        )
+
+    def _canonical(self) -> tuple[str, str, str]:
+        """The letters renamed i, j, k: result axes first, then the summed ones in order of appearance."""
+        order = list(dict.fromkeys(self.result + self.left + self.right))
+        inner = [c for c in order if c not in self.result]
+        names = ["i", "k"] if len(self.result) == 2 and inner else ["i", "j", "k"]
+        rename = dict(zip(self.result, names, strict=False))
+        free = [c for c in "jklmn" if c not in rename.values()] if self.result else list("ijk")
+        rename |= dict(zip(inner, free, strict=False))
+        return tuple(
+            "".join(rename.get(c, c) for c in x) for x in (self.left, self.right, self.result)
+        )  # type: ignore[return-value]
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield Sample(cls("ij", "jk", "ik"), normal(2, 3), normal(3, 4))
+        yield Sample(cls("bij", "bjk", "bik"), normal(2, 3, 4), normal(2, 4, 2))
+        yield Sample(cls("i", "i", ""), normal(3), normal(3, seed=1))
+        yield Sample(cls("i", "j", "ji"), normal(3), normal(2))
+        yield Sample(cls("ijk", "kj", "ki"), normal(2, 3, 4), normal(4, 3))
+        yield Sample(cls("ij", "jk", "ik"), normal(2, 0), normal(0, 3))
+        yield Sample(cls("ij", "jk", "ik"), integers(2, 3), integers(3, 4))
+
+    @classmethod
+    def rejected(cls) -> Iterator[Sample]:
+        yield Sample(cls("ij", "jk", "ik"), normal(2, 3), normal(4, 5))
+        yield Sample(cls("ij", "jk", "ik"), normal(2, 3), normal(3))
+        yield Sample(cls("ij", "jk", "ik"), normal(2, 3), integers(3, 4))
+        yield Sample(cls("ij", "jk", "i"), normal(2, 3), normal(3, 4))

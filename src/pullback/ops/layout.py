@@ -1,0 +1,239 @@
+"""Ops that move elements without changing them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pullback.errors import ShapeError
+from pullback.ir import families
+from pullback.ir.array import Array
+from pullback.ir.families import Linear
+from pullback.ir.op import Sample
+from pullback.ir.samples import integers, normal
+from pullback.ir.types import Axes, Shape, TensorType
+
+
+class Layout(Linear):
+    """A linear op of one operand whose output holds elements of the operand, each unchanged."""
+
+
+@dataclass(frozen=True)
+class Reshape(Layout):
+    """The same elements in row-major order under another shape."""
+
+    name = "reshape"
+    shape: Shape
+
+    def infer(self, x: TensorType) -> TensorType:
+        if math.prod(self.shape) != x.size or any(n < 0 for n in self.shape):
+            raise ShapeError(f"{x} with {x.size} elements cannot have the shape {self.shape}")
+        return x.reshaped(self.shape)
+
+    def reference(self, x: Any) -> Any:
+        return x.reshape(self.shape)
+
+    def transpose(self, bar: Array, x: Array) -> Array:
+        return Reshape(x.shape)(bar)
+
+    def batch(
+        self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]
+    ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
+        return Reshape((size, *self.shape)).outputs(*inputs), (True,)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield Sample(cls((4, 3)), normal(2, 6))
+        yield Sample(cls(()), normal(1, 1))
+        yield Sample(cls((0, 3)), normal(2, 0))
+        yield Sample(cls((6,)), integers(2, 3))
+
+    @classmethod
+    def rejected(cls) -> Iterator[Sample]:
+        yield Sample(cls((4,)), normal(3))
+
+
+@dataclass(frozen=True)
+class Broadcast(Layout):
+    """Copies along new axes: `axes` are the positions in `shape` that the operand does not have."""
+
+    name = "broadcast"
+    shape: Shape
+    axes: Axes
+
+    def infer(self, x: TensorType) -> TensorType:
+        result = x.reshaped(self.shape)
+        if result.without(self.axes).shape != x.shape:
+            raise ShapeError(f"{x} cannot fill {self.shape} along axes {self.axes}")
+        return result
+
+    def reference(self, x: Any) -> Any:
+        return np.broadcast_to(np.expand_dims(x, self.axes), self.shape)
+
+    def transpose(self, bar: Array, x: Array) -> Array:
+        return families.sum_over(bar, self.axes)
+
+    def batch(
+        self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]
+    ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
+        wider = Broadcast((size, *self.shape), tuple(a + 1 for a in self.axes))
+        return wider.outputs(*inputs), (True,)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield Sample(cls((2, 3, 4), (0,)), normal(3, 4))
+        yield Sample(cls((2, 3, 4), (0, 2)), normal(3))
+        yield Sample(cls((5,), (0,)), normal())
+        yield Sample(cls((2, 3), (1,)), integers(2))
+
+    @classmethod
+    def rejected(cls) -> Iterator[Sample]:
+        yield Sample(cls((2, 3), (0,)), normal(4))
+
+
+@dataclass(frozen=True)
+class Transpose(Layout):
+    """Axes in another order: output axis i is operand axis `permutation[i]`."""
+
+    name = "transpose"
+    permutation: Axes
+
+    def infer(self, x: TensorType) -> TensorType:
+        if sorted(self.permutation) != list(range(x.ndim)):
+            raise ShapeError(f"{self.permutation} is no order of the {x.ndim} axes of {x}")
+        return x.reshaped(tuple(x.shape[i] for i in self.permutation))
+
+    def reference(self, x: Any) -> Any:
+        return x.transpose(self.permutation)
+
+    def transpose(self, bar: Array, x: Array) -> Array:
+        inverse = sorted(range(len(self.permutation)), key=self.permutation.__getitem__)
+        return Transpose(tuple(inverse))(bar)
+
+    def batch(
+        self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]
+    ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
+        return Transpose((0, *(i + 1 for i in self.permutation))).outputs(*inputs), (True,)
+
+    def formula(self, *operands: str) -> str:
+        return f"{operands[0]}ᵀ" if self.permutation == (1, 0) else super().formula(*operands)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield Sample(cls((1, 0)), normal(2, 3))
+        yield Sample(cls((2, 0, 1)), normal(2, 3, 4))
+        yield Sample(cls((0, 1)), integers(2, 3))
+
+    @classmethod
+    def rejected(cls) -> Iterator[Sample]:
+        yield Sample(cls((0, 2)), normal(2, 3))
+        yield Sample(cls((1, 0)), normal(3))
+
+
+@dataclass(frozen=True)
+class Slice(Layout):
+    """Elements start, start + step, … below stop, on each axis; 0 ≤ start ≤ stop ≤ n, step ≥ 1."""
+
+    name = "slice"
+    start: Axes
+    stop: Axes
+    step: Axes
+
+    def infer(self, x: TensorType) -> TensorType:
+        if not len(self.start) == len(self.stop) == len(self.step) == x.ndim:
+            raise ShapeError(f"a slice of {len(self.start)} axes for {x}")
+        for a, b, s, n in zip(self.start, self.stop, self.step, x.shape, strict=True):
+            if not (0 <= a <= b <= n and s >= 1):
+                raise ShapeError(f"{a}:{b}:{s} is no slice of an axis of {n}")
+        spans = zip(self.start, self.stop, self.step, strict=True)
+        return x.reshaped(tuple(-(-(b - a) // s) for a, b, s in spans))
+
+    def reference(self, x: Any) -> Any:
+        return x[tuple(slice(*each) for each in zip(self.start, self.stop, self.step, strict=True))]
+
+    def transpose(self, bar: Array, x: Array) -> Array:
+        ends = tuple(
+            a + max(n - 1, 0) * s + (n > 0)
+            for a, n, s in zip(self.start, bar.shape, self.step, strict=True)
+        )
+        high = tuple(n - end for n, end in zip(x.shape, ends, strict=True))
+        return Pad(self.start, high, tuple(s - 1 for s in self.step))(bar)
+
+    def batch(
+        self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]
+    ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
+        return Slice((0, *self.start), (size, *self.stop), (1, *self.step)).outputs(*inputs), (
+            True,
+        )
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield Sample(cls((1,), (5,), (1,)), normal(6))
+        yield Sample(cls((0, 1), (4, 6), (2, 3)), normal(5, 7))
+        yield Sample(cls((2,), (2,), (1,)), normal(4))
+        yield Sample(cls((1,), (3,), (1,)), integers(4))
+
+    @classmethod
+    def rejected(cls) -> Iterator[Sample]:
+        yield Sample(cls((1,), (5,), (1,)), normal(4))
+        yield Sample(cls((1,), (2,), (1,)), normal(4, 4))
+
+
+@dataclass(frozen=True)
+class Pad(Layout):
+    """Zeros around and between the elements: `low` before, `high` after, `interior` between two."""
+
+    name = "pad"
+    low: Axes
+    high: Axes
+    interior: Axes
+
+    def infer(self, x: TensorType) -> TensorType:
+        if not len(self.low) == len(self.high) == len(self.interior) == x.ndim:
+            raise ShapeError(f"padding of {len(self.low)} axes for {x}")
+        if min((0, *self.low, *self.high, *self.interior)) < 0:
+            raise ShapeError("padding is not negative", hint="slice instead")
+        spans = zip(x.shape, self.low, self.high, self.interior, strict=True)
+        return x.reshaped(
+            tuple(low + n + max(n - 1, 0) * gap + high for n, low, high, gap in spans)
+        )
+
+    def reference(self, x: Any) -> Any:
+        result = np.zeros(self.infer(TensorType(x.shape, x.dtype)).shape, x.dtype)
+        result[self._places(x.shape)] = x
+        return result
+
+    def transpose(self, bar: Array, x: Array) -> Array:
+        places = self._places(x.shape)
+        return Slice(
+            tuple(p.start for p in places),
+            tuple(p.stop for p in places),
+            tuple(p.step for p in places),
+        )(bar)
+
+    def _places(self, shape: Shape) -> tuple[slice, ...]:
+        spans = zip(shape, self.low, self.interior, strict=True)
+        return tuple(
+            slice(low, low + max(n - 1, 0) * (gap + 1) + (n > 0), gap + 1) for n, low, gap in spans
+        )
+
+    def batch(
+        self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]
+    ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
+        return Pad((0, *self.low), (0, *self.high), (0, *self.interior)).outputs(*inputs), (True,)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield Sample(cls((1,), (2,), (0,)), normal(4))
+        yield Sample(cls((0, 2), (1, 0), (2, 1)), normal(3, 2))
+        yield Sample(cls((1,), (1,), (1,)), normal(0))
+        yield Sample(cls((1,), (0,), (0,)), integers(3))
+
+    @classmethod
+    def rejected(cls) -> Iterator[Sample]:
+        yield Sample(cls((1,), (1,), (0,)), normal(2, 2))
+        yield Sample(cls((-1,), (1,), (0,)), normal(2))

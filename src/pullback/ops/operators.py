@@ -1,0 +1,284 @@
+"""How operands are brought to one element type, and the operators of `Array`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pullback.errors import DTypeError, ShapeError, StructureError
+from pullback.ir import families
+from pullback.ir.array import Array, concrete
+from pullback.ir.builder import current
+from pullback.ir.op import Op
+from pullback.ir.types import (
+    DType,
+    Shape,
+    TensorType,
+    as_dtype,
+    bool_,
+    broadcast_shapes,
+    float32,
+    int64,
+    is_bool,
+    is_float,
+    is_integer,
+    kind_of,
+    promote,
+)
+from pullback.ops import pointwise
+from pullback.ops.layout import Broadcast, Reshape, Slice, Transpose
+from pullback.ops.reduce import Sum
+
+# ---- operands in ----------------------------------------------------------------------------
+
+
+def lift(x: Any) -> Array:
+    """`x` as an Array: a NumPy array is copied with its element type, a Python float is float32."""
+    if isinstance(x, Array):
+        return x
+    if isinstance(x, bool):
+        return constant(x, bool_)
+    if isinstance(x, int):
+        return constant(x, int64)
+    if isinstance(x, float):
+        return constant(x, float32)
+    if isinstance(x, np.ndarray | np.generic):
+        as_dtype(x.dtype)
+        return concrete(np.array(x, order="C"))
+    raise StructureError(
+        f"an array was expected, not {type(x).__name__}",
+        hint="pb.asarray(...) turns nested lists into an array",
+    )
+
+
+def constant(value: Any, dtype: DType) -> Array:
+    """A scalar literal of `dtype`; `DTypeError` when an integer does not fit."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if is_integer(dtype):
+        value = int(value)
+        limits = np.iinfo(dtype)
+        if not limits.min <= value <= limits.max:
+            raise DTypeError(f"{value} does not fit {dtype}")
+    elif is_float(dtype):
+        value = float(value)
+    if current() is None:
+        return concrete(np.asarray(value, dtype))
+    return pointwise.Constant(value, dtype)()
+
+
+def cast(x: Array, dtype: DType) -> Array:
+    return x if x.type.dtype == dtype else pointwise.Cast(dtype)(x)
+
+
+def as_float(x: Any) -> Array:
+    """`x` with a floating element type; integers and bools become float32."""
+    array = lift(x)
+    return array if is_float(array.type.dtype) else pointwise.Cast(float32)(array)
+
+
+def pair(x: Any, y: Any) -> tuple[Array, Array]:
+    """Both operands with their common element type. Python scalars are weak: they take the other's."""
+    if isinstance(x, Array):
+        if isinstance(y, Array):
+            return _common(x, y)
+        if isinstance(y, bool | int | float | np.generic):
+            return _with_scalar(x, y)
+    elif isinstance(y, Array) and isinstance(x, bool | int | float | np.generic):
+        right, left = _with_scalar(y, x)
+        return left, right
+    return _common(lift(x), lift(y))
+
+
+def _common(x: Array, y: Array) -> tuple[Array, Array]:
+    left, right = x.type.dtype, y.type.dtype
+    if left is right or left == right:
+        return x, y
+    dtype = promote(left, right)
+    return cast(x, dtype), cast(y, dtype)
+
+
+def _with_scalar(x: Array, scalar: Any) -> tuple[Array, Array]:
+    dtype = x.type.dtype
+    if isinstance(scalar, np.generic):
+        own = as_dtype(scalar.dtype)
+        same_kind = kind_of(own) == kind_of(dtype) or (is_integer(own) and is_integer(dtype))
+        wanted = dtype if same_kind else promote(dtype, own)
+    elif isinstance(scalar, bool):
+        wanted = dtype
+    elif isinstance(scalar, int):
+        wanted = int64 if is_bool(dtype) else dtype
+    else:
+        wanted = dtype if is_float(dtype) else float32
+    return cast(x, wanted), constant(scalar, wanted)
+
+
+def float_pair(x: Any, y: Any) -> tuple[Array, Array]:
+    """`pair`, with integers and bools made float32."""
+    left, right = pair(x, y)
+    if is_float(left.type.dtype):
+        return left, right
+    return cast(left, float32), cast(right, float32)
+
+
+# ---- shapes ---------------------------------------------------------------------------------
+
+
+def reshape(x: Array, shape: Shape) -> Array:
+    return x if x.type.shape == shape else Reshape(shape)(x)
+
+
+def transpose(x: Array, permutation: tuple[int, ...]) -> Array:
+    return x if permutation == tuple(range(x.ndim)) else Transpose(permutation)(x)
+
+
+def broadcast_to(x: Array, shape: Shape) -> Array:
+    """`x` copied to `shape` by NumPy's rule."""
+    if x.type.shape == shape:
+        return x
+    broadcast_shapes(x.shape, shape)
+    lead = len(shape) - x.ndim
+    new = tuple(i for i, n in enumerate(shape) if i < lead or (x.shape[i - lead] == 1 and n != 1))
+    if lead < 0 or any(x.shape[i - lead] != n for i, n in enumerate(shape) if i not in new):
+        raise ShapeError(f"{x.type} does not broadcast to {shape}")
+    kept = tuple(n for i, n in enumerate(shape) if i not in new)
+    return Broadcast(shape, new)(reshape(x, kept)) if new else x
+
+
+def cut(x: Array, axis: int, start: int, stop: int) -> Array:
+    """Elements start … stop - 1 along one axis."""
+    starts = tuple(start if i == axis else 0 for i in range(x.ndim))
+    stops = tuple(stop if i == axis else n for i, n in enumerate(x.shape))
+    return x if stops == x.shape and not any(starts) else Slice(starts, stops, (1,) * x.ndim)(x)
+
+
+def sum_over(x: Array, axes: tuple[int, ...]) -> Array:
+    return Sum(axes)(x) if axes else x
+
+
+def full(kind: TensorType, value: bool | float) -> Array:
+    return broadcast_to(constant(value, kind.dtype), kind.shape)
+
+
+def zeros(kind: TensorType) -> Array:
+    return full(kind, 0)
+
+
+def select(chosen: Array, x: Any, y: Any) -> Array:
+    return pointwise.Select()(chosen, *pair(x, y))
+
+
+# ---- operators ------------------------------------------------------------------------------
+
+
+def binary(op: Op, x: Any, y: Any) -> Array:
+    return op(*pair(x, y))
+
+
+def add(x: Any, y: Any) -> Array:
+    return pointwise.Add()(*pair(x, y))
+
+
+def subtract(x: Any, y: Any) -> Array:
+    return pointwise.Subtract()(*pair(x, y))
+
+
+def multiply(x: Any, y: Any) -> Array:
+    return pointwise.Multiply()(*pair(x, y))
+
+
+def divide(x: Any, y: Any) -> Array:
+    return pointwise.Divide()(*float_pair(x, y))
+
+
+def less(x: Any, y: Any) -> Array:
+    return pointwise.Less()(*pair(x, y))
+
+
+def less_equal(x: Any, y: Any) -> Array:
+    return pointwise.LessEqual()(*pair(x, y))
+
+
+def greater(x: Any, y: Any) -> Array:
+    return less(y, x)
+
+
+def greater_equal(x: Any, y: Any) -> Array:
+    return less_equal(y, x)
+
+
+def equal(x: Any, y: Any) -> Array:
+    return pointwise.Equal()(*pair(x, y))
+
+
+def not_equal(x: Any, y: Any) -> Array:
+    return pointwise.NotEqual()(*pair(x, y))
+
+
+def negative(x: Any) -> Array:
+    return pointwise.Negative()(lift(x))
+
+
+def absolute(x: Any) -> Array:
+    return pointwise.Absolute()(lift(x))
+
+
+BINARY = {
+    "add": add,
+    "sub": subtract,
+    "mul": multiply,
+    "truediv": divide,
+}
+COMPARISON = {
+    "lt": less,
+    "le": less_equal,
+    "gt": greater,
+    "ge": greater_equal,
+    "eq": equal,
+    "ne": not_equal,
+}
+OPERANDS = (Array, np.ndarray, np.generic, bool, int, float)
+
+
+def bind_operators(binary: dict[str, Any], comparison: dict[str, Any], **methods: Any) -> None:
+    """Give `Array` its operators and methods."""
+    for name, function in binary.items():
+        setattr(Array, f"__{name}__", _forward(function))
+        setattr(Array, f"__r{name}__", _reflected(function))
+    for name, function in comparison.items():
+        setattr(Array, f"__{name}__", _forward(function))
+    for name, function in methods.items():
+        setattr(Array, name, function)
+
+
+def _forward(function: Any) -> Any:
+    def method(self: Array, other: Any, /) -> Any:
+        if not isinstance(other, OPERANDS):
+            return NotImplemented
+        return function(self, other)
+
+    return method
+
+
+def _reflected(function: Any) -> Any:
+    def method(self: Array, other: Any, /) -> Any:
+        if not isinstance(other, OPERANDS):
+            return NotImplemented
+        return function(other, self)
+
+    return method
+
+
+def bind() -> None:
+    """Called once by `pullback.ops`."""
+    families.bind(
+        reshape=reshape, broadcast=broadcast_to, sum_over=sum_over, zeros=zeros, select=select
+    )
+    bind_operators(
+        BINARY,
+        COMPARISON,
+        __neg__=negative,
+        __pos__=lambda self: self,
+        __abs__=absolute,
+    )

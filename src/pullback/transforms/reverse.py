@@ -1,0 +1,99 @@
+"""Reverse mode: walk a graph backwards, hand each node's cotangent through its rule, add at merges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from pullback.errors import Phase
+from pullback.ir.array import Array
+from pullback.ir.builder import replay
+from pullback.ir.graph import Graph, Node
+from pullback.ir.op import GraphTransforms, HigherOrder, Maybe
+from pullback.ir.types import is_float
+from pullback.transforms.walk import walking
+
+Observer = Callable[[Node, Array, Array], None]
+"""Called with (node, input of the node, its contribution to that input's cotangent)."""
+
+
+class Reverse:
+    """A graph played forward in the context at work, ready to be pulled back any number of times.
+
+    `inputs` are arrays of the context at work; when they are the ones the graph was traced on,
+    nothing is computed twice. `wrt` are positions in `graph.inputs`.
+    """
+
+    def __init__(
+        self, graph: Graph, inputs: Sequence[Array], wrt: Iterable[int], transforms: GraphTransforms
+    ) -> None:
+        self.graph = graph
+        self.transforms = transforms
+        self.wrt = [graph.inputs[i] for i in wrt]
+        self.active = _active(graph, self.wrt)
+        self.env: dict[Array, Array] = dict(zip(graph.inputs, inputs, strict=True))
+        self.residuals: dict[Node, tuple[Array, ...]] = {}
+        with walking() as at:
+            for node in graph.nodes:
+                at(node, Phase.FORWARD)
+                self._play(node)
+
+    def _play(self, node: Node) -> None:
+        inputs = tuple([self.env[x] for x in node.inputs])
+        outputs = None
+        if isinstance(node.op, HigherOrder):
+            wanted = [x in self.active for x in node.inputs]
+            if any(wanted):
+                augmented = node.op.augmented(inputs, wanted, self.transforms)
+                if augmented is not None:
+                    outputs, self.residuals[node] = augmented
+        if outputs is None:
+            outputs = replay(node, inputs)
+        self.env.update(zip(node.outputs, outputs, strict=True))
+
+    @property
+    def outputs(self) -> list[Array]:
+        return [self.env[x] for x in self.graph.outputs]
+
+    def pull(self, bars: Sequence[Maybe], observe: Observer | None = None) -> list[Maybe]:
+        """Cotangents of the `wrt` inputs from the cotangents of the graph's outputs."""
+        total: dict[Array, Array] = {}
+        for x, bar in zip(self.graph.outputs, bars, strict=True):
+            if bar is not None and x in self.active:
+                total[x] = total[x] + bar if x in total else bar
+        with walking() as at:
+            # Reverse program order is a valid topological order: a builder appends in evaluation order.
+            for node in reversed(self.graph.nodes):
+                received = tuple([total.pop(x, None) for x in node.outputs])
+                if any(bar is not None for bar in received):
+                    at(node, Phase.BACKWARD)
+                    for x, bar in self._cotangents(node, received):
+                        if observe is not None:
+                            observe(node, x, bar)
+                        total[x] = total[x] + bar if x in total else bar
+        return [total.get(x) for x in self.wrt]
+
+    def _cotangents(self, node: Node, received: tuple[Maybe, ...]) -> Iterable[tuple[Array, Array]]:
+        inputs = tuple([self.env[x] for x in node.inputs])
+        wanted = [x in self.active for x in node.inputs]
+        if isinstance(node.op, HigherOrder):
+            bars = node.op.cotangents_of(
+                received, self.residuals.get(node, ()), inputs, wanted, self.transforms
+            )
+        else:
+            bars = node.op.cotangents(
+                received, tuple([self.env[x] for x in node.outputs]), inputs, wanted
+            )
+        return [
+            (x, bar)
+            for x, needed, bar in zip(node.inputs, wanted, bars, strict=True)
+            if needed and bar is not None
+        ]
+
+
+def _active(graph: Graph, sources: Iterable[Array]) -> set[Array]:
+    """The values through which a gradient reaches `sources`."""
+    reached = {x for x in sources if is_float(x.dtype)}
+    for node in graph.nodes:
+        if node.op.differentiable and not reached.isdisjoint(node.inputs):
+            reached.update([x for x in node.outputs if is_float(x.dtype)])
+    return reached

@@ -1,0 +1,148 @@
+"""From a Python function to a closed graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pullback._settings import settings
+from pullback.errors import (
+    Frame,
+    PullbackError,
+    Site,
+    StructureError,
+    TracedValueError,
+    calling_site,
+    without_library_frames,
+)
+from pullback.ir.array import Array
+from pullback.ir.builder import Builder, building, call_user
+from pullback.ir.graph import Graph, verify
+from pullback.ir.types import TensorType
+from pullback.transforms.tree import (
+    Tree,
+    TreeDef,
+    argument_names,
+    flatten,
+    flatten_arrays,
+    paths,
+    unflatten,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Traced:
+    """A traced function: its closed graph, the outer arrays it captured, the structure of its result.
+
+    The hidden inputs, one for each captured array, are the last inputs of the graph.
+    """
+
+    graph: Graph
+    captured: tuple[Array, ...]
+    result: TreeDef
+    aux: Any = None
+
+    def rebuild(self, outputs: Sequence[Any]) -> Tree:
+        return unflatten(self.result, outputs)
+
+
+def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
+    """The graph of `f`, which is called once with values that have types and no numbers.
+
+    Arguments are arrays, or tensor types, or containers of them. Arrays that `f` captures become
+    hidden inputs, listed after the arguments.
+
+    Raises `StructureError` when an argument or a result is no array.
+    """
+    leaves, treedef = flatten(args)
+    kinds = [
+        x if isinstance(x, TensorType) else flatten_arrays(x, "argument")[0][0] for x in leaves
+    ]
+    return trace_leaves(f, kinds, treedef, evaluating=False, kwargs=kwargs).graph
+
+
+def trace_leaves(
+    f: Callable[..., Any],
+    leaves: Sequence[Array | TensorType],
+    treedef: TreeDef,
+    evaluating: bool | None = None,
+    has_aux: bool = False,
+    kwargs: dict[str, Any] | None = None,
+) -> Traced:
+    """Trace `f(*unflatten(treedef, leaves), **kwargs)`. With `has_aux`, `f` returns `(result, aux)`.
+
+    `evaluating` is passed on to `building`.
+    """
+    with building(evaluating) as builder:
+        inputs = [builder.input(x) for x in leaves]
+        builder.naming = lambda: _input_names(f, treedef)
+        result = _call(f, unflatten(treedef, inputs), kwargs or {})
+        aux = None
+        if has_aux:
+            result, aux = _split_aux(result)
+        outputs, structure = flatten_arrays(result, "the result")
+        graph, captured = builder.finish(outputs)
+        if has_aux:
+            aux = _release(aux, builder)
+    if settings().check:
+        verify(graph)
+    return Traced(graph, captured, structure, aux)
+
+
+def _call(f: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
+    try:
+        return call_user(f, *args, **kwargs)
+    except PullbackError as error:
+        if settings().traceback == "short":
+            error.__traceback__ = without_library_frames(error.__traceback__)
+        raise
+    except TypeError as error:
+        if "does not support ufuncs" not in str(error):
+            raise
+        refused = TracedValueError(
+            "a NumPy function was called on a traced value",
+            hint="use the pullback function of the same name; x.numpy() shows the numbers without their gradient",
+        )
+        refused.locate(
+            "traced value", calling_site() if error.__traceback__ is None else _innermost(error)
+        )
+        raise refused from None
+
+
+def _innermost(error: BaseException) -> Any:
+    entry = without_library_frames(error.__traceback__)
+    while entry is not None and entry.tb_next is not None:
+        entry = entry.tb_next
+    return Site() if entry is None else Site((Frame(entry.tb_frame.f_code, entry.tb_lasti),))
+
+
+def _split_aux(result: Any) -> tuple[Any, Any]:
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise StructureError("with has_aux=True the function returns a pair (result, aux)")
+    return result
+
+
+def _release(aux: Any, builder: Builder) -> Any:
+    """`aux` with the values of the ending trace replaced by owned arrays, or by outer values."""
+    leaves, treedef = flatten(aux)
+
+    def freed(leaf: Any) -> Any:
+        if not isinstance(leaf, Array) or leaf.trace != builder.trace:
+            return leaf
+        if not leaf.has_numbers:
+            raise StructureError(
+                "auxiliary values of an abstract trace must be returned as results"
+            )
+        return Array(leaf.type, leaf._data)
+
+    return unflatten(treedef, [freed(leaf) for leaf in leaves])
+
+
+def _input_names(f: Callable[..., Any], treedef: TreeDef) -> list[str]:
+    names = argument_names(f, treedef.num_children)
+    return [
+        path
+        for name, child in zip(names, treedef.children(), strict=True)
+        for path in paths(child, name)
+    ]

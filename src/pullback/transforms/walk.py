@@ -1,0 +1,47 @@
+"""What every walk over a graph shares: the site that new nodes inherit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from pullback.errors import Phase
+from pullback.ir.array import Array
+from pullback.ir.builder import apply, current
+from pullback.ir.graph import Graph, Node
+
+At = Callable[[Node, Phase | None], None]
+
+
+@contextmanager
+def walking() -> Iterator[At]:
+    """Gives `at(node, phase)`: nodes recorded after it inherit that node's site (and phase, unless None)."""
+    builder = current()
+    if builder is None:
+        yield _nowhere
+        return
+    before = builder.inherited
+
+    def at(node: Node, phase: Phase | None) -> None:
+        builder.inherited = node.site if phase is None else node.site.during(phase)
+
+    try:
+        yield at
+    finally:
+        builder.inherited = before
+
+
+def _nowhere(node: Node, phase: Phase | None) -> None:
+    pass
+
+
+def inline(graph: Graph, inputs: Sequence[Array]) -> tuple[Array, ...]:
+    """The outputs of `graph` on `inputs`, computed or recorded anew, node by node."""
+    env = dict(zip(graph.inputs, inputs, strict=True))
+    with walking() as at:
+        for node in graph.nodes:
+            at(node, None)
+            env.update(
+                zip(node.outputs, apply(node.op, [env[x] for x in node.inputs]), strict=True)
+            )
+    return tuple(env[x] for x in graph.outputs)
