@@ -18,7 +18,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--data",
         default=str(Path(__file__).parents[2] / "shared" / "data"),
-        help="folder with fashion-mnist/ and tinyshakespeare.txt; tests that need it skip where it is absent",
+        help="folder with fashion-mnist/ and tinyshakespeare.txt; where absent such tests skip",
     )
 
 

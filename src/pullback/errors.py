@@ -9,7 +9,7 @@ PullbackError
 │   └── LeakedValueError     a value was used after its trace had ended
 ├── NotDifferentiableError   no derivative exists on the path asked for  (also a TypeError)
 ├── GradientError            a derivative rule disagrees with its function
-├── NonFiniteError           a NaN or infinity was born (PULLBACK_CHECK ≥ 1; also an ArithmeticError)
+├── NonFiniteError           a NaN or infinity was born (at CHECK ≥ 1; also an ArithmeticError)
 ├── LoopLimitError           a loop passed its `max_steps`               (also a RuntimeError)
 ├── GraphError               a graph breaks the rules of the IR
 └── ParseError               text is not a graph                         (also a ValueError)
@@ -41,7 +41,7 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One place in the user's code: a code object and an instruction in it, read only when printed."""
+    """One place in the user's code: a code object and an instruction, read when printed."""
 
     code: types.CodeType
     offset: int
@@ -141,7 +141,7 @@ class Operand:
 class PullbackError(Exception):
     """What is wrong, where, why (the operands), and what to do (the hint).
 
-    Raised without `where` inside the library; whoever knows the user's line completes it with `locate`.
+    Raised without `where` inside the library; who knows the user's line adds it with `locate`.
     """
 
     def __init__(
@@ -218,7 +218,7 @@ class LoopLimitError(PullbackError, RuntimeError):
 
 
 class GraphError(PullbackError):
-    """A graph breaks the rules of the IR; always an error of the library or of a hand-made graph."""
+    """A graph breaks the rules of the IR: an error of the library or of a hand-made graph."""
 
 
 class ParseError(PullbackError, ValueError):

@@ -79,7 +79,7 @@ def as_float(x: Any) -> Array:
 
 
 def pair(x: Any, y: Any) -> tuple[Array, Array]:
-    """Both operands with their common element type. Python scalars are weak: they take the other's."""
+    """Both operands with their common element type; a Python scalar takes the other's."""
     if isinstance(x, Array):
         if isinstance(y, Array):
             return _common(x, y)

@@ -35,9 +35,9 @@ Function = Callable[..., Any]
 
 
 def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
-    """The gradient of a scalar function, in the structure of the argument (a tuple for several `argnums`).
+    """The gradient of a scalar function, in the structure of the argument.
 
-    With `has_aux`, `f` returns `(loss, aux)` and the result is `(gradient, aux)`.
+    Several `argnums` give a tuple. With `has_aux`, `f` returns `(loss, aux)` and the result is `(gradient, aux)`.
 
     Raises `ShapeError` when the result of `f` is not a scalar, `DTypeError` when an argument is not
     floating.
@@ -61,8 +61,8 @@ def value_and_grad(
 ) -> Function:
     """`(value, gradient)`; with `has_aux`, `((value, aux), gradient)`. See `grad`.
 
-    One reverse pass gives the gradient in every parameter, at ≤ 4 forward passes (Griewank & Walther
-    2008, §3.3).
+    One reverse pass gives the gradient in every parameter, at ≤ 4 forward passes
+    (Griewank & Walther 2008, §3.3).
     """
     positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
@@ -126,7 +126,7 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
 
 
 def linearize(f: Function, *primals: Any) -> tuple[Any, Callable[..., Any]]:
-    """`(out, pushforward)`: `pushforward(*tangents)` is J v at `primals`; values are computed once."""
+    """`(out, pushforward)`: `pushforward(*tangents)` is J v; values are computed once."""
     leaves, treedef = flatten_arrays(primals, "primals")
     traced = trace_leaves(f, leaves, treedef)
     forward = Forward(traced.graph, (*leaves, *traced.captured), TRANSFORMS)
@@ -144,8 +144,8 @@ def linearize(f: Function, *primals: Any) -> tuple[Any, Callable[..., Any]]:
 def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
     """Hessian-vector product of a scalar function, forward over reverse; H is never formed.
 
-    `primals` are all the arguments of `f`; the result has the structure of `primals[0]` when there is
-    one, else of the tuple. Cost: ≤ 3 gradients (Pearlmutter 1994).
+    `primals` are all the arguments of `f`; the result has the structure of `primals[0]` when there
+    is one, else of the tuple. Cost: ≤ 3 gradients (Pearlmutter 1994).
     """
     wrt = tuple(range(len(primals)))
     result = jvp(grad(f, argnums=wrt), primals, tangents)[1]

@@ -33,7 +33,7 @@ from pullback.transforms.tree import (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Traced:
-    """A traced function: its closed graph, the outer arrays it captured, the structure of its result.
+    """A traced function: its closed graph, the arrays it captured, its result's structure.
 
     The hidden inputs, one for each captured array, are the last inputs of the graph.
     """
@@ -70,7 +70,7 @@ def trace_leaves(
     has_aux: bool = False,
     kwargs: dict[str, Any] | None = None,
 ) -> Traced:
-    """Trace `f(*unflatten(treedef, leaves), **kwargs)`. With `has_aux`, `f` returns `(result, aux)`.
+    """Trace `f(*unflatten(treedef, leaves), **kwargs)`; with `has_aux`, it returns a pair.
 
     `evaluating` is passed on to `building`.
     """
@@ -102,7 +102,7 @@ def _call(f: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
             raise
         refused = TracedValueError(
             "a NumPy function was called on a traced value",
-            hint="use the pullback function of the same name; x.numpy() shows the numbers without their gradient",
+            hint="use the pullback function of the same name; x.numpy() shows numbers without gradient",
         )
         refused.locate(
             "traced value", calling_site() if error.__traceback__ is None else _innermost(error)

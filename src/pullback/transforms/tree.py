@@ -34,7 +34,7 @@ def unflatten(treedef: TreeDef, leaves: Iterable[Any]) -> Tree:
 
 
 def flatten_arrays(tree: Tree, what: str) -> tuple[list[Array], TreeDef]:
-    """`flatten` with each leaf made an Array; `StructureError` names the path of one that cannot be."""
+    """`flatten` with each leaf made an Array; `StructureError` names one that cannot be."""
     leaves, treedef = flatten(tree)
     arrays = []
     for i, leaf in enumerate(leaves):
@@ -50,7 +50,7 @@ def flatten_arrays(tree: Tree, what: str) -> tuple[list[Array], TreeDef]:
 
 
 def paths(treedef: TreeDef, root: str) -> list[str]:
-    """For each leaf the expression that reaches it from `root`, as in `params['layers'][3].weight`."""
+    """For each leaf the expression that reaches it from `root`: `params['layers'][3].weight`."""
     return [accessor.codify(root) for accessor in treedef.accessors()]
 
 

@@ -29,11 +29,11 @@ from pullback.transforms.tree import (
 def vmap(f: Function, in_axes: Any = 0, out_axes: Any = 0) -> Function:
     """`f` for each example along an axis, computed for all at once.
 
-    `in_axes` is an axis, None (shared by all examples), or a tuple with a prefix of the structure of
-    each argument; `out_axes` likewise for the result, which always carries the new axis unless None.
+    `in_axes` is an axis, None (shared by all examples), or a tuple with a prefix of the structure
+    of each argument; `out_axes` likewise for the result, which carries the new axis unless None.
 
-    `f` runs once on values without numbers: a Python branch on one of them raises `TracedValueError`.
-    Raises `ShapeError` when the examples differ in number, `StructureError` when no argument is batched.
+    `f` runs once on values without numbers: a Python branch on one raises `TracedValueError`.
+    Raises `ShapeError` when the numbers of examples differ, `StructureError` when nothing is batched.
     """
 
     @functools.wraps(f)
@@ -112,14 +112,14 @@ def jacfwd(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
 
 
 def jacrev(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
-    """The dense Jacobian by reverse mode: one pass for each output element. Shapes as in `jacfwd`."""
+    """The dense Jacobian by reverse mode: one pass an output element; shapes as in `jacfwd`."""
     return _jacobian(f, argnums, _rows)
 
 
 def jacobian(
     f: Function, argnums: int | tuple[int, ...] = 0, mode: Literal["auto", "fwd", "rev"] = "auto"
 ) -> Function:
-    """The dense Jacobian in min(n, m) passes: `auto` takes forward mode when inputs are not more than outputs."""
+    """The dense Jacobian in min(n, m) passes: `auto` takes the cheaper mode by the sizes."""
     if mode not in ("auto", "fwd", "rev"):
         raise StructureError(f"mode {mode!r} is none of 'auto', 'fwd', 'rev'")
     return _jacobian(f, argnums, {"auto": _cheaper, "fwd": _columns, "rev": _rows}[mode])
