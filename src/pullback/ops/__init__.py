@@ -1,7 +1,25 @@
 """Every primitive, one class each; importing this package binds the operators."""
 
-from pullback.ops import contract, layout, operators, pointwise, reduce
+from pullback.ops import (
+    contract,
+    cumulative,
+    layout,
+    operators,
+    pointwise,
+    product,
+    reduce,
+    sort,
+)
 
 operators.bind()
 
-__all__ = ["contract", "layout", "operators", "pointwise", "reduce"]
+__all__ = [
+    "contract",
+    "cumulative",
+    "layout",
+    "operators",
+    "pointwise",
+    "product",
+    "reduce",
+    "sort",
+]
