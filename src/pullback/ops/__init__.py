@@ -1,7 +1,29 @@
 """Every primitive, one class each; importing this package binds the operators."""
 
-from pullback.ops import contract, create, index, layout, operators, pointwise, reduce
+from pullback.ops import (
+    contract,
+    create,
+    cumulative,
+    index,
+    layout,
+    operators,
+    pointwise,
+    product,
+    reduce,
+    sort,
+)
 
 operators.bind()
 
-__all__ = ["contract", "create", "index", "layout", "operators", "pointwise", "reduce"]
+__all__ = [
+    "contract",
+    "create",
+    "cumulative",
+    "index",
+    "layout",
+    "operators",
+    "pointwise",
+    "product",
+    "reduce",
+    "sort",
+]
