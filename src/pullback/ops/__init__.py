@@ -1,7 +1,7 @@
 """Every primitive, one class each. Importing this package defines them all and binds the operators."""
 
-from pullback.ops import contract, layout, operators, pointwise, reduce
+from pullback.ops import contract, layout, operators, pointwise, reduce, sampling
 
 operators.bind()
 
-__all__ = ["contract", "layout", "operators", "pointwise", "reduce"]
+__all__ = ["contract", "layout", "operators", "pointwise", "reduce", "sampling"]
