@@ -10,6 +10,7 @@ from pullback.ops import (
     pointwise,
     product,
     reduce,
+    sampling,
     sort,
 )
 
@@ -25,5 +26,6 @@ __all__ = [
     "pointwise",
     "product",
     "reduce",
+    "sampling",
     "sort",
 ]
