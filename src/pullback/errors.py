@@ -25,7 +25,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-_LIBRARY = os.path.dirname(os.path.abspath(__file__)) + os.sep
+import numpy as np
+import optree
+
+_LIBRARIES = tuple(
+    os.path.dirname(os.path.abspath(each)) + os.sep
+    for each in (__file__, np.__file__, optree.__file__)
+)
 
 
 # ---- where ----------------------------------------------------------------------------------
@@ -109,8 +115,8 @@ NOWHERE = Site()
 
 
 def is_library(code: types.CodeType) -> bool:
-    """Whether a code object belongs to this package and not to its user."""
-    return code.co_filename.startswith(_LIBRARY)
+    """Whether a code object belongs to this package, or to NumPy or optree below it."""
+    return code.co_filename.startswith(_LIBRARIES)
 
 
 def calling_frame() -> Frame | None:
@@ -223,19 +229,3 @@ class GraphError(PullbackError):
 
 class ParseError(PullbackError, ValueError):
     """Text that is not a graph."""
-
-
-# ---- tracebacks -----------------------------------------------------------------------------
-
-
-def without_library_frames(traceback: types.TracebackType | None) -> types.TracebackType | None:
-    """The same traceback with only the user's frames; unchanged when nothing would remain."""
-    kept = []
-    while traceback is not None:
-        if not is_library(traceback.tb_frame.f_code):
-            kept.append(traceback)
-        traceback = traceback.tb_next
-    shorter = None
-    for entry in reversed(kept):
-        shorter = types.TracebackType(shorter, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
-    return shorter

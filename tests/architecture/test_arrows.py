@@ -9,7 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "pullback"
 LAYERS = [
-    {"errors", "_settings"},
+    {"errors", "_settings", "_public"},
     {"ir"},
     {"ops"},
     {"array"},

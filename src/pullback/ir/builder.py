@@ -247,7 +247,7 @@ def _leak(value: Array) -> PullbackError:
 def _operands(
     op: Op, error: PullbackError, types: Sequence[TensorType], origins: Sequence[str]
 ) -> list[Operand]:
-    labels = error.labels or [p for p in inspect.signature(op.infer).parameters if p != "self"]
+    labels = error.labels or [p for p in inspect.signature(op.reference).parameters if p != "self"]
     if len(labels) != len(types):
         labels = [f"operand {i + 1}" for i in range(len(types))]
     return [Operand(n, str(t), o) for n, t, o in zip(labels, types, origins, strict=True)]

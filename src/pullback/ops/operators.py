@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pullback._public import public
 from pullback.errors import DTypeError, ShapeError, StructureError
 from pullback.ir import families
 from pullback.ir.array import Array, concrete
@@ -253,6 +254,7 @@ def bind_operators(binary: dict[str, Any], comparison: dict[str, Any], **methods
 
 
 def _forward(function: Any) -> Any:
+    @public
     def method(self: Array, other: Any, /) -> Any:
         if not isinstance(other, OPERANDS):
             return NotImplemented
@@ -262,6 +264,7 @@ def _forward(function: Any) -> Any:
 
 
 def _reflected(function: Any) -> Any:
+    @public
     def method(self: Array, other: Any, /) -> Any:
         if not isinstance(other, OPERANDS):
             return NotImplemented

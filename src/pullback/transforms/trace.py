@@ -6,15 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pullback._public import public, without_library_frames
 from pullback._settings import settings
 from pullback.errors import (
     Frame,
-    PullbackError,
     Site,
     StructureError,
     TracedValueError,
     calling_site,
-    without_library_frames,
 )
 from pullback.ir.array import Array
 from pullback.ir.builder import Builder, building, call_user
@@ -24,9 +23,9 @@ from pullback.transforms.tree import (
     Tree,
     TreeDef,
     argument_names,
+    argument_paths,
     flatten,
     flatten_arrays,
-    paths,
     unflatten,
 )
 
@@ -47,6 +46,7 @@ class Traced:
         return unflatten(self.result, outputs)
 
 
+@public
 def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
     """The graph of `f`, which is called once with values that have types and no numbers.
 
@@ -93,10 +93,6 @@ def trace_leaves(
 def _call(f: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
     try:
         return call_user(f, *args, **kwargs)
-    except PullbackError as error:
-        if settings().traceback == "short":
-            error.__traceback__ = without_library_frames(error.__traceback__)
-        raise
     except TypeError as error:
         if "does not support ufuncs" not in str(error):
             raise
@@ -140,9 +136,4 @@ def _release(aux: Any, builder: Builder) -> Any:
 
 
 def _input_names(f: Callable[..., Any], treedef: TreeDef) -> list[str]:
-    names = argument_names(f, treedef.num_children)
-    return [
-        path
-        for name, child in zip(names, treedef.children(), strict=True)
-        for path in paths(child, name)
-    ]
+    return argument_paths(treedef, argument_names(f, range(treedef.num_children)))
