@@ -36,11 +36,17 @@ def render(report: Report) -> str:
     table = [["", *names, "goal"]]
     for title, row in report.rows.items():
         own = row.get("pullback")
-        cells = [_cell(row[name], own if name != "pullback" else None) if name in row else "–" for name in names]
+        cells = [
+            _cell(row[name], own if name != "pullback" else None) if name in row else "–"
+            for name in names
+        ]
         goal = report.goals.get(title)
         table.append([title, *cells, "" if goal is None else _verdict(goal, own)])
     widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in table
+    ]
     probe = report.probe
     head = f"{report.suite}: medians of {report.rounds} rounds ± half the interquartile range"
     foot = f"machine probe {_seconds(probe.median)} ({_seconds(probe.low)} … {_seconds(probe.high)}), load {report.machine['load']}"

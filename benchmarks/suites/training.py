@@ -48,7 +48,9 @@ def _pullback(weights, x, target):
 
     def step():
         _, bars = gradient(state)
-        return [(w - RATE * dw, b - RATE * db) for (w, b), (dw, db) in zip(state, bars, strict=True)]
+        return [
+            (w - RATE * dw, b - RATE * db) for (w, b), (dw, db) in zip(state, bars, strict=True)
+        ]
 
     return step
 
@@ -75,7 +77,9 @@ def _autograd(weights, x, target):
 
     def step():
         _, bars = gradient(weights)
-        return [(w - RATE * dw, b - RATE * db) for (w, b), (dw, db) in zip(weights, bars, strict=True)]
+        return [
+            (w - RATE * dw, b - RATE * db) for (w, b), (dw, db) in zip(weights, bars, strict=True)
+        ]
 
     return step
 
