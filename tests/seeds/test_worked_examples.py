@@ -21,7 +21,9 @@ def sigmoid(z):
 @pytest.mark.parametrize(("x", "y"), [(2.0, 3.0), (-1.5, 0.25), (0.0, 1.0)])
 def test_scalar_graph_with_a_merge(x, y):
     """u = x y, v = u + y, L = v²:  ∂L/∂x = 2v y,  ∂L/∂y = 2v (1 + x)."""
-    x_bar, y_bar = pb.grad(lambda x, y: (x * y + y) ** 2, argnums=(0, 1))(np.float64(x), np.float64(y))
+    x_bar, y_bar = pb.grad(lambda x, y: (x * y + y) ** 2, argnums=(0, 1))(
+        np.float64(x), np.float64(y)
+    )
     v = y * (x + 1)
     same(x_bar, 2 * v * y)
     same(y_bar, 2 * v * (1 + x))
@@ -30,7 +32,9 @@ def test_scalar_graph_with_a_merge(x, y):
 @pytest.mark.parametrize(("x", "y"), [(2.0, 3.0), (-1.5, 0.25)])
 def test_direct_and_indirect_path(x, y):
     """a = x + y, b = x a, L = b²:  ∂L/∂x = 2x(x+y)(2x+y),  ∂L/∂y = 2x²(x+y)."""
-    x_bar, y_bar = pb.grad(lambda x, y: (x * (x + y)) ** 2, argnums=(0, 1))(np.float64(x), np.float64(y))
+    x_bar, y_bar = pb.grad(lambda x, y: (x * (x + y)) ** 2, argnums=(0, 1))(
+        np.float64(x), np.float64(y)
+    )
     same(x_bar, 2 * x * (x + y) * (2 * x + y))
     same(y_bar, 2 * x**2 * (x + y))
 
@@ -54,7 +58,9 @@ def test_two_layer_sigmoid_network_with_squared_error():
     delta2 = delta_out * sigmoid(z2) * (1 - sigmoid(z2))
     delta_h = W2.T @ delta2
     delta1 = delta_h * h1 * (1 - h1)
-    for bar, expected in zip(bars, (np.outer(delta1, x), delta1, np.outer(delta2, h1), delta2), strict=True):
+    for bar, expected in zip(
+        bars, (np.outer(delta1, x), delta1, np.outer(delta2, h1), delta2), strict=True
+    ):
         same(bar, expected)
 
 
@@ -80,7 +86,10 @@ def test_two_layer_relu_network():
 def test_layer_recurrence(depth):
     """δˡ⁻¹ = ((Wˡ)ᵀ δˡ) ⊙ φ′(zˡ⁻¹),  W̄ˡ = δˡ (aˡ⁻¹)ᵀ, from δᴸ = aᴸ − y with an identity output."""
     sizes = [3, *[4] * depth, 2]
-    layers = [(random.normal(size=(m, n)), random.normal(size=m)) for n, m in zip(sizes, sizes[1:], strict=False)]
+    layers = [
+        (random.normal(size=(m, n)), random.normal(size=m))
+        for n, m in zip(sizes, sizes[1:], strict=False)
+    ]
     x, y = random.normal(size=3), random.normal(size=2)
 
     def loss(layers):
