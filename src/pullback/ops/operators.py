@@ -146,6 +146,11 @@ def broadcast_to(x: Array, shape: Shape) -> Array:
     return Broadcast(shape, new)(reshape(x, kept)) if new else x
 
 
+def repeated(x: Array, size: int) -> Array:
+    """`x` once for each of `size` examples, along a new axis 0."""
+    return broadcast_to(reshape(x, (1, *x.shape)), (size, *x.shape))
+
+
 def cut(x: Array, axis: int, start: int, stop: int) -> Array:
     """Elements start … stop - 1 along one axis."""
     starts = tuple(start if i == axis else 0 for i in range(x.ndim))
