@@ -2,12 +2,15 @@
 
 from pullback.ops import (
     contract,
+    create,
     cumulative,
+    index,
     layout,
     operators,
     pointwise,
     product,
     reduce,
+    sampling,
     sort,
 )
 
@@ -15,11 +18,14 @@ operators.bind()
 
 __all__ = [
     "contract",
+    "create",
     "cumulative",
+    "index",
     "layout",
     "operators",
     "pointwise",
     "product",
     "reduce",
+    "sampling",
     "sort",
 ]
