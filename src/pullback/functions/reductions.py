@@ -1,4 +1,4 @@
-"""Sums, products, extrema and statistics, whole and running, by the names of the Array API standard.
+"""Sums, products, extrema and statistics, whole and running, named by the Array API standard.
 
 `axis` is an axis, a tuple of axes, or None for all. Integers and bools are summed in 64 bits,
 half precision in float32. The gradient of an extremum is shared equally by equal winners.
@@ -26,7 +26,7 @@ from pullback.ir.types import (
     uint64,
 )
 from pullback.ops import cumulative, pointwise, product, reduce
-from pullback.ops.layout import Pad
+from pullback.ops.layout import Concat
 from pullback.ops.operators import (
     absolute,
     as_float,
@@ -45,7 +45,7 @@ from pullback.ops.operators import (
 
 @public
 def sum(x: Any, /, axis: Axis = None, keepdims: bool = False, *, dtype: Any = None) -> Array:
-    """Σ x over `axis`; 0 of nothing. `dtype` is that of the sum, 64 bits by default for integers."""
+    """Σ x over `axis`; 0 of nothing. `dtype` is that of the sum, by default 64-bit for integers."""
     array = _addends(x, dtype)
     axes = normalize_axes(axis, array.ndim)
     return keep(sum_over(array, axes), array, axes, keepdims)
@@ -276,16 +276,8 @@ def _running(op: Any, x: Array, axis: int | None) -> Array:
 
 def _led_by(first: int, x: Array, axis: int) -> Array:
     """`x` with one element `first` put before it along `axis`."""
-    here = tuple(int(i == axis) for i in range(x.ndim))
-    none = (0,) * x.ndim
-    led = Pad(here, none, none)(x)
-    if first == 0:
-        return led
-    edge = full(
-        x.type.reshaped(tuple(1 if i else n for i, n in zip(here, x.shape, strict=True))), first
-    )
-    rest = tuple(x.shape[axis] if i else 0 for i in here)
-    return led + Pad(none, rest, none)(edge)
+    shape = tuple(1 if i == axis else n for i, n in enumerate(x.shape))
+    return Concat(axis)(full(x.type.reshaped(shape), first), x)
 
 
 def _norm(x: Array, axes: tuple[int, ...], order: float) -> Array:
