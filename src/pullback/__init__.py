@@ -1,6 +1,8 @@
 """pullback: backpropagation, compiled and accountable."""
 
 from pullback.functions.elementwise import add, exp, log, tanh
+from pullback.inspect.backprop import backprop
+from pullback.inspect.check_grads import check_grads
 from pullback.ir.array import Array
 from pullback.ir.types import (
     bfloat16,
@@ -24,8 +26,10 @@ from pullback.transforms.vectorize import hessian, jacfwd, jacobian, jacrev, vma
 __all__ = [
     "Array",
     "add",
+    "backprop",
     "bfloat16",
     "bool",
+    "check_grads",
     "exp",
     "float16",
     "float32",

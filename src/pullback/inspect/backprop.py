@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pullback._public import public
 from pullback.errors import Site, StructureError
-from pullback.inspect.formulas import ATOM, Formula, Printer, binding, symbol, total
+from pullback.inspect.formulas import Formula, Printer, total
 from pullback.inspect.names import LOSS, Names, name_values
 from pullback.inspect.table import print_table
 from pullback.ir.array import Array
@@ -122,6 +123,7 @@ class Backprop:
         return f"Backprop of {LOSS} = {self.value.item():.6g}\n{self.table()}"
 
 
+@public
 def backprop(f: Callable[..., Any], *args: Any) -> Backprop:
     """Run `f(*args)` and its reverse pass, and keep everything: values, deltas, rules, lines.
 

@@ -19,7 +19,7 @@ from pullback.errors import Frame, Site
 from pullback.ir.array import Array
 from pullback.ir.graph import Graph, Node
 from pullback.ops.pointwise import Constant
-from pullback.transforms.tree import TreeDef, argument_names, paths
+from pullback.transforms.tree import TreeDef, argument_names, argument_paths
 
 Span = tuple[int, int, int, int]
 """First line and column, last line and column, as in the syntax tree."""
@@ -42,12 +42,7 @@ class Names:
 
 def name_values(f: Callable[..., Any], treedef: TreeDef, graph: Graph, captured: Sequence[Array]) -> Names:
     """Names for the values of `graph`, which was traced from `f` with arguments of structure `treedef`."""
-    given = argument_names(f, treedef.num_children)
-    arguments = [
-        path
-        for name, child in zip(given, treedef.children(), strict=True)
-        for path in paths(child, name)
-    ]
+    arguments = argument_paths(treedef, argument_names(f, range(treedef.num_children)))
     wishes: dict[Array, str | None] = dict.fromkeys(graph.inputs)
     wishes.update(zip(graph.inputs, arguments, strict=False))
     hidden = graph.inputs[len(arguments) :]

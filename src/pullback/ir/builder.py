@@ -45,7 +45,7 @@ _scope: ContextVar[str] = ContextVar("pullback module path", default="")
 
 
 class Builder:
-    """Records nodes. `evaluating` decides whether each also gets its numbers, by the op's reference."""
+    """Records nodes; when `evaluating`, each also gets its numbers by the op's reference."""
 
     def __init__(self, parent: Builder | None, evaluating: bool) -> None:
         self.parent = parent
@@ -123,7 +123,7 @@ class Builder:
         return outputs
 
     def adopt(self, node: Node, inputs: Sequence[Array]) -> tuple[Array, ...]:
-        """Append a copy of another builder's node on these inputs; numbers it already has are kept."""
+        """Append a copy of another builder's node on these inputs; numbers it has are kept."""
         outputs = tuple(
             [Array(x.type, x._data if self.evaluating else None, self.trace) for x in node.outputs]
         )
@@ -131,7 +131,7 @@ class Builder:
         return outputs
 
     def finish(self, outputs: Sequence[Array]) -> tuple[Graph, tuple[Array, ...]]:
-        """The closed graph, and the outer values that its hidden inputs (the last ones) stand for."""
+        """The closed graph, and the outer values that its last, hidden inputs stand for."""
         results = tuple(self.admit(x) for x in outputs)
         graph = Graph((*self.inputs, *self.captured.values()), tuple(self.nodes), results)
         return graph, tuple(self.captured)
@@ -199,7 +199,7 @@ def apply(op: Op, inputs: Sequence[Array]) -> tuple[Array, ...]:
 
 
 def replay(node: Node, inputs: Sequence[Array]) -> tuple[Array, ...]:
-    """The outputs of an evaluated node on the very inputs it was evaluated on, without computing again."""
+    """The outputs of an evaluated node on the inputs it was evaluated on, not computed again."""
     builder = _current.get()
     if builder is not None and (builder.evaluating <= node.outputs[0].has_numbers):
         return builder.adopt(node, inputs)
@@ -209,7 +209,7 @@ def replay(node: Node, inputs: Sequence[Array]) -> tuple[Array, ...]:
 
 
 def compute(op: Op, inputs: Sequence[Numbers], types: Sequence[TensorType]) -> tuple[Numbers, ...]:
-    """The reference meaning of `op`, each result read-only and of exactly its declared element type."""
+    """The reference meaning of `op`, each result read-only and of its declared element type."""
     with np.errstate(all="ignore"):
         result = op.reference(*inputs)
     results = result if isinstance(result, tuple) else (result,)
@@ -238,7 +238,7 @@ def _finite(numbers: Numbers) -> bool:
 def _leak(value: Array) -> PullbackError:
     error = LeakedValueError(
         f"a value of an earlier trace ({value.type}) was used after that trace had ended",
-        hint="return it from the function instead of storing it outside (has_aux=True carries extra outputs)",
+        hint="return it from the function instead of storing it outside; has_aux=True carries extras",
     )
     error.locate("leaked value", calling_site())
     return error
@@ -247,7 +247,7 @@ def _leak(value: Array) -> PullbackError:
 def _operands(
     op: Op, error: PullbackError, types: Sequence[TensorType], origins: Sequence[str]
 ) -> list[Operand]:
-    labels = error.labels or [p for p in inspect.signature(op.infer).parameters if p != "self"]
+    labels = error.labels or [p for p in inspect.signature(op.reference).parameters if p != "self"]
     if len(labels) != len(types):
         labels = [f"operand {i + 1}" for i in range(len(types))]
     return [Operand(n, str(t), o) for n, t, o in zip(labels, types, origins, strict=True)]
@@ -263,7 +263,7 @@ def current() -> Builder | None:
 
 @contextmanager
 def building(evaluating: bool | None = None) -> Iterator[Builder]:
-    """A new builder, nested in the one at work. It evaluates if asked to, or by default like its parent.
+    """A new builder, nested in the one at work; by default it evaluates as its parent does.
 
     Nothing can evaluate inside an abstract trace: there the values have no numbers.
     """
@@ -281,7 +281,7 @@ def building(evaluating: bool | None = None) -> Iterator[Builder]:
 
 @contextmanager
 def rewriting(site: Site, phase: Phase | None = None) -> Iterator[None]:
-    """Nodes recorded inside inherit `site` (a gradient node points at the line it is the gradient of)."""
+    """Nodes recorded inside inherit `site`: a gradient node points at the line it belongs to."""
     builder = _current.get()
     if builder is None:
         yield

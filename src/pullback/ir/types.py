@@ -156,7 +156,7 @@ def normalize_axes(axis: int | Iterable[int] | None, ndim: int) -> Axes:
 
 
 def promote(left: DType, right: DType) -> DType:
-    """The element type of `left ∘ right`; bool < integers < floats, `DTypeError` where none fits."""
+    """Element type of `left ∘ right`: bool < integers < floats; `DTypeError` where none fits."""
     if left == right:
         return left
     kinds = kind_of(left) + kind_of(right)

@@ -1,4 +1,4 @@
-"""Every primitive, one class each. Importing this package defines them all and binds the operators."""
+"""Every primitive, one class each; importing this package binds the operators."""
 
 from pullback.ops import contract, layout, operators, pointwise, reduce
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pullback._public import public
 from pullback.errors import DTypeError, ShapeError, StructureError
 from pullback.ir import families
 from pullback.ir.array import Array, concrete
@@ -79,7 +80,7 @@ def as_float(x: Any) -> Array:
 
 
 def pair(x: Any, y: Any) -> tuple[Array, Array]:
-    """Both operands with their common element type. Python scalars are weak: they take the other's."""
+    """Both operands with their common element type; a Python scalar takes the other's."""
     if isinstance(x, Array):
         if isinstance(y, Array):
             return _common(x, y)
@@ -253,6 +254,7 @@ def bind_operators(binary: dict[str, Any], comparison: dict[str, Any], **methods
 
 
 def _forward(function: Any) -> Any:
+    @public
     def method(self: Array, other: Any, /) -> Any:
         if not isinstance(other, OPERANDS):
             return NotImplemented
@@ -262,6 +264,7 @@ def _forward(function: Any) -> Any:
 
 
 def _reflected(function: Any) -> Any:
+    @public
     def method(self: Array, other: Any, /) -> Any:
         if not isinstance(other, OPERANDS):
             return NotImplemented

@@ -1,4 +1,4 @@
-"""Reverse mode: walk a graph backwards, hand each node's cotangent through its rule, add at merges."""
+"""Reverse mode: walk a graph backwards, each cotangent through its node's rule, add at merges."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Reverse:
             if bar is not None and x in self.active:
                 total[x] = total[x] + bar if x in total else bar
         with walking() as at:
-            # Reverse program order is a valid topological order: a builder appends in evaluation order.
+            # Reverse program order is topological: a builder appends in evaluation order.
             for node in reversed(self.graph.nodes):
                 received = tuple([total.pop(x, None) for x in node.outputs])
                 if any(bar is not None for bar in received):

@@ -15,7 +15,7 @@ At = Callable[[Node, Phase | None], None]
 
 @contextmanager
 def walking() -> Iterator[At]:
-    """Gives `at(node, phase)`: nodes recorded after it inherit that node's site (and phase, unless None)."""
+    """Gives `at(node, phase)`: nodes recorded after it inherit that node's site, in that phase."""
     builder = current()
     if builder is None:
         yield _nowhere
