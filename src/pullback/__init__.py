@@ -1,6 +1,11 @@
 """pullback: backpropagation, compiled and accountable."""
 
-from pullback.functions.elementwise import add, exp, log, tanh
+from pullback.functions.elementwise import (
+    add,
+    exp,
+    log,
+    tanh,
+)
 from pullback.functions.reductions import (
     all,
     any,
@@ -21,8 +26,22 @@ from pullback.functions.reductions import (
     sum,
     var,
 )
-from pullback.functions.sorting import argsort, median, quantile, sort, top_k
-from pullback.ir.array import Array
+from pullback.functions.sorting import (
+    argsort,
+    median,
+    quantile,
+    sort,
+    top_k,
+)
+from pullback.inspect.backprop import (
+    backprop,
+)
+from pullback.inspect.check_grads import (
+    check_grads,
+)
+from pullback.ir.array import (
+    Array,
+)
 from pullback.ir.types import (
     bfloat16,
     float16,
@@ -37,10 +56,27 @@ from pullback.ir.types import (
     uint32,
     uint64,
 )
-from pullback.ir.types import bool_ as bool
-from pullback.transforms.derivatives import grad, hvp, jvp, linearize, value_and_grad, vjp
-from pullback.transforms.trace import trace
-from pullback.transforms.vectorize import hessian, jacfwd, jacobian, jacrev, vmap
+from pullback.ir.types import (
+    bool_ as bool,
+)
+from pullback.transforms.derivatives import (
+    grad,
+    hvp,
+    jvp,
+    linearize,
+    value_and_grad,
+    vjp,
+)
+from pullback.transforms.trace import (
+    trace,
+)
+from pullback.transforms.vectorize import (
+    hessian,
+    jacfwd,
+    jacobian,
+    jacrev,
+    vmap,
+)
 
 __all__ = [
     "Array",
@@ -50,8 +86,10 @@ __all__ = [
     "argmax",
     "argmin",
     "argsort",
+    "backprop",
     "bfloat16",
     "bool",
+    "check_grads",
     "count_nonzero",
     "cumulative_logsumexp",
     "cumulative_max",
@@ -65,10 +103,10 @@ __all__ = [
     "grad",
     "hessian",
     "hvp",
-    "int8",
     "int16",
     "int32",
     "int64",
+    "int8",
     "jacfwd",
     "jacobian",
     "jacrev",
@@ -88,10 +126,10 @@ __all__ = [
     "tanh",
     "top_k",
     "trace",
-    "uint8",
     "uint16",
     "uint32",
     "uint64",
+    "uint8",
     "value_and_grad",
     "var",
     "vjp",
