@@ -169,8 +169,7 @@ class Array:
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec else str(self)
 
-    def __hash__(self) -> int:
-        return id(self) >> 4
+    __hash__ = object.__hash__  # by identity: `==` compares elements
 
     def __copy__(self) -> Array:
         return self
@@ -250,7 +249,7 @@ class Array:
 def concrete(data: Any) -> Array:
     """An Array that takes over `data` (a NumPy array nobody else will write to) without a copy."""
     numbers = np.asarray(data)
-    numbers.flags.writeable = False
+    numbers.setflags(write=False)
     return Array(TensorType(numbers.shape, numbers.dtype), numbers)
 
 
