@@ -5,6 +5,7 @@ PullbackError
 ├── DTypeError               an element type does not fit                (also a TypeError)
 ├── StructureError           containers do not match, or hold a cycle    (also a TypeError)
 ├── OutOfRangeError          an index lies outside its axis              (also an IndexError)
+├── ArgumentError            a plain argument has a senseless value      (also a ValueError)
 ├── TracedValueError         a traced value was used as a number         (also a TypeError)
 │   └── LeakedValueError     a value was used after its trace had ended
 ├── NotDifferentiableError   no derivative exists on the path asked for  (also a TypeError)
@@ -205,6 +206,10 @@ class StructureError(PullbackError, TypeError):
 
 class OutOfRangeError(PullbackError, IndexError):
     """An index lies outside its axis."""
+
+
+class ArgumentError(PullbackError, ValueError):
+    """A plain argument (a rate, a probability, a seed) has a value that makes no sense."""
 
 
 class TracedValueError(PullbackError, TypeError):
