@@ -36,9 +36,6 @@ from pullback.functions.sorting import (
 from pullback.inspect.backprop import (
     backprop,
 )
-from pullback.inspect.check_grads import (
-    check_grads,
-)
 from pullback.ir.array import (
     Array,
 )
@@ -89,7 +86,6 @@ __all__ = [
     "backprop",
     "bfloat16",
     "bool",
-    "check_grads",
     "count_nonzero",
     "cumulative_logsumexp",
     "cumulative_max",
