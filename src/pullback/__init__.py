@@ -1,5 +1,6 @@
 """pullback: backpropagation, compiled and accountable."""
 
+from pullback.array import asarray, from_dlpack
 from pullback.functions.elementwise import add, exp, log, tanh
 from pullback.ir.array import Array
 from pullback.ir.types import (
@@ -24,12 +25,14 @@ from pullback.transforms.vectorize import hessian, jacfwd, jacobian, jacrev, vma
 __all__ = [
     "Array",
     "add",
+    "asarray",
     "bfloat16",
     "bool",
     "exp",
     "float16",
     "float32",
     "float64",
+    "from_dlpack",
     "grad",
     "hessian",
     "hvp",
