@@ -1,5 +1,9 @@
 """pullback: backpropagation, compiled and accountable."""
 
+from pullback.array import (
+    asarray,
+    from_dlpack,
+)
 from pullback.functions.elementwise import (
     add,
     exp,
@@ -83,6 +87,7 @@ __all__ = [
     "argmax",
     "argmin",
     "argsort",
+    "asarray",
     "backprop",
     "bfloat16",
     "bool",
@@ -96,6 +101,7 @@ __all__ = [
     "float16",
     "float32",
     "float64",
+    "from_dlpack",
     "grad",
     "hessian",
     "hvp",
