@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -20,6 +20,7 @@ from pullback._settings import settings
 from pullback.errors import (
     NOWHERE,
     Frame,
+    GraphError,
     LeakedValueError,
     NonFiniteError,
     Operand,
@@ -99,7 +100,7 @@ class Builder:
         """Append `op(*inputs)`; raises the op's errors completed with the user's line."""
         trace = self.trace
         admitted = tuple([x if x.trace == trace else self.admit(x) for x in inputs])
-        site = self.inherited or self._capture()
+        site = self.site()
         if not admitted and op in self.constants:
             return (self.constants[op],)
         types = [x.type for x in admitted]
@@ -137,6 +138,10 @@ class Builder:
         return graph, tuple(self.captured)
 
     # ---- where ----
+
+    def site(self) -> Site:
+        """The site of a node recorded now; at least three frames of this library call it."""
+        return self.inherited or self._capture()
 
     def _capture(self) -> Site:
         frame: Any = sys._getframe(3)
@@ -279,6 +284,16 @@ def building(evaluating: bool | None = None) -> Iterator[Builder]:
         _current.reset(token)
 
 
+def record(function: Callable[..., Iterable[Array]], types: Iterable[TensorType]) -> Graph:
+    """The closed graph of `function`, which may use nothing but its arguments."""
+    with building(evaluating=False) as builder:
+        inputs = [builder.input(kind) for kind in types]
+        graph, captured = builder.finish(tuple(function(*inputs)))
+    if captured:
+        raise GraphError(f"the function captured {captured[0].type}")
+    return graph
+
+
 @contextmanager
 def rewriting(site: Site, phase: Phase | None = None) -> Iterator[None]:
     """Nodes recorded inside inherit `site`: a gradient node points at the line it belongs to."""
@@ -321,6 +336,7 @@ __all__ = [
     "compute",
     "current",
     "named_scope",
+    "record",
     "replay",
     "rewriting",
 ]
