@@ -37,7 +37,7 @@ class Graph:
 
 
 def verify(graph: Graph) -> None:
-    """Raise `GraphError` unless the graph is closed, in a valid order, and each node has its op's types."""
+    """Raise `GraphError` unless the graph is closed, ordered, and of the types its ops say."""
     known = set(graph.inputs)
     if len(known) != len(graph.inputs):
         raise GraphError("a graph input is listed twice")

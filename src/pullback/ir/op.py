@@ -29,7 +29,7 @@ class Op:
 
     name: ClassVar[str]
     differentiable: ClassVar[bool] = True
-    """False when the outputs are piecewise constant in every input: derivatives are zero by definition."""
+    """False when the outputs are piecewise constant in every input: their derivatives are 0."""
 
     parses: ClassVar[bool] = True
     """False for an op that holds Python functions: it prints, but its text cannot be read back."""
@@ -47,7 +47,7 @@ class Op:
     # ---- derivatives ----
 
     def pullback(self, bar: Any, out: Any, *inputs: Array) -> tuple[Maybe, ...]:
-        """Cotangents of the inputs from the cotangent of the output (tuples for several outputs)."""
+        """Cotangents of the inputs from that of the output (tuples for several outputs)."""
         raise NotDifferentiableError(f"{self.name} has no reverse-mode derivative")
 
     def pushforward(self, dots: tuple[Maybe, ...], out: Any, *inputs: Array) -> Any:
@@ -134,10 +134,10 @@ class Op:
 
 
 class GraphTransforms(Protocol):
-    """What an op that holds sub-graphs needs of the layer above: it is passed in, never imported."""
+    """What an op with sub-graphs needs of the layer above: passed in, never imported."""
 
     def vjp(self, graph: Graph, wrt: Sequence[int]) -> tuple[Graph, Graph]:
-        """(`inputs → outputs + residuals`, `residuals + output cotangents → cotangents of inputs[wrt]`)."""
+        """(`inputs → outputs + residuals`, `residuals + output bars → bars of inputs[wrt]`)."""
         ...
 
     def jvp(self, graph: Graph, active: Sequence[bool]) -> Graph:
@@ -147,7 +147,7 @@ class GraphTransforms(Protocol):
     def batch(
         self, graph: Graph, size: int, batched: Sequence[bool], force: Sequence[bool]
     ) -> tuple[Graph, tuple[bool, ...]]:
-        """The graph over `size` examples, and which outputs are batched (at least those in `force`)."""
+        """The graph over `size` examples, and which outputs are batched (at least `force`)."""
         ...
 
     def inline(self, graph: Graph, inputs: Sequence[Array]) -> tuple[Array, ...]:

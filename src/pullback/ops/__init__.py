@@ -1,30 +1,43 @@
-"""Every primitive, one class each. Importing this package defines them all and binds the operators."""
+"""Every primitive, one class each; importing this package binds the operators."""
 
 from pullback.ops import (
     contract,
     convolve,
+    create,
+    cumulative,
     diagonal,
+    index,
     layout,
     linalg,
     operators,
     pointwise,
     pool,
+    product,
     products,
     reduce,
+    sampling,
+    sort,
+    windows,
 )
 
 operators.bind()
-operators.bind_operators({"matmul": products.matmul}, {})
 
 __all__ = [
     "contract",
     "convolve",
+    "create",
+    "cumulative",
     "diagonal",
+    "index",
     "layout",
     "linalg",
     "operators",
     "pointwise",
     "pool",
+    "product",
     "products",
     "reduce",
+    "sampling",
+    "sort",
+    "windows",
 ]

@@ -18,7 +18,7 @@ def play_batched(
     batched: Sequence[bool],
     transforms: GraphTransforms,
 ) -> tuple[list[Array], list[bool]]:
-    """The graph's outputs for `size` examples; a batched array carries the examples along axis 0."""
+    """The graph's outputs for `size` examples; batched arrays carry them along axis 0."""
     env: dict[Array, tuple[Array, bool]] = dict(
         zip(graph.inputs, zip(inputs, batched, strict=True), strict=True)
     )

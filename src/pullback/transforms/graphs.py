@@ -17,7 +17,7 @@ from pullback.transforms.walk import inline
 
 
 class _Transforms(GraphTransforms):
-    """The transforms, graph → graph. All are the user-level walks, played in an abstract builder."""
+    """The transforms, graph → graph: the user-level walks, played in an abstract builder."""
 
     def inline(self, graph: Graph, inputs: Sequence[Array]) -> tuple[Array, ...]:
         return inline(graph, inputs)

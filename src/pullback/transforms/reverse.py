@@ -1,4 +1,4 @@
-"""Reverse mode: walk a graph backwards, hand each node's cotangent through its rule, add at merges."""
+"""Reverse mode: walk a graph backwards, each cotangent through its node's rule, add at merges."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pullback.ir.op import GraphTransforms, HigherOrder, Maybe
 from pullback.ir.types import is_float
 from pullback.transforms.walk import walking
 
-Observer = Callable[[Node, Array, Array], None]
-"""Called with (node, input of the node, its contribution to that input's cotangent)."""
+Observer = Callable[[Node, Array, Array, Array], None]
+"""Called with (node, input of the node, its contribution to that input's cotangent, the sum so far)."""
 
 
 class Reverse:
@@ -61,15 +61,15 @@ class Reverse:
             if bar is not None and x in self.active:
                 total[x] = total[x] + bar if x in total else bar
         with walking() as at:
-            # Reverse program order is a valid topological order: a builder appends in evaluation order.
+            # Reverse program order is topological: a builder appends in evaluation order.
             for node in reversed(self.graph.nodes):
                 received = tuple([total.pop(x, None) for x in node.outputs])
                 if any(bar is not None for bar in received):
                     at(node, Phase.BACKWARD)
                     for x, bar in self._cotangents(node, received):
-                        if observe is not None:
-                            observe(node, x, bar)
                         total[x] = total[x] + bar if x in total else bar
+                        if observe is not None:
+                            observe(node, x, bar, total[x])
         return [total.get(x) for x in self.wrt]
 
     def _cotangents(self, node: Node, received: tuple[Maybe, ...]) -> Iterable[tuple[Array, Array]]:
