@@ -18,7 +18,9 @@ from pullback.ir.array import Array
 from pullback.ir.builder import current, named_scope
 from pullback.transforms.tree import NAMESPACE
 
-_children: ContextVar[dict[int, str] | None] = ContextVar("names of the modules within", default=None)
+_children: ContextVar[dict[int, str] | None] = ContextVar(
+    "names of the modules within", default=None
+)
 
 
 @dataclass_transform(eq_default=False, field_specifiers=(dataclasses.field,))
