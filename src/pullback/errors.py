@@ -11,6 +11,7 @@ PullbackError
 ├── NotDifferentiableError   no derivative exists on the path asked for  (also a TypeError)
 ├── GradientError            a derivative rule disagrees with its function
 ├── NonFiniteError           a NaN or infinity was born (at CHECK ≥ 1; also an ArithmeticError)
+├── SingularMatrixError      a matrix has no inverse or Cholesky factor  (also an ArithmeticError)
 ├── LoopLimitError           a loop passed its `max_steps`               (also a RuntimeError)
 ├── GraphError               a graph breaks the rules of the IR
 └── ParseError               text is not a graph                         (also a ValueError)
@@ -77,6 +78,13 @@ class Frame:
     @property
     def source(self) -> str:
         return linecache.getline(self.code.co_filename, self.line).strip()
+
+    @property
+    def expression(self) -> str:
+        """The text of the expression at work, when it stands on one line."""
+        line = linecache.getline(self.code.co_filename, self.line).encode()
+        columns = self.columns
+        return "" if columns is None else line[slice(*columns)].decode()
 
     def _position(self) -> tuple[int, int | None, int | None]:
         positions = list(self.code.co_positions())
@@ -222,6 +230,10 @@ class GradientError(PullbackError):
 
 class NonFiniteError(PullbackError, ArithmeticError):
     """A NaN or an infinity was born from finite operands."""
+
+
+class SingularMatrixError(PullbackError, ArithmeticError):
+    """A matrix has no inverse, or is not positive definite."""
 
 
 class LoopLimitError(PullbackError, RuntimeError):
