@@ -28,7 +28,8 @@ from pullback.ir.types import (
     promote,
 )
 from pullback.ops import pointwise
-from pullback.ops.layout import Broadcast, Reshape, Slice, Transpose
+from pullback.ops.layout import Broadcast, Reshape, Transpose
+from pullback.ops.layout import cut as cut
 from pullback.ops.reduce import Sum
 
 # ---- operands in ----------------------------------------------------------------------------
@@ -145,13 +146,6 @@ def broadcast_to(x: Array, shape: Shape) -> Array:
         raise ShapeError(f"{x.type} does not broadcast to {shape}")
     kept = tuple(n for i, n in enumerate(shape) if i not in new)
     return Broadcast(shape, new)(reshape(x, kept)) if new else x
-
-
-def cut(x: Array, axis: int, start: int, stop: int) -> Array:
-    """Elements start … stop - 1 along one axis."""
-    starts = tuple(start if i == axis else 0 for i in range(x.ndim))
-    stops = tuple(stop if i == axis else n for i, n in enumerate(x.shape))
-    return x if stops == x.shape and not any(starts) else Slice(starts, stops, (1,) * x.ndim)(x)
 
 
 def sum_over(x: Array, axes: tuple[int, ...]) -> Array:
