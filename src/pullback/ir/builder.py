@@ -242,6 +242,21 @@ def _finite(numbers: Numbers) -> bool:
     return not is_float(numbers.dtype) or bool(np.isfinite(numbers).all())
 
 
+def located(error: PullbackError, subject: str, **operands: Array) -> PullbackError:
+    """`error` completed for a function called `subject`: the user's line, and the named operands.
+
+    For checks that a function makes before it applies an op: `raise located(ShapeError(…), "matmul", left=x)`.
+    """
+    builder = _current.get()
+    site = calling_site() if builder is None else builder.inherited or builder._capture()
+    origins = ["" if builder is None else builder.origin(x) for x in operands.values()]
+    listed = zip(operands.items(), origins, strict=True)
+    error.locate(
+        subject, site, [Operand(name, str(x.type), origin) for (name, x), origin in listed]
+    )
+    return error
+
+
 def _leak(value: Array) -> PullbackError:
     error = LeakedValueError(
         f"a value of an earlier trace ({value.type}) was used after that trace had ended",
@@ -338,6 +353,7 @@ __all__ = [
     "call_user",
     "compute",
     "current",
+    "located",
     "named_scope",
     "quiet",
     "replay",

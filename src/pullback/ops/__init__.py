@@ -2,30 +2,42 @@
 
 from pullback.ops import (
     contract,
+    convolve,
     create,
     cumulative,
+    diagonal,
     index,
     layout,
+    linalg,
     operators,
     pointwise,
+    pool,
     product,
+    products,
     reduce,
     sampling,
     sort,
+    windows,
 )
 
 operators.bind()
 
 __all__ = [
     "contract",
+    "convolve",
     "create",
     "cumulative",
+    "diagonal",
     "index",
     "layout",
+    "linalg",
     "operators",
     "pointwise",
+    "pool",
     "product",
+    "products",
     "reduce",
     "sampling",
     "sort",
+    "windows",
 ]

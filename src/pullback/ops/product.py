@@ -19,7 +19,7 @@ from pullback.ir.families import Scale
 from pullback.ir.op import Maybe, Op, Sample
 from pullback.ir.samples import integers, normal, truths
 from pullback.ir.types import TensorType
-from pullback.ops.layout import Broadcast, Pad, Slice, Transpose
+from pullback.ops.layout import Broadcast, Concat, Transpose, cut
 from pullback.ops.reduce import Reduction, check_axis, check_numeric, wide
 
 
@@ -48,26 +48,10 @@ class Running(Op):
         size = x.shape[self.axis]
         if size == 0:
             return x
-        keep, gap = (1, size), (0, 1)
-        if not self.reverse:
-            keep, gap = (0, size - 1), (1, 0)
-        start, stop = (self._at(x, keep[0], 0), self._at(x, keep[1], None))
-        moved = Slice(start, stop, self._at(x, 1, 1))(x)
-        placed = self._padded(moved, *gap)
-        if first == 0.0:
-            return placed
-        edge = families.zeros(TensorType(self._at(x, 1, None), x.dtype)) + first
-        return placed + self._padded(edge, gap[1] * (size - 1), gap[0] * (size - 1))
-
-    def _padded(self, x: Array, low: int, high: int) -> Array:
-        return Pad(self._at(x, low, 0), self._at(x, high, 0), (0,) * x.ndim)(x)
-
-    def _at(self, x: Array, here: int, elsewhere: int | None) -> tuple[int, ...]:
-        """One number per axis: `here` on the running one, else `elsewhere` (None: the size)."""
-        return tuple(
-            here if i == self.axis else n if elsewhere is None else elsewhere
-            for i, n in enumerate(x.shape)
-        )
+        edge = families.zeros(cut(x, self.axis, 0, 1).type) + first
+        if self.reverse:
+            return Concat(self.axis)(cut(x, self.axis, 1, size), edge)
+        return Concat(self.axis)(edge, cut(x, self.axis, 0, size - 1))
 
     def batch(
         self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]
