@@ -153,13 +153,15 @@ def _algebra(node: Node, operands: list[Formula]) -> Formula | None:
             return total((x, y.scaled(-1.0)))
         case pointwise.Negative(), [x]:
             return x.scaled(-1.0)
-        case (pointwise.Multiply() | Scale()), [x, y]:
+        case ((pointwise.Multiply() | Scale()), [x, y]):
             return _product(x, y, node)
         case pointwise.Divide(), [x, y]:
             return _quotient(x, y, node)
         case pointwise.Select(), [mask, x, y] if y.number == 0.0:
             return _product(x, mask, node)
-        case (layout.Broadcast() | layout.Reshape() | pointwise.Cast()), [x] if _is_silent(node, x):
+        case ((layout.Broadcast() | layout.Reshape() | pointwise.Cast()), [x]) if _is_silent(
+            node, x
+        ):
             return x
     return None
 
@@ -178,7 +180,11 @@ def _is_silent(node: Node, x: Formula) -> bool:
 def _product(x: Formula, y: Formula, node: Node) -> Formula:
     for number, other in ((x.number, y), (y.number, x)):
         if number is not None:
-            return _held(other, node).scaled(number) if number not in (1.0, -1.0) else other.scaled(number)
+            return (
+                _held(other, node).scaled(number)
+                if number not in (1.0, -1.0)
+                else other.scaled(number)
+            )
     shapes = [each.shape == () for each in node.inputs[-2:]]
     left, right = (_single(each, s) for each, s in zip((x, y), shapes, strict=True))
     return Formula((left.times(right),))

@@ -40,7 +40,9 @@ class Names:
     loss: str | None
 
 
-def name_values(f: Callable[..., Any], treedef: TreeDef, graph: Graph, captured: Sequence[Array]) -> Names:
+def name_values(
+    f: Callable[..., Any], treedef: TreeDef, graph: Graph, captured: Sequence[Array]
+) -> Names:
     """Names for the values of `graph`, which was traced from `f` with arguments of structure `treedef`."""
     arguments = argument_paths(treedef, argument_names(f, range(treedef.num_children)))
     wishes: dict[Array, str | None] = dict.fromkeys(graph.inputs)
@@ -85,7 +87,9 @@ def _unique(graph: Graph, wishes: dict[Array, str | None], output: Array) -> dic
     count = 0
     for x in values:
         if x not in names and x not in literals:
-            count = next(i for i in range(count + 1, len(values) + 2 + count) if f"v{i}" not in taken)
+            count = next(
+                i for i in range(count + 1, len(values) + 2 + count) if f"v{i}" not in taken
+            )
             names[x] = f"v{count}"
     return names | {x: "literal" for x in literals}
 
