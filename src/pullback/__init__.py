@@ -40,6 +40,9 @@ from pullback.functions.sorting import (
 from pullback.inspect.backprop import (
     backprop,
 )
+from pullback.inspect.check_grads import (
+    check_grads,
+)
 from pullback.ir.array import (
     Array,
 )
@@ -91,6 +94,7 @@ __all__ = [
     "backprop",
     "bfloat16",
     "bool",
+    "check_grads",
     "count_nonzero",
     "cumulative_logsumexp",
     "cumulative_max",
