@@ -1,5 +1,9 @@
 """pullback: backpropagation, compiled and accountable."""
 
+from pullback.array import (
+    asarray,
+    from_dlpack,
+)
 from pullback.functions.elementwise import (
     add,
     exp,
@@ -35,6 +39,9 @@ from pullback.functions.sorting import (
 )
 from pullback.inspect.backprop import (
     backprop,
+)
+from pullback.inspect.check_grads import (
+    check_grads,
 )
 from pullback.ir.array import (
     Array,
@@ -83,9 +90,11 @@ __all__ = [
     "argmax",
     "argmin",
     "argsort",
+    "asarray",
     "backprop",
     "bfloat16",
     "bool",
+    "check_grads",
     "count_nonzero",
     "cumulative_logsumexp",
     "cumulative_max",
@@ -96,13 +105,14 @@ __all__ = [
     "float16",
     "float32",
     "float64",
+    "from_dlpack",
     "grad",
     "hessian",
     "hvp",
+    "int8",
     "int16",
     "int32",
     "int64",
-    "int8",
     "jacfwd",
     "jacobian",
     "jacrev",
@@ -122,10 +132,10 @@ __all__ = [
     "tanh",
     "top_k",
     "trace",
+    "uint8",
     "uint16",
     "uint32",
     "uint64",
-    "uint8",
     "value_and_grad",
     "var",
     "vjp",
