@@ -327,7 +327,8 @@ def torch_cases():
         if name == "gelu_tanh":
             yield name, ours, lambda F, x: F.gelu(x, approximate="tanh"), (X,)
         else:
-            yield name, ours, lambda F, x, n=names.get(name, name): getattr(F, n)(x), (X,)
+            theirs = names.get(name, name)
+            yield name, ours, lambda F, x, name=theirs: getattr(F, name)(x), (X,)
     yield "softmax", activations.softmax, lambda F, x: F.softmax(x, -1), (X,)
     yield "log_softmax", activations.log_softmax, lambda F, x: F.log_softmax(x, -1), (X,)
     yield "mse", losses.mse, lambda F, x, y: F.mse_loss(x, y), (X, other)
@@ -342,13 +343,18 @@ def torch_cases():
         for smoothing in (0.0, 0.1):
             yield (
                 f"cross_entropy-{reduction}-{smoothing}",
-                lambda x, w, r=reduction, s=smoothing: losses.cross_entropy(
-                    x, labels, weights=w, label_smoothing=s, reduction=r, ignore_index=5
+                lambda x, r=reduction, s=smoothing: losses.cross_entropy(
+                    x, labels, weights=weights, label_smoothing=s, reduction=r, ignore_index=5
                 ),
-                lambda F, x, w, r=reduction, s=smoothing: F.cross_entropy(
-                    x, F.labels(labels), w, label_smoothing=s, reduction=r, ignore_index=5
+                lambda F, x, r=reduction, s=smoothing: F.cross_entropy(
+                    x,
+                    F.labels(labels),
+                    F.labels(weights),
+                    label_smoothing=s,
+                    reduction=r,
+                    ignore_index=5,
                 ),
-                (X, weights),
+                (X,),
             )
     yield (
         "cross_entropy-soft",

@@ -111,7 +111,7 @@ def mish(x: Any, /) -> Array:
 def gelu(x: Any, /, approximate: Literal["none", "tanh"] = "none") -> Array:
     """x·Φ(x) with the normal distribution function Φ, or its tanh approximation.
 
-    Hendrycks & Gimpel 2016. Φ is taken as erfc(-x/√2)/2, which keeps its precision in the left tail.
+    Hendrycks & Gimpel 2016. Φ is taken as erfc(-x/√2)/2, precise in the left tail too.
     """
     array = as_float(x)
     if approximate == "none":
@@ -157,7 +157,7 @@ def _softmax(x: Array, axes: Axes) -> Array:
 
 
 def _total(powers: Array, axes: Axes) -> Array:
-    """Σ over `axes`, 1 where that is 0: at least 1 in any case, because the peak has the power 1."""
+    """Σ over `axes`, 1 where that is 0: never less than 1, because the peak has the power 1."""
     total = keep(sum_over(powers, axes), powers, axes, keepdims=True)
     return select(equal(total, 0.0), 1.0, total)
 

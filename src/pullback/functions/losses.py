@@ -144,7 +144,7 @@ def focal(
     alpha: float | None = 0.25,
     reduction: Reduction = "mean",
 ) -> Array:
-    """Binary cross-entropy times (1 - p)^`gamma`, p the probability of the target (Lin et al. 2017).
+    """Binary cross-entropy times (1 - p)^`gamma`, p that of the target (Lin et al. 2017).
 
     `alpha` weighs the targets 1 against 1 - `alpha` for the targets 0.
     """

@@ -89,7 +89,7 @@ def batch_norm(
 
 @public
 def channel_moments(x: Any, *, axis: int = 1) -> tuple[Array, Array]:
-    """`(mean, variance)` of each channel over batch and positions; the variance is the biased one."""
+    """`(mean, variance)` of each channel over batch and positions; the variance divides by n."""
     array, _ = accumulated(x)
     place = _channels(axis, array)
     axes = tuple(i for i in range(array.ndim) if i != place)
