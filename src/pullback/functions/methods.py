@@ -7,6 +7,7 @@ from typing import Any
 from pullback._public import public
 from pullback.array import namespace
 from pullback.errors import ShapeError
+from pullback.functions import reductions
 from pullback.functions.indexing import At, getitem
 from pullback.functions.manipulation import matrix_transpose, reshape
 from pullback.ir.array import Array
@@ -41,11 +42,22 @@ def bind() -> None:
     bind_operators(
         {},
         {},
-        T=property(public(_transposed, "T")),
-        mT=property(public(matrix_transpose, "mT")),
         __array_namespace__=namespace,
         __getitem__=public(getitem, "indexing"),
+        mT=property(public(matrix_transpose, "mT")),
+        T=property(public(_transposed, "T")),
+        all=reductions.all,
+        any=reductions.any,
+        argmax=reductions.argmax,
+        argmin=reductions.argmin,
         astype=astype,
         at=property(At),
+        max=reductions.max,
+        mean=reductions.mean,
+        min=reductions.min,
+        prod=reductions.prod,
         reshape=_reshape,
+        std=reductions.std,
+        sum=reductions.sum,
+        var=reductions.var,
     )

@@ -1,7 +1,43 @@
 """Every primitive, one class each; importing this package binds the operators."""
 
-from pullback.ops import contract, create, index, layout, operators, pointwise, reduce
+from pullback.ops import (
+    contract,
+    convolve,
+    create,
+    cumulative,
+    diagonal,
+    index,
+    layout,
+    linalg,
+    operators,
+    pointwise,
+    pool,
+    product,
+    products,
+    reduce,
+    sampling,
+    sort,
+    windows,
+)
 
 operators.bind()
 
-__all__ = ["contract", "create", "index", "layout", "operators", "pointwise", "reduce"]
+__all__ = [
+    "contract",
+    "convolve",
+    "create",
+    "cumulative",
+    "diagonal",
+    "index",
+    "layout",
+    "linalg",
+    "operators",
+    "pointwise",
+    "pool",
+    "product",
+    "products",
+    "reduce",
+    "sampling",
+    "sort",
+    "windows",
+]

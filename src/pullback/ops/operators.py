@@ -148,6 +148,11 @@ def broadcast_to(x: Array, shape: Shape) -> Array:
     return Broadcast(shape, new)(reshape(x, kept)) if new else x
 
 
+def repeated(x: Array, size: int) -> Array:
+    """`x` once for each of `size` examples, along a new axis 0."""
+    return broadcast_to(reshape(x, (1, *x.shape)), (size, *x.shape))
+
+
 def sum_over(x: Array, axes: tuple[int, ...]) -> Array:
     return Sum(axes)(x) if axes else x
 

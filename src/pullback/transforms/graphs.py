@@ -9,8 +9,8 @@ from pullback.ir.builder import building
 from pullback.ir.graph import Graph, Node, depends_on, needed_nodes
 from pullback.ir.op import GraphTransforms
 from pullback.ir.types import is_float
-from pullback.ops.operators import zeros
-from pullback.transforms.batch import play_batched, repeated
+from pullback.ops.operators import repeated, zeros
+from pullback.transforms.batch import play_batched
 from pullback.transforms.forward import Forward
 from pullback.transforms.reverse import Reverse
 from pullback.transforms.walk import inline

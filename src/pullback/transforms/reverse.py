@@ -12,8 +12,8 @@ from pullback.ir.op import GraphTransforms, HigherOrder, Maybe
 from pullback.ir.types import is_float
 from pullback.transforms.walk import walking
 
-Observer = Callable[[Node, Array, Array], None]
-"""Called with (node, input of the node, its contribution to that input's cotangent)."""
+Observer = Callable[[Node, Array, Array, Array], None]
+"""Called with (node, input of the node, its contribution to that input's cotangent, the sum so far)."""
 
 
 class Reverse:
@@ -67,9 +67,9 @@ class Reverse:
                 if any(bar is not None for bar in received):
                     at(node, Phase.BACKWARD)
                     for x, bar in self._cotangents(node, received):
-                        if observe is not None:
-                            observe(node, x, bar)
                         total[x] = total[x] + bar if x in total else bar
+                        if observe is not None:
+                            observe(node, x, bar, total[x])
         return [total.get(x) for x in self.wrt]
 
     def _cotangents(self, node: Node, received: tuple[Maybe, ...]) -> Iterable[tuple[Array, Array]]:
