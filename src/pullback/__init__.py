@@ -65,6 +65,9 @@ from pullback.functions.sorting import (
 from pullback.inspect.backprop import (
     backprop,
 )
+from pullback.inspect.check_grads import (
+    check_grads,
+)
 from pullback.ir.array import (
     Array,
 )
@@ -73,14 +76,14 @@ from pullback.ir.types import (
     float16,
     float32,
     float64,
+    int8,
     int16,
     int32,
     int64,
-    int8,
+    uint8,
     uint16,
     uint32,
     uint64,
-    uint8,
 )
 from pullback.ir.types import (
     bool_ as bool,
@@ -121,6 +124,7 @@ __all__ = [
     "bool",
     "broadcast_arrays",
     "broadcast_to",
+    "check_grads",
     "concat",
     "count_nonzero",
     "cumulative_logsumexp",
@@ -138,10 +142,10 @@ __all__ = [
     "grad",
     "hessian",
     "hvp",
+    "int8",
     "int16",
     "int32",
     "int64",
-    "int8",
     "jacfwd",
     "jacobian",
     "jacrev",
@@ -175,10 +179,10 @@ __all__ = [
     "tile",
     "top_k",
     "trace",
+    "uint8",
     "uint16",
     "uint32",
     "uint64",
-    "uint8",
     "unstack",
     "value_and_grad",
     "var",
