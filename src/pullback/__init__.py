@@ -1,7 +1,44 @@
 """pullback: backpropagation, compiled and accountable."""
 
-from pullback.functions.elementwise import add, exp, log, tanh
-from pullback.ir.array import Array
+from pullback.functions.elementwise import (
+    add,
+    exp,
+    log,
+    tanh,
+)
+from pullback.functions.reductions import (
+    all,
+    any,
+    argmax,
+    argmin,
+    count_nonzero,
+    cumulative_logsumexp,
+    cumulative_max,
+    cumulative_min,
+    cumulative_prod,
+    cumulative_sum,
+    logsumexp,
+    max,
+    mean,
+    min,
+    prod,
+    std,
+    sum,
+    var,
+)
+from pullback.functions.sorting import (
+    argsort,
+    median,
+    quantile,
+    sort,
+    top_k,
+)
+from pullback.inspect.backprop import (
+    backprop,
+)
+from pullback.ir.array import (
+    Array,
+)
 from pullback.ir.types import (
     bfloat16,
     float16,
@@ -16,16 +53,45 @@ from pullback.ir.types import (
     uint32,
     uint64,
 )
-from pullback.ir.types import bool_ as bool
-from pullback.transforms.derivatives import grad, hvp, jvp, linearize, value_and_grad, vjp
-from pullback.transforms.trace import trace
-from pullback.transforms.vectorize import hessian, jacfwd, jacobian, jacrev, vmap
+from pullback.ir.types import (
+    bool_ as bool,
+)
+from pullback.transforms.derivatives import (
+    grad,
+    hvp,
+    jvp,
+    linearize,
+    value_and_grad,
+    vjp,
+)
+from pullback.transforms.trace import (
+    trace,
+)
+from pullback.transforms.vectorize import (
+    hessian,
+    jacfwd,
+    jacobian,
+    jacrev,
+    vmap,
+)
 
 __all__ = [
     "Array",
     "add",
+    "all",
+    "any",
+    "argmax",
+    "argmin",
+    "argsort",
+    "backprop",
     "bfloat16",
     "bool",
+    "count_nonzero",
+    "cumulative_logsumexp",
+    "cumulative_max",
+    "cumulative_min",
+    "cumulative_prod",
+    "cumulative_sum",
     "exp",
     "float16",
     "float32",
@@ -33,23 +99,35 @@ __all__ = [
     "grad",
     "hessian",
     "hvp",
-    "int8",
     "int16",
     "int32",
     "int64",
+    "int8",
     "jacfwd",
     "jacobian",
     "jacrev",
     "jvp",
     "linearize",
     "log",
+    "logsumexp",
+    "max",
+    "mean",
+    "median",
+    "min",
+    "prod",
+    "quantile",
+    "sort",
+    "std",
+    "sum",
     "tanh",
+    "top_k",
     "trace",
-    "uint8",
     "uint16",
     "uint32",
     "uint64",
+    "uint8",
     "value_and_grad",
+    "var",
     "vjp",
     "vmap",
 ]

@@ -5,11 +5,13 @@ PullbackError
 ├── DTypeError               an element type does not fit                (also a TypeError)
 ├── StructureError           containers do not match, or hold a cycle    (also a TypeError)
 ├── OutOfRangeError          an index lies outside its axis              (also an IndexError)
+├── ArgumentError            a plain argument has a senseless value      (also a ValueError)
 ├── TracedValueError         a traced value was used as a number         (also a TypeError)
 │   └── LeakedValueError     a value was used after its trace had ended
 ├── NotDifferentiableError   no derivative exists on the path asked for  (also a TypeError)
 ├── GradientError            a derivative rule disagrees with its function
 ├── NonFiniteError           a NaN or infinity was born (at CHECK ≥ 1; also an ArithmeticError)
+├── SingularMatrixError      a matrix has no inverse or Cholesky factor  (also an ArithmeticError)
 ├── LoopLimitError           a loop passed its `max_steps`               (also a RuntimeError)
 ├── GraphError               a graph breaks the rules of the IR
 └── ParseError               text is not a graph                         (also a ValueError)
@@ -76,6 +78,13 @@ class Frame:
     @property
     def source(self) -> str:
         return linecache.getline(self.code.co_filename, self.line).strip()
+
+    @property
+    def expression(self) -> str:
+        """The text of the expression at work, when it stands on one line."""
+        line = linecache.getline(self.code.co_filename, self.line).encode()
+        columns = self.columns
+        return "" if columns is None else line[slice(*columns)].decode()
 
     def _position(self) -> tuple[int, int | None, int | None]:
         positions = list(self.code.co_positions())
@@ -199,6 +208,10 @@ class OutOfRangeError(PullbackError, IndexError):
     """An index lies outside its axis."""
 
 
+class ArgumentError(PullbackError, ValueError):
+    """A plain argument (a rate, a probability, a seed) has a value that makes no sense."""
+
+
 class TracedValueError(PullbackError, TypeError):
     """A traced value has no number yet, and one was asked for."""
 
@@ -217,6 +230,10 @@ class GradientError(PullbackError):
 
 class NonFiniteError(PullbackError, ArithmeticError):
     """A NaN or an infinity was born from finite operands."""
+
+
+class SingularMatrixError(PullbackError, ArithmeticError):
+    """A matrix has no inverse, or is not positive definite."""
 
 
 class LoopLimitError(PullbackError, RuntimeError):

@@ -1,7 +1,49 @@
 """Every primitive, one class each; importing this package binds the operators."""
 
-from pullback.ops import contract, control, layout, operators, pointwise, reduce, remat, scan
+from pullback.ops import (
+    contract,
+    control,
+    convolve,
+    create,
+    cumulative,
+    diagonal,
+    index,
+    layout,
+    linalg,
+    operators,
+    pointwise,
+    pool,
+    product,
+    products,
+    reduce,
+    remat,
+    sampling,
+    scan,
+    sort,
+    windows,
+)
 
 operators.bind()
 
-__all__ = ["contract", "control", "layout", "operators", "pointwise", "reduce", "remat", "scan"]
+__all__ = [
+    "contract",
+    "control",
+    "convolve",
+    "create",
+    "cumulative",
+    "diagonal",
+    "index",
+    "layout",
+    "linalg",
+    "operators",
+    "pointwise",
+    "pool",
+    "product",
+    "products",
+    "reduce",
+    "remat",
+    "sampling",
+    "scan",
+    "sort",
+    "windows",
+]

@@ -21,7 +21,7 @@ from pullback.ir.interpret import interpret
 from pullback.ir.op import GraphTransforms, HigherOrder, Maybe, Op, Pull, Sample
 from pullback.ir.samples import integers, normal, positive
 from pullback.ir.types import TensorType, bool_, float64, int64, is_float
-from pullback.ops.operators import less, reshape, zeros
+from pullback.ops.operators import less, repeated, reshape, zeros
 from pullback.ops.scan import Scan
 from pullback.ops.subgraph import (
     chosen,
@@ -34,7 +34,6 @@ from pullback.ops.subgraph import (
     present,
     put,
     reached_outputs,
-    repeated,
     require_types,
     shielded,
     some,

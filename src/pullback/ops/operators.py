@@ -28,7 +28,8 @@ from pullback.ir.types import (
     promote,
 )
 from pullback.ops import pointwise
-from pullback.ops.layout import Broadcast, Reshape, Slice, Transpose
+from pullback.ops.layout import Broadcast, Reshape, Transpose
+from pullback.ops.layout import cut as cut
 from pullback.ops.reduce import Sum
 
 # ---- operands in ----------------------------------------------------------------------------
@@ -147,11 +148,9 @@ def broadcast_to(x: Array, shape: Shape) -> Array:
     return Broadcast(shape, new)(reshape(x, kept)) if new else x
 
 
-def cut(x: Array, axis: int, start: int, stop: int) -> Array:
-    """Elements start … stop - 1 along one axis."""
-    starts = tuple(start if i == axis else 0 for i in range(x.ndim))
-    stops = tuple(stop if i == axis else n for i, n in enumerate(x.shape))
-    return x if stops == x.shape and not any(starts) else Slice(starts, stops, (1,) * x.ndim)(x)
+def repeated(x: Array, size: int) -> Array:
+    """`x` once for each of `size` examples, along a new axis 0."""
+    return broadcast_to(reshape(x, (1, *x.shape)), (size, *x.shape))
 
 
 def sum_over(x: Array, axes: tuple[int, ...]) -> Array:

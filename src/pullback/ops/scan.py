@@ -16,7 +16,7 @@ from pullback.ir.interpret import interpret
 from pullback.ir.op import GraphTransforms, HigherOrder, Maybe, Pull, Sample
 from pullback.ir.samples import integers, normal
 from pullback.ir.types import TensorType, float64, int64, is_float
-from pullback.ops.operators import reshape, transpose, zeros
+from pullback.ops.operators import repeated, reshape, transpose, zeros
 from pullback.ops.subgraph import (
     chosen,
     filled,
@@ -27,7 +27,6 @@ from pullback.ops.subgraph import (
     present,
     put,
     reached_outputs,
-    repeated,
     require_types,
     types_of,
     unpaired,

@@ -153,10 +153,5 @@ def shielded(taken: Array, x: Array) -> Array:
     return where_taken(taken, x, StopGradient()(x)) if is_float(x.dtype) else x
 
 
-def repeated(x: Array, size: int) -> Array:
-    """`x` once for each of `size` examples, along a new axis 0."""
-    return broadcast_to(reshape(x, (1, *x.shape)), (size, *x.shape))
-
-
 def negated(mask: Array) -> Array:
     return LogicalNot()(mask)

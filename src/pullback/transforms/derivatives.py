@@ -210,14 +210,15 @@ def _float_leaves(
     return leaves, treedef
 
 
-def _scalar_output(traced: Traced, outputs: Sequence[Array]) -> Array:
+def _scalar_output(traced: Traced, outputs: Sequence[Array], asker: str = "grad") -> Array:
     if len(outputs) != 1:
-        what = f"the function returned {len(outputs)} arrays; grad needs one scalar loss"
+        what = f"the function returned {len(outputs)} arrays; {asker} needs one scalar loss"
         raise StructureError(what, hint="return (loss, extra) with has_aux=True")
     value = outputs[0]
     if value.shape != ():
         hint = "reduce it with pb.mean or pb.sum, or use pb.vjp or pb.jacobian"
-        raise ShapeError(f"the function returned {value.type}; grad needs a scalar loss", hint=hint)
+        what = f"the function returned {value.type}; {asker} needs a scalar loss"
+        raise ShapeError(what, hint=hint)
     if not is_float(value.dtype):
         raise DTypeError(f"the function returned {value.type}; a loss is a floating-point number")
     return value

@@ -10,8 +10,7 @@ from pullback.ir.graph import Graph, Node, depends_on, needed_nodes, with_output
 from pullback.ir.op import GraphTransforms, Maybe, Pull
 from pullback.ir.types import is_float
 from pullback.ops.layout import Layout
-from pullback.ops.operators import zeros
-from pullback.ops.subgraph import repeated
+from pullback.ops.operators import repeated, zeros
 from pullback.transforms.batch import play_batched
 from pullback.transforms.forward import Forward
 from pullback.transforms.reverse import Reverse
@@ -31,7 +30,7 @@ class _Transforms(GraphTransforms):
         position = {graph.inputs[i]: i for i in wrt}
 
         def pull(bars: tuple[Maybe, ...]) -> Iterator[tuple[int, Array]]:
-            for x, bar in played.contributions(bars):
+            for _, x, bar in played.contributions(bars):
                 yield position[x], bar
 
         return tuple(played.outputs), pull

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from pullback.ir.array import Array
 from pullback.ops.operators import lift
 
 NAMESPACE = "pullback"
+_SUBCLASS_MODULE = "subclass pb.nn.Module, which makes a dataclass a container of arrays"
 Tree = Any
 TreeDef = optree.PyTreeSpec
 
@@ -49,7 +51,10 @@ def flatten_arrays(
             arrays.append(lift(leaf))
         else:
             path = paths(treedef, what)[i] if names is None else argument_paths(treedef, names())[i]
-            raise StructureError(f"{path} is no array but a {type(leaf).__name__}: {leaf!r:.60}")
+            raise StructureError(
+                f"{path} is no array but a {type(leaf).__name__}: {leaf!r:.60}",
+                hint=_SUBCLASS_MODULE if dataclasses.is_dataclass(leaf) else None,
+            )
     return arrays, treedef
 
 

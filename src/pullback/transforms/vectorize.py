@@ -12,8 +12,7 @@ from pullback._public import public
 from pullback.errors import ShapeError, StructureError
 from pullback.ir.array import Array, concrete
 from pullback.ir.types import TensorType, normalize_axis
-from pullback.ops.operators import cut, reshape, transpose
-from pullback.ops.subgraph import repeated
+from pullback.ops.operators import cut, repeated, reshape, transpose
 from pullback.transforms.batch import play_batched
 from pullback.transforms.derivatives import Function, linearize, name_of, vjp
 from pullback.transforms.graphs import TRANSFORMS

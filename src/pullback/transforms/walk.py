@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from pullback.errors import Operand, Phase, PullbackError
 from pullback.ir.array import Array
-from pullback.ir.builder import apply, current
+from pullback.ir.builder import apply, current, quiet
 from pullback.ir.graph import Graph, Node
 
 At = Callable[[Node, Phase | None], None]
@@ -18,7 +18,8 @@ def walking() -> Iterator[At]:
     """Gives `at(node, phase)`: nodes recorded after it inherit that node's site, in that phase."""
     builder = current()
     if builder is None:
-        yield _nowhere
+        with quiet():
+            yield _nowhere
         return
     before = builder.inherited
 
@@ -26,7 +27,8 @@ def walking() -> Iterator[At]:
         builder.inherited = node.site if phase is None else node.site.during(phase)
 
     try:
-        yield at
+        with quiet():
+            yield at
     finally:
         builder.inherited = before
 
