@@ -209,7 +209,9 @@ def selection_of(x: Array, index: Any) -> Selection:
     reader = _Reader(x.shape)
     number = 0
     for entry in _complete(entries, x):
-        if entry is None:
+        if entry is Ellipsis:
+            pass
+        elif entry is None:
             reader.new_axis()
         elif isinstance(entry, slice):
             reader.slice(entry)
@@ -265,7 +267,8 @@ def _complete(entries: list[Any], x: Array) -> list[Any]:
     if len(dots) > 1:
         raise ShapeError("an index has one ellipsis at most")
     at = dots[0] if dots else len(entries)
-    return [*entries[:at], *[slice(None)] * (x.ndim - taken), *entries[at + 1 :]]
+    # The Ellipsis itself stays: it separates index arrays even where it stands for no axis.
+    return [*entries[:at], Ellipsis, *[slice(None)] * (x.ndim - taken), *entries[at + 1 :]]
 
 
 def _bounds(given: slice, size: int) -> tuple[int, int, int]:
