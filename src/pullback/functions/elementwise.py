@@ -234,7 +234,7 @@ def minimum(x1: Any, x2: Any, /) -> Array:
 
 
 def clip(x: Any, /, min: Any = None, max: Any = None) -> Array:
-    """x, but not below `min` and not above `max`, in the element type of x.
+    """x, but not below `min` and not above `max`; NaN when any of them is.
 
     On a bound that x meets exactly, x and the bound share the gradient.
     """

@@ -37,15 +37,15 @@ def lift(x: Any) -> Array:
     """`x` as an Array: a NumPy array is copied with its element type, a Python float is float32."""
     if isinstance(x, Array):
         return x
+    if isinstance(x, np.ndarray | np.generic):  # first, because np.float64 is a Python float too
+        as_dtype(x.dtype)
+        return concrete(np.array(x, order="C"))
     if isinstance(x, bool):
         return constant(x, bool_)
     if isinstance(x, int):
         return constant(x, int64)
     if isinstance(x, float):
         return constant(x, float32)
-    if isinstance(x, np.ndarray | np.generic):
-        as_dtype(x.dtype)
-        return concrete(np.array(x, order="C"))
     raise StructureError(
         f"an array was expected, not {type(x).__name__}",
         hint="pb.asarray(...) turns nested lists into an array",
@@ -79,16 +79,23 @@ def as_float(x: Any) -> Array:
 
 
 def pair(x: Any, y: Any) -> tuple[Array, Array]:
-    """Both operands with their common element type. Python scalars are weak: they take the other's."""
-    if isinstance(x, Array):
-        if isinstance(y, Array):
-            return _common(x, y)
-        if isinstance(y, bool | int | float | np.generic):
-            return _with_scalar(x, y)
-    elif isinstance(y, Array) and isinstance(x, bool | int | float | np.generic):
-        right, left = _with_scalar(y, x)
-        return left, right
+    """Both operands with their common element type. Scalars are weak: they take the array's."""
+    if isinstance(x, Array) and isinstance(y, Array):
+        return _common(x, y)
+    left, right = _strength(x), _strength(y)
+    if left > right:
+        return _with_scalar(lift(x), y)
+    if left < right:
+        second, first = _with_scalar(lift(y), x)
+        return first, second
     return _common(lift(x), lift(y))
+
+
+def _strength(x: Any) -> int:
+    """Python scalars give way to NumPy scalars, and those to arrays."""
+    if isinstance(x, np.generic):
+        return 1
+    return 0 if isinstance(x, bool | int | float) else 2
 
 
 def _common(x: Array, y: Array) -> tuple[Array, Array]:
@@ -225,11 +232,14 @@ def remainder(x: Any, y: Any) -> Array:
 
 
 def power(x: Any, y: Any) -> Array:
-    """x^y; a small whole literal exponent becomes part of the op, whose gradient needs no logarithm."""
-    if isinstance(y, bool | int | float) and float(y).is_integer() and abs(y) <= LARGEST_EXPONENT:
+    """x^y. A whole literal exponent becomes part of the op, whose gradient needs no logarithm."""
+    whole = isinstance(y, int) or (isinstance(y, float) and y.is_integer())
+    if whole and y <= LARGEST_EXPONENT:
         base = lift(x)
-        whole = pair(base, y)[0] if isinstance(y, float) or is_bool(base.dtype) else base
-        return pointwise.Power(int(y))(whole)
+        if isinstance(y, float) or is_bool(base.dtype):
+            base, _ = pair(base, y)
+        if is_integer(base.dtype) or y >= -LARGEST_EXPONENT:
+            return pointwise.Power(int(y))(base)
     left, right = pair(x, y)
     if is_float(left.dtype):
         return pointwise.Pow()(left, right)
