@@ -17,7 +17,7 @@ class Settings:
     """What a user may switch, each from the environment variable `PULLBACK_<NAME>`."""
 
     check: int = field(default=0, metadata={"choices": ("0", "1", "2")})
-    """0 nothing extra · 1 graphs verified, the first NaN or infinity raises · 2 every pass re-interpreted."""
+    """0 nothing extra · 1 graphs verified, the first NaN or infinity raises."""
 
     traceback: str = field(default="short", metadata={"choices": ("short", "full")})
     """`short` cuts this library's frames out of tracebacks; `full` keeps them."""
@@ -42,7 +42,7 @@ _overrides: ContextVar[Settings | None] = ContextVar("pullback settings", defaul
 
 
 def settings() -> Settings:
-    """The settings in force here: those of the innermost `override`, else those of the environment."""
+    """The settings in force: those of the innermost `override`, else the environment's."""
     chosen = _overrides.get()
     if chosen is None:
         chosen = Settings.from_environment(os.environ)

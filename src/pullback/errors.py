@@ -5,11 +5,13 @@ PullbackError
 ├── DTypeError               an element type does not fit                (also a TypeError)
 ├── StructureError           containers do not match, or hold a cycle    (also a TypeError)
 ├── OutOfRangeError          an index lies outside its axis              (also an IndexError)
+├── ArgumentError            a plain argument has a senseless value      (also a ValueError)
 ├── TracedValueError         a traced value was used as a number         (also a TypeError)
 │   └── LeakedValueError     a value was used after its trace had ended
 ├── NotDifferentiableError   no derivative exists on the path asked for  (also a TypeError)
 ├── GradientError            a derivative rule disagrees with its function
-├── NonFiniteError           a NaN or infinity was born (PULLBACK_CHECK ≥ 1; also an ArithmeticError)
+├── NonFiniteError           a NaN or infinity was born (at CHECK ≥ 1; also an ArithmeticError)
+├── SingularMatrixError      a matrix has no inverse or Cholesky factor  (also an ArithmeticError)
 ├── LoopLimitError           a loop passed its `max_steps`               (also a RuntimeError)
 ├── GraphError               a graph breaks the rules of the IR
 └── ParseError               text is not a graph                         (also a ValueError)
@@ -25,7 +27,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-_LIBRARY = os.path.dirname(os.path.abspath(__file__)) + os.sep
+import numpy as np
+import optree
+
+_LIBRARIES = tuple(
+    os.path.dirname(os.path.abspath(each)) + os.sep
+    for each in (__file__, np.__file__, optree.__file__)
+)
 
 
 # ---- where ----------------------------------------------------------------------------------
@@ -41,7 +49,7 @@ class Phase(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One place in the user's code: a code object and an instruction in it, read only when printed."""
+    """One place in the user's code: a code object and an instruction, read when printed."""
 
     code: types.CodeType
     offset: int
@@ -70,6 +78,13 @@ class Frame:
     @property
     def source(self) -> str:
         return linecache.getline(self.code.co_filename, self.line).strip()
+
+    @property
+    def expression(self) -> str:
+        """The text of the expression at work, when it stands on one line."""
+        line = linecache.getline(self.code.co_filename, self.line).encode()
+        columns = self.columns
+        return "" if columns is None else line[slice(*columns)].decode()
 
     def _position(self) -> tuple[int, int | None, int | None]:
         positions = list(self.code.co_positions())
@@ -109,8 +124,8 @@ NOWHERE = Site()
 
 
 def is_library(code: types.CodeType) -> bool:
-    """Whether a code object belongs to this package and not to its user."""
-    return code.co_filename.startswith(_LIBRARY)
+    """Whether a code object belongs to this package, or to NumPy or optree below it."""
+    return code.co_filename.startswith(_LIBRARIES)
 
 
 def calling_frame() -> Frame | None:
@@ -141,7 +156,7 @@ class Operand:
 class PullbackError(Exception):
     """What is wrong, where, why (the operands), and what to do (the hint).
 
-    Raised without `where` inside the library; whoever knows the user's line completes it with `locate`.
+    Raised without `where` inside the library; who knows the user's line adds it with `locate`.
     """
 
     def __init__(
@@ -193,6 +208,10 @@ class OutOfRangeError(PullbackError, IndexError):
     """An index lies outside its axis."""
 
 
+class ArgumentError(PullbackError, ValueError):
+    """A plain argument (a rate, a probability, a seed) has a value that makes no sense."""
+
+
 class TracedValueError(PullbackError, TypeError):
     """A traced value has no number yet, and one was asked for."""
 
@@ -213,29 +232,17 @@ class NonFiniteError(PullbackError, ArithmeticError):
     """A NaN or an infinity was born from finite operands."""
 
 
+class SingularMatrixError(PullbackError, ArithmeticError):
+    """A matrix has no inverse, or is not positive definite."""
+
+
 class LoopLimitError(PullbackError, RuntimeError):
     """A loop needed more iterations than its `max_steps` allows."""
 
 
 class GraphError(PullbackError):
-    """A graph breaks the rules of the IR; always an error of the library or of a hand-made graph."""
+    """A graph breaks the rules of the IR: an error of the library or of a hand-made graph."""
 
 
 class ParseError(PullbackError, ValueError):
     """Text that is not a graph."""
-
-
-# ---- tracebacks -----------------------------------------------------------------------------
-
-
-def without_library_frames(traceback: types.TracebackType | None) -> types.TracebackType | None:
-    """The same traceback with only the user's frames; unchanged when nothing would remain."""
-    kept = []
-    while traceback is not None:
-        if not is_library(traceback.tb_frame.f_code):
-            kept.append(traceback)
-        traceback = traceback.tb_next
-    shorter = None
-    for entry in reversed(kept):
-        shorter = types.TracebackType(shorter, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
-    return shorter

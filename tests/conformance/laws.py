@@ -111,7 +111,7 @@ def second_order(sample: Sample) -> None:
 
 
 def finite_everywhere(sample: Sample) -> None:
-    """A zero cotangent gives a zero gradient at all finite operands, even where the derivative is infinite."""
+    """A zero cotangent gives a zero gradient, even where the derivative is infinite."""
     f, primals = _float_function(sample)
     primals = [
         concrete(np.nan_to_num(x.numpy(), nan=1.0, posinf=1e300, neginf=-1e300)) for x in primals
@@ -186,6 +186,9 @@ def _check_adjoint(f, primals) -> None:
 
 
 def _inner(xs, ys) -> float:
+    for x, y in zip(xs, ys, strict=True):
+        # NumPy would broadcast, and a cotangent that was never summed would pass.
+        assert x.shape == y.shape, f"{x.type} paired with {y.type}"
     return sum(float(np.sum(x.numpy() * y.numpy())) for x, y in zip(xs, ys, strict=True))
 
 

@@ -1,1 +1,5 @@
 """What users call: thin names over ops, and composites of them."""
+
+from pullback.functions import methods
+
+methods.bind()

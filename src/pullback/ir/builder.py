@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -20,6 +20,7 @@ from pullback._settings import settings
 from pullback.errors import (
     NOWHERE,
     Frame,
+    GraphError,
     LeakedValueError,
     NonFiniteError,
     Operand,
@@ -42,10 +43,11 @@ R = TypeVar("R")
 _trace_ids = itertools.count(CONCRETE + 1)
 _current: ContextVar[Builder | None] = ContextVar("pullback builder", default=None)
 _scope: ContextVar[str] = ContextVar("pullback module path", default="")
+_quiet: ContextVar[bool] = ContextVar("pullback floating-point warnings are off", default=False)
 
 
 class Builder:
-    """Records nodes. `evaluating` decides whether each also gets its numbers, by the op's reference."""
+    """Records nodes; when `evaluating`, each also gets its numbers by the op's reference."""
 
     def __init__(self, parent: Builder | None, evaluating: bool) -> None:
         self.parent = parent
@@ -99,17 +101,15 @@ class Builder:
         """Append `op(*inputs)`; raises the op's errors completed with the user's line."""
         trace = self.trace
         admitted = tuple([x if x.trace == trace else self.admit(x) for x in inputs])
-        site = self.inherited or self._capture()
         if not admitted and op in self.constants:
             return (self.constants[op],)
+        site = self.site()
         types = [x.type for x in admitted]
         try:
             output_types = op.output_types(*types)
             if self.evaluating:
                 numbers = compute(op, [x._data for x in admitted], output_types)  # type: ignore[misc]
-                outputs = tuple(
-                    [Array(t, n, trace) for t, n in zip(output_types, numbers, strict=True)]
-                )
+                outputs = tuple([Array(t, n, trace) for t, n in zip(output_types, numbers)])  # noqa: B905
             else:
                 outputs = tuple([Array(t, None, trace) for t in output_types])
         except PullbackError as error:
@@ -123,7 +123,7 @@ class Builder:
         return outputs
 
     def adopt(self, node: Node, inputs: Sequence[Array]) -> tuple[Array, ...]:
-        """Append a copy of another builder's node on these inputs; numbers it already has are kept."""
+        """Append a copy of another builder's node on these inputs; numbers it has are kept."""
         outputs = tuple(
             [Array(x.type, x._data if self.evaluating else None, self.trace) for x in node.outputs]
         )
@@ -131,7 +131,7 @@ class Builder:
         return outputs
 
     def finish(self, outputs: Sequence[Array]) -> tuple[Graph, tuple[Array, ...]]:
-        """The closed graph, and the outer values that its hidden inputs (the last ones) stand for."""
+        """The closed graph, and the outer values that its last, hidden inputs stand for."""
         results = tuple(self.admit(x) for x in outputs)
         graph = Graph((*self.inputs, *self.captured.values()), tuple(self.nodes), results)
         return graph, tuple(self.captured)
@@ -141,7 +141,7 @@ class Builder:
     def _capture(self) -> Site:
         frame: Any = sys._getframe(3)
         depth = self.depth
-        key: list[tuple[Any, int]] = []
+        frames: list[tuple[Any, int]] = []
         outermost = None
         while frame is not None:
             code = frame.f_code
@@ -150,17 +150,18 @@ class Builder:
                 if depth == 0:
                     break
             elif not is_library(code):
-                key.append((code, frame.f_lasti))
+                frames.append((code, frame.f_lasti))
             else:
                 outermost = (code, frame.f_lasti)
             frame = frame.f_back
-        if not key and outermost is not None:
-            key.append(outermost)
+        if not frames and outermost is not None:
+            frames.append(outermost)
         scope = _scope.get()
-        lookup = (*key, scope)
-        site = self._sites.get(lookup)
+        # By identity, because hashing a code object reads its bytecode; the site keeps it alive.
+        key = (*[(id(code), offset) for code, offset in frames], scope)
+        site = self._sites.get(key)
         if site is None:
-            site = self._sites[lookup] = Site(tuple(Frame(*each) for each in key), scope)
+            site = self._sites[key] = Site(tuple([Frame(*each) for each in frames]), scope)
         return site
 
     def origin(self, value: Array) -> str:
@@ -195,11 +196,11 @@ def apply(op: Op, inputs: Sequence[Array]) -> tuple[Array, ...]:
     except PullbackError as error:
         error.locate(op.name, calling_site(), _operands(op, error, types, [""] * len(inputs)))
         raise
-    return tuple([Array(t, n) for t, n in zip(output_types, numbers, strict=True)])
+    return tuple([Array(t, n) for t, n in zip(output_types, numbers)])  # noqa: B905
 
 
 def replay(node: Node, inputs: Sequence[Array]) -> tuple[Array, ...]:
-    """The outputs of an evaluated node on the very inputs it was evaluated on, without computing again."""
+    """The outputs of an evaluated node on the inputs it was evaluated on, not computed again."""
     builder = _current.get()
     if builder is not None and (builder.evaluating <= node.outputs[0].has_numbers):
         return builder.adopt(node, inputs)
@@ -209,18 +210,25 @@ def replay(node: Node, inputs: Sequence[Array]) -> tuple[Array, ...]:
 
 
 def compute(op: Op, inputs: Sequence[Numbers], types: Sequence[TensorType]) -> tuple[Numbers, ...]:
-    """The reference meaning of `op`, each result read-only and of exactly its declared element type."""
-    with np.errstate(all="ignore"):
+    """The reference meaning of `op`, each result read-only and of its declared element type."""
+    if _quiet.get():
         result = op.reference(*inputs)
-    results = result if isinstance(result, tuple) else (result,)
-    outputs = []
-    for each, kind in zip(results, types, strict=True):
-        numbers = np.asarray(each, dtype=kind.dtype)
-        numbers.flags.writeable = False
-        outputs.append(numbers)
+    else:
+        with np.errstate(all="ignore"):
+            result = op.reference(*inputs)
+    if isinstance(result, tuple):
+        outputs = tuple([_frozen(x, kind) for x, kind in zip(result, types, strict=True)])
+    else:
+        outputs = (_frozen(result, types[0]),)
     if settings().check:
         _require_finite(inputs, outputs)
-    return tuple(outputs)
+    return outputs
+
+
+def _frozen(result: Any, kind: TensorType) -> Numbers:
+    numbers = np.asarray(result, kind.dtype)
+    numbers.setflags(write=False)
+    return numbers
 
 
 def _require_finite(inputs: Sequence[Numbers], outputs: Sequence[Numbers]) -> None:
@@ -235,10 +243,25 @@ def _finite(numbers: Numbers) -> bool:
     return not is_float(numbers.dtype) or bool(np.isfinite(numbers).all())
 
 
+def located(error: PullbackError, subject: str, **operands: Array) -> PullbackError:
+    """`error` completed for a function called `subject`: the user's line, and the named operands.
+
+    For checks that a function makes before it applies an op: `raise located(ShapeError(…), "matmul", left=x)`.
+    """
+    builder = _current.get()
+    site = calling_site() if builder is None else builder.inherited or builder._capture()
+    origins = ["" if builder is None else builder.origin(x) for x in operands.values()]
+    listed = zip(operands.items(), origins, strict=True)
+    error.locate(
+        subject, site, [Operand(name, str(x.type), origin) for (name, x), origin in listed]
+    )
+    return error
+
+
 def _leak(value: Array) -> PullbackError:
     error = LeakedValueError(
         f"a value of an earlier trace ({value.type}) was used after that trace had ended",
-        hint="return it from the function instead of storing it outside (has_aux=True carries extra outputs)",
+        hint="return it from the function instead of storing it outside; has_aux=True carries extras",
     )
     error.locate("leaked value", calling_site())
     return error
@@ -247,7 +270,7 @@ def _leak(value: Array) -> PullbackError:
 def _operands(
     op: Op, error: PullbackError, types: Sequence[TensorType], origins: Sequence[str]
 ) -> list[Operand]:
-    labels = error.labels or [p for p in inspect.signature(op.infer).parameters if p != "self"]
+    labels = error.labels or [p for p in inspect.signature(op.reference).parameters if p != "self"]
     if len(labels) != len(types):
         labels = [f"operand {i + 1}" for i in range(len(types))]
     return [Operand(n, str(t), o) for n, t, o in zip(labels, types, origins, strict=True)]
@@ -263,7 +286,7 @@ def current() -> Builder | None:
 
 @contextmanager
 def building(evaluating: bool | None = None) -> Iterator[Builder]:
-    """A new builder, nested in the one at work. It evaluates if asked to, or by default like its parent.
+    """A new builder, nested in the one at work; by default it evaluates as its parent does.
 
     Nothing can evaluate inside an abstract trace: there the values have no numbers.
     """
@@ -279,9 +302,19 @@ def building(evaluating: bool | None = None) -> Iterator[Builder]:
         _current.reset(token)
 
 
+def record(function: Callable[..., Iterable[Array]], types: Iterable[TensorType]) -> Graph:
+    """The closed graph of `function`, which may use nothing but its arguments."""
+    with building(evaluating=False) as builder:
+        inputs = [builder.input(kind) for kind in types]
+        graph, captured = builder.finish(tuple(function(*inputs)))
+    if captured:
+        raise GraphError(f"the function captured {captured[0].type}")
+    return graph
+
+
 @contextmanager
 def rewriting(site: Site, phase: Phase | None = None) -> Iterator[None]:
-    """Nodes recorded inside inherit `site` (a gradient node points at the line it is the gradient of)."""
+    """Nodes recorded inside inherit `site`: a gradient node points at the line it belongs to."""
     builder = _current.get()
     if builder is None:
         yield
@@ -292,6 +325,17 @@ def rewriting(site: Site, phase: Phase | None = None) -> Iterator[None]:
         yield
     finally:
         builder.inherited = before
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No NumPy floating-point warnings inside: once for a walk, as entering costs 1.3 µs."""
+    token = _quiet.set(True)
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    finally:
+        _quiet.reset(token)
 
 
 @contextmanager
@@ -320,7 +364,10 @@ __all__ = [
     "call_user",
     "compute",
     "current",
+    "located",
     "named_scope",
+    "quiet",
+    "record",
     "replay",
     "rewriting",
 ]

@@ -17,7 +17,7 @@ from pullback.ir.scalar import Counter
 from pullback.ir.types import DType, TensorType, bool_, broadcast_shapes, is_float, is_integer
 
 Partial = Array | float | None
-"""A partial derivative: values, a mask (where it is 1, elsewhere 0), a literal factor, or None for none."""
+"""A partial derivative: values, a mask (1 where true, else 0), a literal factor, or None."""
 
 
 class Operands:
@@ -48,8 +48,8 @@ class Elementwise(Op):
     """One output element from the elements at the same place; operands broadcast as in NumPy.
 
     Rule: `partials`.  vjp: x̄ᵢ = ȳ·∂ᵢ, summed over the axes along which xᵢ was broadcast.
-    jvp: ẏ = Σ ∂ᵢ·ẋᵢ.  A `guarded` op has partials that can be infinite or NaN; its products are then
-    `scale(ȳ, ∂)`, which is 0 where ȳ is 0, so that a masked branch never poisons a gradient.
+    jvp: ẏ = Σ ∂ᵢ·ẋᵢ.  A `guarded` op has partials that can be infinite or NaN; its products are
+    then `scale(ȳ, ∂)`, which is 0 where ȳ is 0, so that a masked branch never poisons a gradient.
     """
 
     guarded: ClassVar[bool] = False
@@ -174,7 +174,7 @@ class Elementwise(Op):
 
 @dataclass(frozen=True)
 class Scale(Elementwise):
-    """Product that is 0 wherever the first factor is 0, whatever the second: 0 · ∞ = 0 · NaN = 0."""
+    """Product that is 0 where the first factor is 0, whatever the second: 0·∞ = 0·NaN = 0."""
 
     name = "scale"
     guarded = True

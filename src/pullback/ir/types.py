@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Iterable
@@ -122,6 +123,7 @@ class TensorType:
         return cls(tuple(int(n) for n in match[2].split(",") if n), as_dtype(match[1]))
 
 
+@functools.lru_cache(maxsize=4096)
 def broadcast_shapes(*shapes: Shape) -> Shape:
     """The shape that all broadcast to by NumPy's rule; `ShapeError` when there is none."""
     rank = max((len(s) for s in shapes), default=0)
@@ -156,7 +158,7 @@ def normalize_axes(axis: int | Iterable[int] | None, ndim: int) -> Axes:
 
 
 def promote(left: DType, right: DType) -> DType:
-    """The element type of `left ∘ right`; bool < integers < floats, `DTypeError` where none fits."""
+    """Element type of `left ∘ right`: bool < integers < floats; `DTypeError` where none fits."""
     if left == right:
         return left
     kinds = kind_of(left) + kind_of(right)

@@ -1,7 +1,51 @@
-"""Every primitive, one class each. Importing this package defines them all and binds the operators."""
+"""Every primitive, one class each; importing this package binds the operators."""
 
-from pullback.ops import contract, layout, operators, pointwise, reduce
+from pullback.ops import (
+    contract,
+    control,
+    convolve,
+    create,
+    cumulative,
+    diagonal,
+    index,
+    layout,
+    linalg,
+    operators,
+    pointwise,
+    pool,
+    product,
+    products,
+    reduce,
+    remat,
+    sampling,
+    scan,
+    sort,
+    subgraph,
+    windows,
+)
 
 operators.bind()
 
-__all__ = ["contract", "layout", "operators", "pointwise", "reduce"]
+__all__ = [
+    "contract",
+    "control",
+    "convolve",
+    "create",
+    "cumulative",
+    "diagonal",
+    "index",
+    "layout",
+    "linalg",
+    "operators",
+    "pointwise",
+    "pool",
+    "product",
+    "products",
+    "reduce",
+    "remat",
+    "sampling",
+    "scan",
+    "sort",
+    "subgraph",
+    "windows",
+]

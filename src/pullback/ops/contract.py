@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pullback.ir.array import Array
 from pullback.ir.families import Multilinear
 from pullback.ir.op import Sample
 from pullback.ir.samples import integers, normal
-from pullback.ir.types import TensorType, bool_
+from pullback.ir.types import Axes, Shape, TensorType, bool_
 from pullback.ops.reduce import wide
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -38,38 +39,15 @@ class Contract(Multilinear):
             raise DTypeError(f"element types differ: {left.dtype} and {right.dtype}")
         if left.dtype == bool_:
             raise DTypeError("a contraction does not take bool")
-        sizes: dict[str, int] = {}
-        for letters, kind in ((self.left, left), (self.right, right)):
-            if len(letters) != kind.ndim:
-                raise ShapeError(f"rank {kind.ndim} operand for the axes {letters!r}")
-            for letter, size in zip(letters, kind.shape, strict=True):
-                if sizes.setdefault(letter, size) != size:
-                    raise ShapeError(f"axis {letter!r} has the sizes {sizes[letter]} and {size}")
-        for letter in sizes:
-            if (letter in self.left) + (letter in self.right) + (letter in self.result) < 2:
-                raise ShapeError(f"axis {letter!r} stands in one place only")
-        return left.reshaped(tuple(sizes[letter] for letter in self.result))
+        return left.reshaped(_result_shape(self, left.shape, right.shape))
 
     def reference(self, left: Any, right: Any) -> Any:
-        batch = [c for c in self.left if c in self.right and c in self.result]
-        inner = [c for c in self.left if c in self.right and c not in self.result]
-        rows = [c for c in self.left if c not in self.right]
-        columns = [c for c in self.right if c not in self.left]
-        sizes = dict(zip(self.left + self.right, left.shape + right.shape, strict=True))
-
-        def matrix(x: Any, letters: str, *groups: list[str]) -> Any:
-            ordered = x.transpose([letters.index(c) for group in groups for c in group])
-            return ordered.reshape([math.prod(sizes[c] for c in group) for group in groups])
-
-        product = np.matmul(
-            matrix(wide(left), self.left, batch, rows, inner),
-            matrix(wide(right), self.right, batch, inner, columns),
-        )
-        order = batch + rows + columns
-        shaped = product.reshape([sizes[c] for c in order])
-        return shaped.transpose([order.index(c) for c in self.result]).astype(
-            left.dtype, copy=False
-        )
+        plan = _plan(self, left.shape, right.shape)
+        x = wide(left).transpose(plan.left[0]).reshape(plan.left[1])
+        y = wide(right).transpose(plan.right[0]).reshape(plan.right[1])
+        product = np.matmul(x, y) if plan.sums else x * y
+        shape, axes = plan.result
+        return product.reshape(shape).transpose(axes).astype(left.dtype, copy=False)
 
     def transpose(self, argument: int, bar: Array, left: Array, right: Array) -> Array:
         if argument == 0:
@@ -134,3 +112,51 @@ class Contract(Multilinear):
         yield Sample(cls("ij", "jk", "ik"), normal(2, 3), normal(3))
         yield Sample(cls("ij", "jk", "ik"), normal(2, 3), integers(3, 4))
         yield Sample(cls("ij", "jk", "i"), normal(2, 3), normal(3, 4))
+
+
+@functools.lru_cache(maxsize=4096)
+def _result_shape(op: Contract, left: Shape, right: Shape) -> Shape:
+    sizes: dict[str, int] = {}
+    for letters, shape in ((op.left, left), (op.right, right)):
+        if len(letters) != len(shape):
+            raise ShapeError(f"rank {len(shape)} operand for the axes {letters!r}")
+        for letter, size in zip(letters, shape, strict=True):
+            if sizes.setdefault(letter, size) != size:
+                raise ShapeError(f"axis {letter!r} has the sizes {sizes[letter]} and {size}")
+    for letter in sizes:
+        if (letter in op.left) + (letter in op.right) + (letter in op.result) < 2:
+            raise ShapeError(f"axis {letter!r} stands in one place only")
+    return tuple(sizes[letter] for letter in op.result)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """A contraction as a product of two stacks of matrices, and the way back to its axes."""
+
+    left: tuple[Axes, Shape]
+    right: tuple[Axes, Shape]
+    result: tuple[Shape, Axes]
+    sums: bool
+
+
+@functools.lru_cache(maxsize=4096)
+def _plan(op: Contract, left: Shape, right: Shape) -> _Plan:
+    sizes = dict(zip(op.left + op.right, left + right, strict=True))
+    batch = [c for c in op.left if c in op.right and c in op.result]
+    inner = [c for c in op.left if c in op.right and c not in op.result]
+    rows = [c for c in op.left if c not in op.right]
+    columns = [c for c in op.right if c not in op.left]
+    # No empty batch group: NumPy multiplies two plain matrices faster than two stacks of one.
+    lead = [batch] if batch else []
+
+    def stack(letters: str, *groups: list[str]) -> tuple[Axes, Shape]:
+        axes = tuple(letters.index(c) for group in groups for c in group)
+        return axes, tuple(math.prod(sizes[c] for c in group) for group in groups)
+
+    order = batch + rows + columns
+    return _Plan(
+        stack(op.left, *lead, rows, inner),
+        stack(op.right, *lead, inner, columns),
+        (tuple(sizes[c] for c in order), tuple(order.index(c) for c in op.result)),
+        bool(inner),
+    )

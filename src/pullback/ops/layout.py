@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pullback.errors import ShapeError
+from pullback.errors import DTypeError, ShapeError
 from pullback.ir import families
 from pullback.ir.array import Array
 from pullback.ir.families import Linear
@@ -237,3 +237,102 @@ class Pad(Layout):
     def rejected(cls) -> Iterator[Sample]:
         yield Sample(cls((1,), (1,), (0,)), normal(2, 2))
         yield Sample(cls((-1,), (1,), (0,)), normal(2))
+
+
+@dataclass(frozen=True)
+class Flip(Layout):
+    """The elements in reverse order along `axes`."""
+
+    name = "flip"
+    axes: Axes
+
+    def infer(self, x: TensorType) -> TensorType:
+        if any(not 0 <= a < x.ndim for a in self.axes) or len(set(self.axes)) != len(self.axes):
+            raise ShapeError(f"{self.axes} are not distinct axes of {x}")
+        return x
+
+    def reference(self, x: Any) -> Any:
+        return np.flip(x, self.axes)
+
+    def transpose(self, bar: Array, x: Array) -> Array:
+        return self(bar)
+
+    def batch(
+        self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]
+    ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
+        return Flip(tuple(a + 1 for a in self.axes)).outputs(*inputs), (True,)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield Sample(cls((0,)), normal(4))
+        yield Sample(cls((0, 2)), normal(2, 3, 2))
+        yield Sample(cls((1,)), integers(2, 3))
+
+    @classmethod
+    def rejected(cls) -> Iterator[Sample]:
+        yield Sample(cls((1,)), normal(3))
+        yield Sample(cls((0, 0)), normal(3))
+
+
+@dataclass(frozen=True)
+class Concat(Linear):
+    """The operands one after the other along `axis`."""
+
+    name = "concat"
+    axis: int
+
+    def linear_operands(self, count: int) -> int:
+        return count
+
+    def infer(self, *types: TensorType) -> TensorType:
+        if not types or not 0 <= self.axis < types[0].ndim:
+            raise ShapeError(f"nothing to concatenate along axis {self.axis}")
+        first = types[0]
+        for each in types[1:]:
+            if each.dtype != first.dtype:
+                raise DTypeError(f"element types differ: {first.dtype} and {each.dtype}")
+            if each.ndim != first.ndim or each.without((self.axis,)) != first.without((self.axis,)):
+                raise ShapeError(f"{first} and {each} differ in more than axis {self.axis}")
+        total = sum(each.shape[self.axis] for each in types)
+        return first.reshaped((*first.shape[: self.axis], total, *first.shape[self.axis + 1 :]))
+
+    def reference(self, *inputs: Any) -> Any:
+        return np.concatenate(inputs, axis=self.axis)
+
+    def transpose(self, bar: Array, *inputs: Array) -> tuple[Array, ...]:
+        parts = []
+        start = 0
+        for x in inputs:
+            parts.append(cut(bar, self.axis, start, start + x.shape[self.axis]))
+            start += x.shape[self.axis]
+        return tuple(parts)
+
+    def batch(
+        self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]
+    ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
+        repeated = [
+            x if b else Broadcast((size, *x.shape), (0,))(x)
+            for x, b in zip(inputs, batched, strict=True)
+        ]
+        return Concat(self.axis + 1).outputs(*repeated), (True,)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield Sample(cls(0), normal(2, 3), normal(1, 3, seed=1))
+        yield Sample(cls(1), normal(2, 1), normal(2, 0), normal(2, 3))
+        yield Sample(cls(0), normal(3))
+        yield Sample(cls(0), integers(2), integers(3))
+
+    @classmethod
+    def rejected(cls) -> Iterator[Sample]:
+        yield Sample(cls(0), normal(2, 3), normal(2, 4))
+        yield Sample(cls(0), normal(2), normal(2, 2))
+        yield Sample(cls(1), normal(2), normal(2))
+        yield Sample(cls(0), normal(2), integers(2))
+
+
+def cut(x: Array, axis: int, start: int, stop: int) -> Array:
+    """Elements start … stop - 1 along one axis."""
+    starts = tuple(start if i == axis else 0 for i in range(x.ndim))
+    stops = tuple(stop if i == axis else n for i, n in enumerate(x.shape))
+    return x if stops == x.shape and not any(starts) else Slice(starts, stops, (1,) * x.ndim)(x)

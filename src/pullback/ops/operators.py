@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pullback._public import public
 from pullback.errors import DTypeError, ShapeError, StructureError
 from pullback.ir import families
 from pullback.ir.array import Array, concrete
@@ -27,7 +28,8 @@ from pullback.ir.types import (
     promote,
 )
 from pullback.ops import pointwise
-from pullback.ops.layout import Broadcast, Reshape, Slice, Transpose
+from pullback.ops.layout import Broadcast, Reshape, Transpose
+from pullback.ops.layout import cut as cut
 from pullback.ops.reduce import Sum
 
 # ---- operands in ----------------------------------------------------------------------------
@@ -153,11 +155,9 @@ def broadcast_to(x: Array, shape: Shape) -> Array:
     return Broadcast(shape, new)(reshape(x, kept)) if new else x
 
 
-def cut(x: Array, axis: int, start: int, stop: int) -> Array:
-    """Elements start … stop - 1 along one axis."""
-    starts = tuple(start if i == axis else 0 for i in range(x.ndim))
-    stops = tuple(stop if i == axis else n for i, n in enumerate(x.shape))
-    return x if stops == x.shape and not any(starts) else Slice(starts, stops, (1,) * x.ndim)(x)
+def repeated(x: Array, size: int) -> Array:
+    """`x` once for each of `size` examples, along a new axis 0."""
+    return broadcast_to(reshape(x, (1, *x.shape)), (size, *x.shape))
 
 
 def sum_over(x: Array, axes: tuple[int, ...]) -> Array:
@@ -325,6 +325,7 @@ def bind_operators(binary: dict[str, Any], comparison: dict[str, Any], **methods
 
 
 def _forward(function: Any) -> Any:
+    @public
     def method(self: Array, other: Any, /) -> Any:
         if not isinstance(other, OPERANDS):
             return NotImplemented
@@ -334,6 +335,7 @@ def _forward(function: Any) -> Any:
 
 
 def _reflected(function: Any) -> Any:
+    @public
     def method(self: Array, other: Any, /) -> Any:
         if not isinstance(other, OPERANDS):
             return NotImplemented

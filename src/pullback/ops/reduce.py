@@ -1,4 +1,4 @@
-"""Reductions."""
+"""Reductions: one element from all the elements along some axes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from pullback.errors import DTypeError, ShapeError
+from pullback.ir import families
 from pullback.ir.array import Array
 from pullback.ir.families import Linear
-from pullback.ir.op import Sample
-from pullback.ir.samples import integers, normal, truths
-from pullback.ir.types import Axes, TensorType, bfloat16, bool_, float16, float32
+from pullback.ir.op import Op, Sample
+from pullback.ir.samples import distinct, integers, normal, truths
+from pullback.ir.types import Axes, TensorType, bfloat16, bool_, float16, float32, int64
 from pullback.ops.layout import Broadcast
+from pullback.ops.pointwise import Cast
 
 
 def check_axes(axes: Axes, x: TensorType) -> None:
@@ -23,37 +25,55 @@ def check_axes(axes: Axes, x: TensorType) -> None:
         raise ShapeError(f"{axes} are not axes of {x}")
 
 
+def check_axis(axis: int, x: TensorType) -> None:
+    """Raise `ShapeError` unless `axis` is a non-negative axis of `x`."""
+    if not 0 <= axis < x.ndim:
+        raise ShapeError(f"{x} has no axis {axis}")
+
+
+def check_numeric(name: str, x: TensorType) -> None:
+    """Raise `DTypeError` for bools."""
+    if x.dtype == bool_:
+        raise DTypeError(f"{name} does not take bool", hint="cast the operand with .astype(...)")
+
+
 def wide(x: Any) -> Any:
     """Half-precision numbers as float32, in which they are accumulated; others as they are."""
     return x.astype(float32) if x.dtype in (float16, bfloat16) else x
 
 
 @dataclass(frozen=True)
-class Sum(Linear):
-    """Sum over `axes`."""
+class Reduction(Op):
+    """An op of one operand that removes `axes`."""
 
-    name = "sum"
     axes: Axes
 
     def infer(self, x: TensorType) -> TensorType:
         check_axes(self.axes, x)
-        if x.dtype == bool_:
-            raise DTypeError("sum does not take bool", hint="cast the operand with .astype(...)")
+        check_numeric(self.name, x)
         return x.without(self.axes)
+
+    def batch(
+        self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]
+    ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
+        inner = type(self)(tuple(a + 1 for a in self.axes))
+        return inner.outputs(*inputs), (True,)
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return max(inputs[0].size - outputs[0].size, 0)
+
+
+@dataclass(frozen=True)
+class Sum(Reduction, Linear):
+    """Sum over `axes`."""
+
+    name = "sum"
 
     def reference(self, x: Any) -> Any:
         return np.sum(wide(x), axis=self.axes).astype(x.dtype)
 
     def transpose(self, bar: Array, x: Array) -> Array:
         return Broadcast(x.shape, self.axes)(bar)
-
-    def batch(
-        self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]
-    ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
-        return Sum(tuple(a + 1 for a in self.axes)).outputs(*inputs), (True,)
-
-    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
-        return max(inputs[0].size - outputs[0].size, 0)
 
     def formula(self, *operands: str) -> str:
         return f"Σ{operands[0]}"
@@ -70,3 +90,174 @@ class Sum(Linear):
     def rejected(cls) -> Iterator[Sample]:
         yield Sample(cls((2,)), normal(3, 4))
         yield Sample(cls((0,)), truths(3))
+
+
+# ---- extrema --------------------------------------------------------------------------------
+
+
+class Extremum(Reduction):
+    """The largest or smallest element; NaN when one is NaN. Equal winners share the gradient.
+
+    ∂out/∂xᵢ = [xᵢ = out] / (number of winners).
+    """
+
+    def infer(self, x: TensorType) -> TensorType:
+        result = super().infer(x)
+        if any(x.shape[a] == 0 for a in self.axes):
+            raise ShapeError(
+                f"{self.name} over an axis of 0 elements has no value",
+                hint="test the size first, or concatenate a first element",
+            )
+        return result
+
+    def pullback(self, bar: Array, out: Array, x: Array) -> tuple[Array]:
+        winner, count = self._winners(out, x)
+        return (families.select(winner, self._spread(bar / count, x), 0.0),)
+
+    def pushforward(self, dots: tuple[Array], out: Array, x: Array) -> Array:
+        winner, count = self._winners(out, x)
+        return families.sum_over(families.select(winner, dots[0], 0.0), self.axes) / count
+
+    def _winners(self, out: Array, x: Array) -> tuple[Array, Array]:
+        winner = x == self._spread(out, x)
+        return winner, families.sum_over(Cast(x.dtype)(winner), self.axes)
+
+    def _spread(self, value: Array, x: Array) -> Array:
+        return Broadcast(x.shape, self.axes)(value)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield Sample(cls((0,)), distinct(3, 4))
+        yield Sample(cls((0, 2)), distinct(2, 3, 4))
+        yield Sample(cls(()), distinct(3))
+        yield Sample(cls((1,)), normal(0, 2))
+        yield Sample(cls((1,)), np.array([[1.0, 3, 3], [2, 2, 2]]), smooth=False)
+        yield Sample(cls((0,)), np.array([1.0, np.nan, np.inf]), smooth=False)
+        yield Sample(cls((0,)), integers(3, 2))
+
+    @classmethod
+    def rejected(cls) -> Iterator[Sample]:
+        yield Sample(cls((2,)), normal(3, 4))
+        yield Sample(cls((1,)), normal(2, 0))
+        yield Sample(cls((0,)), truths(3))
+
+
+@dataclass(frozen=True)
+class Max(Extremum):
+    """Largest element over `axes`."""
+
+    name = "max"
+
+    def reference(self, x: Any) -> Any:
+        return np.max(wide(x), axis=self.axes).astype(x.dtype)
+
+
+@dataclass(frozen=True)
+class Min(Extremum):
+    """Smallest element over `axes`."""
+
+    name = "min"
+
+    def reference(self, x: Any) -> Any:
+        return np.min(wide(x), axis=self.axes).astype(x.dtype)
+
+
+@dataclass(frozen=True)
+class Position(Op):
+    """Index of the first winner along `axis`, as int64; of the first NaN when there is one."""
+
+    axis: int
+    differentiable = False
+
+    def infer(self, x: TensorType) -> TensorType:
+        check_axis(self.axis, x)
+        check_numeric(self.name, x)
+        if x.shape[self.axis] == 0:
+            raise ShapeError(f"{self.name} over an axis of 0 elements has no value")
+        return x.without((self.axis,)).of(int64)
+
+    def batch(
+        self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]
+    ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
+        return type(self)(self.axis + 1).outputs(*inputs), (True,)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield Sample(cls(0), normal(3, 4))
+        yield Sample(cls(1), np.array([[1.0, 3, 3], [2, np.nan, 2]]))
+        yield Sample(cls(1), integers(2, 3))
+
+    @classmethod
+    def rejected(cls) -> Iterator[Sample]:
+        yield Sample(cls(2), normal(3, 4))
+        yield Sample(cls(1), normal(2, 0))
+        yield Sample(cls(0), truths(3))
+
+
+@dataclass(frozen=True)
+class ArgMax(Position):
+    """Index of the first largest element."""
+
+    name = "argmax"
+
+    def reference(self, x: Any) -> Any:
+        return np.argmax(wide(x), axis=self.axis)
+
+
+@dataclass(frozen=True)
+class ArgMin(Position):
+    """Index of the first smallest element."""
+
+    name = "argmin"
+
+    def reference(self, x: Any) -> Any:
+        return np.argmin(wide(x), axis=self.axis)
+
+
+# ---- truth ----------------------------------------------------------------------------------
+
+
+class Quantifier(Reduction):
+    """A truth value from truth values."""
+
+    differentiable = False
+
+    def infer(self, x: TensorType) -> TensorType:
+        check_axes(self.axes, x)
+        if x.dtype != bool_:
+            raise DTypeError(f"{self.name} takes bool, not {x.dtype}", hint="compare it: x != 0")
+        return x.without(self.axes)
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return 0
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield Sample(cls((0,)), truths(3, 4))
+        yield Sample(cls((0, 2)), truths(2, 3, 4))
+        yield Sample(cls((1,)), truths(2, 0))
+
+    @classmethod
+    def rejected(cls) -> Iterator[Sample]:
+        yield Sample(cls((2,)), truths(3, 4))
+        yield Sample(cls((0,)), normal(3))
+
+
+@dataclass(frozen=True)
+class AnyTrue(Quantifier):
+    """Whether one element over `axes` is true; False for none."""
+
+    name = "any"
+
+    def reference(self, x: Any) -> Any:
+        return np.any(x, axis=self.axes)
+
+
+@dataclass(frozen=True)
+class AllTrue(Quantifier):
+    """Whether every element over `axes` is true; True for none."""
+
+    name = "all"
+
+    def reference(self, x: Any) -> Any:
+        return np.all(x, axis=self.axes)

@@ -8,7 +8,6 @@ from pullback.ir.array import Array
 from pullback.ir.builder import apply
 from pullback.ir.graph import Graph
 from pullback.ir.op import GraphTransforms, HigherOrder
-from pullback.ops.operators import broadcast_to, reshape
 from pullback.transforms.walk import walking
 
 
@@ -19,7 +18,7 @@ def play_batched(
     batched: Sequence[bool],
     transforms: GraphTransforms,
 ) -> tuple[list[Array], list[bool]]:
-    """The graph's outputs for `size` examples; a batched array carries the examples along axis 0."""
+    """The graph's outputs for `size` examples; batched arrays carry them along axis 0."""
     env: dict[Array, tuple[Array, bool]] = dict(
         zip(graph.inputs, zip(inputs, batched, strict=True), strict=True)
     )
@@ -37,8 +36,3 @@ def play_batched(
                 outputs, outgoing = node.op.batch(size, arrays, flags)
             env.update(zip(node.outputs, zip(outputs, outgoing, strict=True), strict=True))
     return [env[x][0] for x in graph.outputs], [env[x][1] for x in graph.outputs]
-
-
-def repeated(x: Array, size: int) -> Array:
-    """`x` once for each of `size` examples, along a new axis 0."""
-    return broadcast_to(reshape(x, (1, *x.shape)), (size, *x.shape))

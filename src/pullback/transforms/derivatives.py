@@ -8,7 +8,8 @@ from typing import Any
 
 import optree
 
-from pullback.errors import DTypeError, PullbackError, ShapeError, StructureError, calling_site
+from pullback._public import public
+from pullback.errors import DTypeError, ShapeError, StructureError
 from pullback.ir.array import Array
 from pullback.ir.op import Maybe
 from pullback.ir.types import TensorType, is_float
@@ -22,6 +23,7 @@ from pullback.transforms.tree import (
     Tree,
     TreeDef,
     argument_names,
+    argument_paths,
     flatten_arrays,
     paths,
     require_same,
@@ -35,9 +37,9 @@ Function = Callable[..., Any]
 
 
 def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
-    """The gradient of a scalar function, in the structure of the argument (a tuple for several `argnums`).
+    """The gradient of a scalar function, in the structure of the argument.
 
-    With `has_aux`, `f` returns `(loss, aux)` and the result is `(gradient, aux)`.
+    Several `argnums` give a tuple. With `has_aux`, `f` returns `(loss, aux)` and the result is `(gradient, aux)`.
 
     Raises `ShapeError` when the result of `f` is not a scalar, `DTypeError` when an argument is not
     floating.
@@ -53,7 +55,7 @@ def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -
         value, result = both(*args, **kwargs)
         return (result, value[1]) if has_aux else result
 
-    return gradient
+    return public(gradient, f"grad of {name_of(f)}")
 
 
 def value_and_grad(
@@ -61,8 +63,8 @@ def value_and_grad(
 ) -> Function:
     """`(value, gradient)`; with `has_aux`, `((value, aux), gradient)`. See `grad`.
 
-    One reverse pass gives the gradient in every parameter, at ≤ 4 forward passes (Griewank & Walther
-    2008, §3.3).
+    One reverse pass gives the gradient in every parameter, at ≤ 4 forward passes
+    (Griewank & Walther 2008, §3.3).
     """
     positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
@@ -82,9 +84,10 @@ def value_and_grad(
             argnums, int
         ) else gradients
 
-    return value_and_gradient
+    return public(value_and_gradient, f"grad of {name_of(f)}")
 
 
+@public
 def vjp(f: Function, *primals: Any, has_aux: bool = False) -> Any:
     """`(out, pullback)`: `pullback(cotangent)` is the tuple of cotangents of `primals` (uᵀJ).
 
@@ -93,11 +96,14 @@ def vjp(f: Function, *primals: Any, has_aux: bool = False) -> Any:
 
     Law: ⟨J v, u⟩ = ⟨v, Jᵀ u⟩ for every tangent v and cotangent u.
     """
-    leaves, treedef = flatten_arrays(primals, "primals")
+    leaves, treedef = flatten_arrays(
+        primals, "primals", lambda: argument_names(f, range(len(primals)))
+    )
     traced = trace_leaves(f, leaves, treedef, has_aux=has_aux)
     reverse = Reverse(traced.graph, (*leaves, *traced.captured), range(len(leaves)), TRANSFORMS)
     kinds = [x.type for x in traced.graph.outputs]
 
+    @public
     def pullback(cotangent: Tree) -> Any:
         bars = _matching(cotangent, traced.result, kinds, "cotangent")
         pulled = reverse.pull(bars)
@@ -116,36 +122,46 @@ def vjp(f: Function, *primals: Any, has_aux: bool = False) -> Any:
 # ---- forward mode ---------------------------------------------------------------------------
 
 
+@public
 def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
     """`(out, tangent_out)`: value and directional derivative J v in one forward pass.
 
     `primals` and `tangents` are tuples of equal structure and types.
     """
-    out, pushforward = linearize(f, *primals)
-    return out, pushforward(*tangents)
+    traced, forward, push = _forward(f, tuple(primals))
+    tangent_out = push(*tangents)
+    return traced.rebuild(forward.outputs), tangent_out
 
 
+@public
 def linearize(f: Function, *primals: Any) -> tuple[Any, Callable[..., Any]]:
-    """`(out, pushforward)`: `pushforward(*tangents)` is J v at `primals`; values are computed once."""
-    leaves, treedef = flatten_arrays(primals, "primals")
+    """`(out, pushforward)`: `pushforward(*tangents)` is J v; values are computed once."""
+    traced, forward, push = _forward(f, primals)
+    forward.push([None] * len(traced.graph.inputs))
+    return traced.rebuild(forward.outputs), public(push, "pushforward")
+
+
+def _forward(f: Function, primals: tuple[Any, ...]) -> tuple[Traced, Forward, Callable[..., Any]]:
+    leaves, treedef = flatten_arrays(
+        primals, "primals", lambda: argument_names(f, range(len(primals)))
+    )
     traced = trace_leaves(f, leaves, treedef)
     forward = Forward(traced.graph, (*leaves, *traced.captured), TRANSFORMS)
-    forward.push([None] * len(traced.graph.inputs))
-    out = traced.rebuild(forward.outputs)
 
-    def pushforward(*tangents: Any) -> Any:
+    def push(*tangents: Any) -> Any:
         dots = _matching(tangents, treedef, [x.type for x in leaves], "tangents")
         pushed = forward.push([*dots, *[None] * len(traced.captured)])
         return traced.rebuild(_dense(pushed, forward.outputs))
 
-    return out, pushforward
+    return traced, forward, push
 
 
+@public
 def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
     """Hessian-vector product of a scalar function, forward over reverse; H is never formed.
 
-    `primals` are all the arguments of `f`; the result has the structure of `primals[0]` when there is
-    one, else of the tuple. Cost: ≤ 3 gradients (Pearlmutter 1994).
+    `primals` are all the arguments of `f`; the result has the structure of `primals[0]` when there
+    is one, else of the tuple. Cost: ≤ 3 gradients (Pearlmutter 1994).
     """
     wrt = tuple(range(len(primals)))
     result = jvp(grad(f, argnums=wrt), primals, tangents)[1]
@@ -161,7 +177,7 @@ def _choose(
     for position in positions:
         if not -len(args) <= position < len(args):
             raise StructureError(
-                f"argnums names argument {position}, but {_name(f)} was called with {len(args)}"
+                f"argnums names argument {position}, but {name_of(f)} was called with {len(args)}"
             )
     return tuple(args[i] for i in positions), args
 
@@ -183,41 +199,28 @@ def _partial(f: Function, positions: tuple[int, ...], args: tuple[Any, ...]) -> 
 def _float_leaves(
     f: Function, chosen: tuple[Any, ...], positions: tuple[int, ...]
 ) -> tuple[list[Array], TreeDef]:
-    leaves, treedef = flatten_arrays(chosen, "argument")
+    leaves, treedef = flatten_arrays(chosen, "argument", lambda: argument_names(f, positions))
     for i, leaf in enumerate(leaves):
         if not is_float(leaf.dtype):
-            names = argument_names(f, max(positions) + 1)
-            listed = [
-                p
-                for n, c in zip(positions, treedef.children(), strict=True)
-                for p in paths(c, names[n])
-            ]
-            raise _located(
-                DTypeError(
-                    f"{listed[i]} is {leaf.type}; a gradient needs floating-point arguments",
-                    hint="cast it with .astype(pb.float32), or leave it out with argnums=",
-                ),
-                f,
+            path = argument_paths(treedef, argument_names(f, positions))[i]
+            raise DTypeError(
+                f"{path} is {leaf.type}; a gradient needs floating-point arguments",
+                hint="cast it with .astype(pb.float32), or leave it out with argnums=",
             )
     return leaves, treedef
 
 
-def _scalar_output(traced: Traced, outputs: Sequence[Array]) -> Array:
+def _scalar_output(traced: Traced, outputs: Sequence[Array], asker: str = "grad") -> Array:
     if len(outputs) != 1:
-        what = f"the function returned {len(outputs)} arrays; grad needs one scalar loss"
-        raise _located(StructureError(what, hint="return (loss, extra) with has_aux=True"), None)
+        what = f"the function returned {len(outputs)} arrays; {asker} needs one scalar loss"
+        raise StructureError(what, hint="return (loss, extra) with has_aux=True")
     value = outputs[0]
     if value.shape != ():
         hint = "reduce it with pb.mean or pb.sum, or use pb.vjp or pb.jacobian"
-        raise _located(
-            ShapeError(f"the function returned {value.type}; grad needs a scalar loss", hint=hint),
-            None,
-        )
+        what = f"the function returned {value.type}; {asker} needs a scalar loss"
+        raise ShapeError(what, hint=hint)
     if not is_float(value.dtype):
-        raise _located(
-            DTypeError(f"the function returned {value.type}; a loss is a floating-point number"),
-            None,
-        )
+        raise DTypeError(f"the function returned {value.type}; a loss is a floating-point number")
     return value
 
 
@@ -256,10 +259,6 @@ def _dense(bars: Sequence[Maybe], likes: Sequence[Array]) -> list[Array]:
     return [zeros(like.type) if bar is None else bar for bar, like in zip(bars, likes, strict=True)]
 
 
-def _located(error: PullbackError, f: Function | None) -> PullbackError:
-    error.locate("grad" if f is None else f"grad of {_name(f)}", calling_site())
-    return error
-
-
-def _name(f: Function) -> str:
+def name_of(f: Function) -> str:
+    """What to call a user's function in a message."""
     return getattr(f, "__qualname__", type(f).__name__).rpartition("<locals>.")[2]

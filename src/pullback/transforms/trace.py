@@ -6,15 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pullback._public import public, without_library_frames
 from pullback._settings import settings
 from pullback.errors import (
     Frame,
-    PullbackError,
     Site,
     StructureError,
     TracedValueError,
     calling_site,
-    without_library_frames,
 )
 from pullback.ir.array import Array
 from pullback.ir.builder import Builder, building, call_user
@@ -24,16 +23,16 @@ from pullback.transforms.tree import (
     Tree,
     TreeDef,
     argument_names,
+    argument_paths,
     flatten,
     flatten_arrays,
-    paths,
     unflatten,
 )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Traced:
-    """A traced function: its closed graph, the outer arrays it captured, the structure of its result.
+    """A traced function: its closed graph, the arrays it captured, its result's structure.
 
     The hidden inputs, one for each captured array, are the last inputs of the graph.
     """
@@ -47,6 +46,7 @@ class Traced:
         return unflatten(self.result, outputs)
 
 
+@public
 def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
     """The graph of `f`, which is called once with values that have types and no numbers.
 
@@ -70,7 +70,7 @@ def trace_leaves(
     has_aux: bool = False,
     kwargs: dict[str, Any] | None = None,
 ) -> Traced:
-    """Trace `f(*unflatten(treedef, leaves), **kwargs)`. With `has_aux`, `f` returns `(result, aux)`.
+    """Trace `f(*unflatten(treedef, leaves), **kwargs)`; with `has_aux`, it returns a pair.
 
     `evaluating` is passed on to `building`.
     """
@@ -93,16 +93,12 @@ def trace_leaves(
 def _call(f: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
     try:
         return call_user(f, *args, **kwargs)
-    except PullbackError as error:
-        if settings().traceback == "short":
-            error.__traceback__ = without_library_frames(error.__traceback__)
-        raise
     except TypeError as error:
         if "does not support ufuncs" not in str(error):
             raise
         refused = TracedValueError(
             "a NumPy function was called on a traced value",
-            hint="use the pullback function of the same name; x.numpy() shows the numbers without their gradient",
+            hint="use the pullback function of the same name; x.numpy() shows numbers without gradient",
         )
         refused.locate(
             "traced value", calling_site() if error.__traceback__ is None else _innermost(error)
@@ -140,9 +136,4 @@ def _release(aux: Any, builder: Builder) -> Any:
 
 
 def _input_names(f: Callable[..., Any], treedef: TreeDef) -> list[str]:
-    names = argument_names(f, treedef.num_children)
-    return [
-        path
-        for name, child in zip(names, treedef.children(), strict=True)
-        for path in paths(child, name)
-    ]
+    return argument_paths(treedef, argument_names(f, range(treedef.num_children)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from pullback.ir.array import Array
 from pullback.ops.operators import lift
 
 NAMESPACE = "pullback"
+_SUBCLASS_MODULE = "subclass pb.nn.Module, which makes a dataclass a container of arrays"
 Tree = Any
 TreeDef = optree.PyTreeSpec
 
@@ -33,8 +35,13 @@ def unflatten(treedef: TreeDef, leaves: Iterable[Any]) -> Tree:
     return optree.tree_unflatten(treedef, leaves)
 
 
-def flatten_arrays(tree: Tree, what: str) -> tuple[list[Array], TreeDef]:
-    """`flatten` with each leaf made an Array; `StructureError` names the path of one that cannot be."""
+def flatten_arrays(
+    tree: Tree, what: str, names: Callable[[], Sequence[str]] | None = None
+) -> tuple[list[Array], TreeDef]:
+    """`flatten` with each leaf made an Array; `StructureError` names one that cannot be.
+
+    `names` gives the names of the arguments when `tree` is a tuple of them.
+    """
     leaves, treedef = flatten(tree)
     arrays = []
     for i, leaf in enumerate(leaves):
@@ -43,15 +50,23 @@ def flatten_arrays(tree: Tree, what: str) -> tuple[list[Array], TreeDef]:
         elif isinstance(leaf, bool | int | float | np.ndarray | np.generic):
             arrays.append(lift(leaf))
         else:
+            path = paths(treedef, what)[i] if names is None else argument_paths(treedef, names())[i]
             raise StructureError(
-                f"{paths(treedef, what)[i]} is no array but a {type(leaf).__name__}: {leaf!r:.60}"
+                f"{path} is no array but a {type(leaf).__name__}: {leaf!r:.60}",
+                hint=_SUBCLASS_MODULE if dataclasses.is_dataclass(leaf) else None,
             )
     return arrays, treedef
 
 
 def paths(treedef: TreeDef, root: str) -> list[str]:
-    """For each leaf the expression that reaches it from `root`, as in `params['layers'][3].weight`."""
+    """For each leaf the expression that reaches it from `root`: `params['layers'][3].weight`."""
     return [accessor.codify(root) for accessor in treedef.accessors()]
+
+
+def argument_paths(treedef: TreeDef, names: Sequence[str]) -> list[str]:
+    """`paths` of a tuple of arguments, each under its own name."""
+    children = zip(names, treedef.children(), strict=True)
+    return [path for name, child in children for path in paths(child, name)]
 
 
 def map_leaves(function: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
@@ -73,11 +88,14 @@ def broadcast_prefix(prefix: Tree, tree: Tree, what: str) -> list[Any]:
         raise StructureError(f"{what} does not match the structure it is for: {error}") from None
 
 
-def argument_names(function: Callable[..., Any], count: int) -> Sequence[str]:
-    """The parameter names of the first `count` positional arguments."""
+def argument_names(function: Callable[..., Any], positions: Iterable[int]) -> list[str]:
+    """The names of the parameters that take the positional arguments at `positions`."""
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
-        return [f"argument {i}" for i in range(count)]
-    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return (names + [f"argument {i}" for i in range(len(names), count)])[:count]
+        parameters = []
+    names = [p.name for p in parameters if p.kind in _POSITIONAL]
+    return [names[i] if i < len(names) else f"argument {i}" for i in positions]
+
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -8,20 +8,21 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pullback._public import public
 from pullback.errors import ShapeError, StructureError
 from pullback.ir.array import Array, concrete
 from pullback.ir.types import TensorType, normalize_axis
-from pullback.ops.operators import cut, reshape, transpose
-from pullback.transforms.batch import play_batched, repeated
-from pullback.transforms.derivatives import Function, linearize, vjp
+from pullback.ops.operators import cut, repeated, reshape, transpose
+from pullback.transforms.batch import play_batched
+from pullback.transforms.derivatives import Function, linearize, name_of, vjp
 from pullback.transforms.graphs import TRANSFORMS
 from pullback.transforms.trace import trace_leaves
 from pullback.transforms.tree import (
     argument_names,
+    argument_paths,
     broadcast_prefix,
     flatten,
     flatten_arrays,
-    paths,
     unflatten,
 )
 
@@ -29,16 +30,18 @@ from pullback.transforms.tree import (
 def vmap(f: Function, in_axes: Any = 0, out_axes: Any = 0) -> Function:
     """`f` for each example along an axis, computed for all at once.
 
-    `in_axes` is an axis, None (shared by all examples), or a tuple with a prefix of the structure of
-    each argument; `out_axes` likewise for the result, which always carries the new axis unless None.
+    `in_axes` is an axis, None (shared by all examples), or a tuple with a prefix of the structure
+    of each argument; `out_axes` likewise for the result, which carries the new axis unless None.
 
-    `f` runs once on values without numbers: a Python branch on one of them raises `TracedValueError`.
-    Raises `ShapeError` when the examples differ in number, `StructureError` when no argument is batched.
+    `f` runs once on values without numbers: a Python branch on one raises `TracedValueError`.
+    Raises `ShapeError` when the numbers of examples differ, `StructureError` when nothing is batched.
     """
 
     @functools.wraps(f)
     def batched(*args: Any, **kwargs: Any) -> Any:
-        leaves, treedef = flatten_arrays(args, "argument")
+        leaves, treedef = flatten_arrays(
+            args, "argument", lambda: argument_names(f, range(len(args)))
+        )
         prefix = in_axes if isinstance(in_axes, tuple | list) else (in_axes,) * len(args)
         axes = broadcast_prefix(tuple(prefix), args, "in_axes")
         size = _batch_size(f, leaves, axes, args)
@@ -62,7 +65,7 @@ def vmap(f: Function, in_axes: Any = 0, out_axes: Any = 0) -> Function:
             [_place(x, m, a, size) for x, m, a in zip(outputs, moved, targets, strict=True)]
         )
 
-    return batched
+    return public(batched, f"vmap of {name_of(f)}")
 
 
 def _batch_size(f: Function, leaves: list[Array], axes: list[Any], args: tuple[Any, ...]) -> int:
@@ -76,10 +79,9 @@ def _batch_size(f: Function, leaves: list[Array], axes: list[Any], args: tuple[A
         )
     if len(set(sizes.values())) > 1:
         _, treedef = flatten(args)
-        names = argument_names(f, len(args))
-        listed = [p for n, c in zip(names, treedef.children(), strict=True) for p in paths(c, n)]
+        listed = argument_paths(treedef, argument_names(f, range(len(args))))
         detail = ", ".join(f"{listed[i]} has {n}" for i, n in sizes.items())
-        raise ShapeError(f"vmap: the number of examples differs: {detail}")
+        raise ShapeError(f"the number of examples differs: {detail}")
     return next(iter(sizes.values()))
 
 
@@ -112,14 +114,14 @@ def jacfwd(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
 
 
 def jacrev(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
-    """The dense Jacobian by reverse mode: one pass for each output element. Shapes as in `jacfwd`."""
+    """The dense Jacobian by reverse mode: one pass an output element; shapes as in `jacfwd`."""
     return _jacobian(f, argnums, _rows)
 
 
 def jacobian(
     f: Function, argnums: int | tuple[int, ...] = 0, mode: Literal["auto", "fwd", "rev"] = "auto"
 ) -> Function:
-    """The dense Jacobian in min(n, m) passes: `auto` takes forward mode when inputs are not more than outputs."""
+    """The dense Jacobian in min(n, m) passes: `auto` takes the cheaper mode by the sizes."""
     if mode not in ("auto", "fwd", "rev"):
         raise StructureError(f"mode {mode!r} is none of 'auto', 'fwd', 'rev'")
     return _jacobian(f, argnums, {"auto": _cheaper, "fwd": _columns, "rev": _rows}[mode])
@@ -135,7 +137,9 @@ def _jacobian(f: Function, argnums: int | tuple[int, ...], method: Any) -> Funct
 
     @functools.wraps(f)
     def dense(*args: Any, **kwargs: Any) -> Any:
-        leaves, treedef = flatten_arrays(tuple(args[i] for i in positions), "argument")
+        leaves, treedef = flatten_arrays(
+            tuple(args[i] for i in positions), "argument", lambda: argument_names(f, positions)
+        )
 
         def flat(*given: Array) -> Any:
             complete = list(args)
@@ -147,7 +151,7 @@ def _jacobian(f: Function, argnums: int | tuple[int, ...], method: Any) -> Funct
         rows = [unflatten(treedef, row) for row in blocks]
         return unflatten(structure, [row[0] if isinstance(argnums, int) else row for row in rows])
 
-    return dense
+    return public(dense, f"jacobian of {name_of(f)}")
 
 
 def _columns(f: Function, leaves: list[Array]) -> tuple[Any, list[list[Array]]]:

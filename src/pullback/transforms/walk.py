@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from pullback.errors import Phase
+from pullback.errors import Operand, Phase, PullbackError
 from pullback.ir.array import Array
-from pullback.ir.builder import apply, current
+from pullback.ir.builder import apply, current, quiet
 from pullback.ir.graph import Graph, Node
 
 At = Callable[[Node, Phase | None], None]
@@ -15,10 +15,11 @@ At = Callable[[Node, Phase | None], None]
 
 @contextmanager
 def walking() -> Iterator[At]:
-    """Gives `at(node, phase)`: nodes recorded after it inherit that node's site (and phase, unless None)."""
+    """Gives `at(node, phase)`: nodes recorded after it inherit that node's site, in that phase."""
     builder = current()
     if builder is None:
-        yield _nowhere
+        with quiet():
+            yield _nowhere
         return
     before = builder.inherited
 
@@ -26,13 +27,25 @@ def walking() -> Iterator[At]:
         builder.inherited = node.site if phase is None else node.site.during(phase)
 
     try:
-        yield at
+        with quiet():
+            yield at
     finally:
         builder.inherited = before
 
 
 def _nowhere(node: Node, phase: Phase | None) -> None:
     pass
+
+
+@contextmanager
+def blaming(node: Node) -> Iterator[None]:
+    """An error that leaves the block without a place is `node`'s: it gets the node's line."""
+    try:
+        yield
+    except PullbackError as error:
+        operands = [Operand(f"operand {i}", str(x.type), "") for i, x in enumerate(node.inputs, 1)]
+        error.locate(node.op.name, node.site, operands)
+        raise
 
 
 def inline(graph: Graph, inputs: Sequence[Array]) -> tuple[Array, ...]:

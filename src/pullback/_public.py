@@ -1,0 +1,47 @@
+"""`public`: the border between the user's frames and this library's."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from types import TracebackType
+from typing import ParamSpec, TypeVar
+
+from pullback._settings import settings
+from pullback.errors import PullbackError, calling_site, is_library
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def public(function: Callable[P, R], subject: str | None = None) -> Callable[P, R]:
+    """Complete an error that leaves `function` with the user's line, if a deeper call did not, and
+    cut this library's frames from its traceback (`PULLBACK_TRACEBACK=full` keeps them).
+    """
+
+    @functools.wraps(function)
+    def bordered(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            if isinstance(error, PullbackError):
+                error.locate(subject or function.__name__.strip("_"), calling_site())
+            if settings().traceback == "short":
+                # A bare `raise` adds no entry for this frame, so nothing of ours remains.
+                error.__traceback__ = without_library_frames(error.__traceback__)
+            raise
+
+    return bordered
+
+
+def without_library_frames(traceback: TracebackType | None) -> TracebackType | None:
+    """The same traceback with the user's frames only."""
+    kept = []
+    while traceback is not None:
+        if not is_library(traceback.tb_frame.f_code):
+            kept.append(traceback)
+        traceback = traceback.tb_next
+    shorter = None
+    for entry in reversed(kept):
+        shorter = TracebackType(shorter, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return shorter

@@ -1,0 +1,1 @@
+"""Looking inside: what backpropagation computed, and whether its rules are right."""

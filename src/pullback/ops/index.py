@@ -1,0 +1,541 @@
+"""Ops that read and write elements at places given by integer operands.
+
+The geometry is shared. An array has `batch` axes, indexed `axes` and the rest. There is one integer
+operand for each indexed axis, all of one shape: the batch sizes, then the index shape. What is read
+or written has the shape batch sizes + index shape + rest. An index i of an axis of size n satisfies
+-n ≤ i < n and counts from the end when negative, as in NumPy; any other raises `OutOfRangeError`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from pullback.errors import DTypeError, OutOfRangeError, ShapeError
+from pullback.ir.array import Array
+from pullback.ir.families import Linear, Operands, Partial
+from pullback.ir.op import Maybe, Op, Sample
+from pullback.ir.samples import distinct, integers, normal, truths
+from pullback.ir.types import Axes, Numbers, Shape, TensorType, bool_, int64, is_integer
+from pullback.ops.layout import Flip
+from pullback.ops.operators import broadcast_to, cast, reshape, select, transpose, zeros
+from pullback.ops.reduce import wide
+
+
+@dataclass(frozen=True)
+class Indexed(Op):
+    """The geometry that reading and writing share."""
+
+    axes: Axes
+    batch_axes: Axes = ()
+
+    def selected(self, x: TensorType, *indices: TensorType) -> TensorType:
+        """The type of what the indices select from `x`."""
+        named = (*self.batch_axes, *self.axes)
+        if len(set(named)) != len(named) or any(not 0 <= a < x.ndim for a in named):
+            raise ShapeError(f"{named} are not distinct axes of {x}")
+        if not indices or len(indices) != len(self.axes):
+            raise ShapeError(f"{len(indices)} index arrays for {len(self.axes)} axes")
+        for each in indices:
+            if not is_integer(each.dtype):
+                raise DTypeError(f"an index is an integer, not {each.dtype}")
+            if each.shape != indices[0].shape:
+                raise ShapeError("index arrays differ in shape")
+        shape = indices[0].shape
+        shared = tuple(x.shape[a] for a in self.batch_axes)
+        if shape[: len(shared)] != shared:
+            raise ShapeError(f"indices of shape {shape} do not begin with the batch sizes {shared}")
+        return x.reshaped((*shape, *(x.shape[a] for a in self._rest(x.ndim))))
+
+    def _rest(self, ndim: int) -> Axes:
+        return tuple(a for a in range(ndim) if a not in self.axes and a not in self.batch_axes)
+
+    def _order(self, ndim: int) -> Axes:
+        return (*self.batch_axes, *self.axes, *self._rest(ndim))
+
+    def _coordinates(self, shape: Shape, indices: Sequence[Numbers]) -> tuple[Numbers, ...]:
+        """Non-negative indices along the batch axes and the indexed axes, in that order."""
+        rank = indices[0].ndim
+        grids = [
+            np.arange(shape[axis]).reshape(-1, *(1,) * (rank - i - 1))
+            for i, axis in enumerate(self.batch_axes)
+        ]
+        return (
+            *grids,
+            *(_checked(i, a, shape[a]) for i, a in zip(indices, self.axes, strict=True)),
+        )
+
+    def _batched(self) -> Indexed:
+        """The same with one more batch axis, in front."""
+        shifted = tuple(a + 1 for a in self.batch_axes)
+        return replace(self, axes=tuple(a + 1 for a in self.axes), batch_axes=(0, *shifted))
+
+
+def _checked(index: Numbers, axis: int, size: int) -> Numbers:
+    outside = (index < -size) | (index >= size)
+    if outside.any():
+        wrong = index[outside][0] if index.ndim else index
+        raise OutOfRangeError(f"index {wrong} is out of range for axis {axis} of size {size}")
+    signed = index.astype(np.int64)
+    return np.where(signed < 0, signed + size, signed)
+
+
+@dataclass(frozen=True)
+class Gather(Linear, Indexed):
+    """The elements of `x` at the given places. Linear in `x`; the transpose adds at the places."""
+
+    name = "gather"
+
+    def infer(self, x: TensorType, *indices: TensorType) -> TensorType:
+        return self.selected(x, *indices)
+
+    def reference(self, x: Any, *indices: Any) -> Any:
+        return x.transpose(self._order(x.ndim))[self._coordinates(x.shape, indices)]
+
+    def transpose(self, bar: Array, x: Array, *indices: Array) -> Array:
+        return ScatterAdd(self.axes, self.batch_axes)(zeros(x.type), bar, *indices)
+
+    def batch(
+        self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]
+    ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
+        x, *indices = inputs
+        if batched[0]:
+            repeated = _repeat(indices, batched[1:], size)
+            return self._batched().outputs(x, *repeated), (True,)
+        # One array for all examples: the examples become the first axis of the index shape.
+        front = len(self.batch_axes)
+        fronted = _repeat(indices, batched[1:], size)
+        out = self(x, *(transpose(i, _moved(0, front, i.ndim)) for i in fronted))
+        return (transpose(out, _moved(front, 0, out.ndim)),), (True,)
+
+    def formula(self, *operands: str) -> str:
+        return f"{operands[0]}[{', '.join(operands[1:])}]"
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield Sample(cls((0,)), normal(4, 3), np.array([0, -1, 2, 0]))
+        yield Sample(cls((1,)), normal(3, 4), np.array([[1, 3], [-4, 1]], np.int32))
+        yield Sample(cls((0,)), normal(5), np.array(3))
+        yield Sample(cls((0, 2)), normal(3, 2, 4), np.array([0, 2, 2]), np.array([3, -1, 3]))
+        yield Sample(cls((1,), (0,)), normal(2, 4, 3), np.array([[1, 1, 0], [3, -1, 2]]))
+        yield Sample(cls((0,), (1,)), normal(4, 2), np.array([[1, 1, 0], [3, -1, 2]]))
+        yield Sample(cls((0,)), normal(3, 2), np.zeros(0, np.int64))
+        yield Sample(cls((0,)), integers(4), np.array([2, 2], np.uint8))
+        yield Sample(cls((0,)), truths(4), np.array([3, 0]))
+
+    @classmethod
+    def rejected(cls) -> Iterator[Sample]:
+        yield Sample(cls((0,)), normal(3), normal(2))
+        yield Sample(cls((1,)), normal(3), integers(2))
+        yield Sample(cls((0, 0)), normal(3), integers(2), integers(2))
+        yield Sample(cls((0, 1)), normal(3, 3), integers(2), integers(3))
+        yield Sample(cls((0,)), normal(3, 3), integers(2), integers(2))
+        yield Sample(cls((1,), (0,)), normal(3, 3), integers(2, 2))
+        yield Sample(cls(()), normal(3, 3))
+
+
+def _moved(source: int, destination: int, ndim: int) -> Axes:
+    order = [i for i in range(ndim) if i != source]
+    order.insert(destination, source)
+    return tuple(order)
+
+
+def _repeat(arrays: Sequence[Array], batched: Sequence[bool], size: int) -> list[Array]:
+    return [
+        x if b else broadcast_to(x, (size, *x.shape)) for x, b in zip(arrays, batched, strict=True)
+    ]
+
+
+# ---- writing --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Scatter(Indexed):
+    """`base` with `updates` written at the given places, one after the other in row-major order.
+
+    Rule: the partial derivatives w of the result in the base and in the updates.
+    jvp: ẏ = w_base·ẋ, with w_updates·u̇ added at the places.
+    vjp: x̄ = w_base·ȳ,  ū = w_updates·ȳ[places].
+    """
+
+    accepts: ClassVar[Any] = staticmethod(Operands.numbers)
+
+    # ---- rule ----
+
+    def write(self, rows: Numbers, places: Numbers, updates: Numbers) -> None:
+        """Write update i into `rows[places[i]]`, for each i in order."""
+        raise NotImplementedError
+
+    def base_partial(self, out: Array, base: Array, updates: Array, *indices: Array) -> Partial:
+        raise NotImplementedError
+
+    def update_partial(self, out: Array, base: Array, updates: Array, *indices: Array) -> Partial:
+        raise NotImplementedError
+
+    # ---- meaning ----
+
+    def infer(self, base: TensorType, updates: TensorType, *indices: TensorType) -> TensorType:
+        expected = self.selected(base, *indices)
+        if updates.dtype != base.dtype:
+            raise DTypeError(f"element types differ: {base.dtype} and {updates.dtype}")
+        if not self.accepts(base.dtype):
+            raise DTypeError(f"{self.name} does not take {base.dtype}")
+        if updates != expected:
+            raise ShapeError(f"updates {updates} for places that hold {expected}")
+        return base
+
+    def reference(self, base: Any, updates: Any, *indices: Any) -> Any:
+        order = self._order(base.ndim)
+        lead = len(self.batch_axes) + len(self.axes)
+        result = np.array(wide(base).transpose(order), order="C")
+        sizes, rest = result.shape[:lead], result.shape[lead:]
+        places = np.zeros(indices[0].shape, np.int64)
+        for size, coordinate in zip(sizes, self._coordinates(base.shape, indices), strict=True):
+            places = places * size + coordinate
+        width = math.prod(rest)
+        self.write(
+            result.reshape(math.prod(sizes), width),
+            places.reshape(-1),
+            wide(updates).reshape(places.size, width),
+        )
+        return result.transpose(np.argsort(order)).astype(base.dtype, copy=False)
+
+    # ---- derivatives ----
+
+    def cotangents(
+        self,
+        bars: tuple[Maybe, ...],
+        outs: tuple[Array, ...],
+        inputs: tuple[Array, ...],
+        wanted: Sequence[bool],
+    ) -> tuple[Maybe, ...]:
+        bar = bars[0]
+        result: list[Maybe] = [None] * len(inputs)
+        if bar is not None and wanted[0]:
+            result[0] = _weighted(bar, self.base_partial(outs[0], *inputs))
+        if bar is not None and wanted[1]:
+            read = self._read(bar, *inputs[2:])
+            result[1] = _weighted(read, self.update_partial(outs[0], *inputs))
+        return tuple(result)
+
+    def tangents(
+        self, dots: tuple[Maybe, ...], outs: tuple[Array, ...], inputs: tuple[Array, ...]
+    ) -> tuple[Maybe, ...]:
+        base, updates, *_ = dots
+        total = zeros(outs[0].type)
+        if base is not None:
+            total = _weighted(base, self.base_partial(outs[0], *inputs))
+        if updates is not None:
+            moved = _weighted(updates, self.update_partial(outs[0], *inputs))
+            total = ScatterAdd(self.axes, self.batch_axes)(total, moved, *inputs[2:])
+        return (total,)
+
+    def _read(self, x: Array, *indices: Array) -> Array:
+        return Gather(self.axes, self.batch_axes)(x, *indices)
+
+    def _places(self, base: Array, indices: Sequence[Array]) -> Array:
+        """One number for each place written, along one last axis after the batch axes."""
+        place = zeros(TensorType(indices[0].shape, int64))
+        for axis, index in zip(self.axes, indices, strict=True):
+            size = base.shape[axis]
+            signed = cast(index, int64)
+            place = place * size + select(signed < 0, signed + size, signed)
+        return reshape(place, (*place.shape[: len(self.batch_axes)], self._count(place)))
+
+    def _count(self, index: Array) -> int:
+        return math.prod(index.shape[len(self.batch_axes) :])
+
+    # ---- batching, cost ----
+
+    def batch(
+        self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]
+    ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
+        return self._batched().outputs(*_repeat(inputs, batched, size)), (True,)
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return inputs[1].size
+
+    # ---- tests ----
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield Sample(cls((0,)), distinct(4, 2), distinct(3, 2, seed=1) + 0.02, np.array([0, -1, 2]))
+        yield Sample(cls((0,)), distinct(3), distinct(5, seed=1) + 0.02, np.array([1, 2, 1, -2, 1]))
+        yield Sample(cls((1,)), distinct(2, 3), distinct(2, seed=1) + 0.02, np.array(1, np.int32))
+        rows, columns = np.array([[0, 2, 0], [1, 2, 0]]), np.array([[1, -1, 1], [0, 1, 1]])
+        updates = distinct(2, 3, seed=1) + 0.02
+        yield Sample(cls((0, 1)), distinct(3, 2), updates, rows, columns)
+        places = np.array([[1, 1, 0], [3, -1, 3]])
+        yield Sample(cls((1,), (0,)), distinct(2, 4), updates, places)
+        yield Sample(cls((0,), (2,)), distinct(4, 2, 2), distinct(2, 3, 2, seed=1) + 0.02, places)
+        yield Sample(cls((0,)), normal(3, 2), normal(0, 2), np.zeros(0, np.int64))
+        yield Sample(cls((0,)), integers(4), integers(3, seed=1), np.array([3, 0, 3]))
+
+    @classmethod
+    def rejected(cls) -> Iterator[Sample]:
+        yield Sample(cls((0,)), normal(3), normal(2), normal(2))
+        yield Sample(cls((0,)), normal(3), integers(2), integers(2))
+        yield Sample(cls((0,)), normal(3), normal(3), integers(2))
+        yield Sample(cls((0,)), normal(3, 2), normal(2, 3), integers(2))
+        if not cls.accepts(bool_):
+            yield Sample(cls((0,)), truths(3), truths(2), integers(2))
+
+
+def _weighted(bar: Array, partial: Partial) -> Array:
+    if not isinstance(partial, Array):
+        return bar if partial == 1.0 else bar * partial
+    return select(partial, bar, 0.0) if partial.dtype == bool_ else bar * partial
+
+
+@dataclass(frozen=True)
+class ScatterSet(Scatter):
+    """`base` with `updates` in place of the elements there. Where a place is written twice the last
+    update wins, and it alone has a gradient."""
+
+    name = "scatter_set"
+    accepts = staticmethod(Operands.anything)
+
+    def write(self, rows: Numbers, places: Numbers, updates: Numbers) -> None:
+        # NumPy promises no order for repeated places: keep the last update of each.
+        last = np.full(len(rows), -1)
+        order = np.arange(len(places))
+        np.maximum.at(last, places, order)
+        winners = last[places] == order
+        rows[places[winners]] = updates[winners]
+
+    def base_partial(self, out: Array, base: Array, updates: Array, *indices: Array) -> Partial:
+        untouched = zeros(TensorType(base.shape, bool_)) == False  # noqa: E712
+        return ScatterSet(self.axes, self.batch_axes)(
+            untouched, zeros(TensorType(updates.shape, bool_)), *indices
+        )
+
+    def update_partial(self, out: Array, base: Array, updates: Array, *indices: Array) -> Partial:
+        places = self._places(base, indices)
+        last = _flip_last(Previous()(_flip_last(places))) < 0
+        shape = indices[0].shape
+        return reshape(last, (*shape, *(1,) * (updates.ndim - len(shape))))
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return 0
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield from super().samples()
+        yield Sample(cls((0,)), truths(4), truths(2, seed=1), np.array([3, 0]))
+
+
+@dataclass(frozen=True)
+class ScatterAdd(Scatter):
+    """`base` with `updates` added to the elements there; half precision adds up in float32."""
+
+    name = "scatter_add"
+
+    def write(self, rows: Numbers, places: Numbers, updates: Numbers) -> None:
+        np.add.at(rows, places, updates)
+
+    def base_partial(self, out: Array, base: Array, updates: Array, *indices: Array) -> Partial:
+        return 1.0
+
+    def update_partial(self, out: Array, base: Array, updates: Array, *indices: Array) -> Partial:
+        return 1.0
+
+
+@dataclass(frozen=True)
+class ScatterMultiply(Scatter):
+    """`base` with the elements there multiplied by `updates`; right derivatives at zeros too."""
+
+    name = "scatter_multiply"
+
+    def write(self, rows: Numbers, places: Numbers, updates: Numbers) -> None:
+        np.multiply.at(rows, places, updates)
+
+    def base_partial(self, out: Array, base: Array, updates: Array, *indices: Array) -> Partial:
+        return self(zeros(base.type) + 1, updates, *indices)
+
+    def update_partial(self, out: Array, base: Array, updates: Array, *indices: Array) -> Partial:
+        """The base times all the other updates of the same place: those before, and those after."""
+        front = len(self.batch_axes)
+        rest = updates.shape[indices[0].ndim :]
+        rows = reshape(updates, (*updates.shape[:front], self._count(indices[0]), *rest))
+        places = self._places(base, indices)
+        backwards = Flip((front,))
+        before = _product_of_earlier(rows, Previous()(places), front)
+        after = backwards(
+            _product_of_earlier(backwards(rows), Previous()(_flip_last(places)), front)
+        )
+        return self._read(base, *indices) * reshape(before * after, updates.shape)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield from super().samples()
+        zeros = np.array([0.0, 2.0, 0.0, 3.0, 0.0])
+        yield Sample(cls((0,)), distinct(3), zeros, np.array([1, 1, 1, 2, 2]))
+
+
+def _product_of_earlier(rows: Array, previous: Array, axis: int) -> Array:
+    """For each row the product of the rows that its chain of `previous` ones reaches.
+
+    Pointer doubling: after k rounds a row holds the product of its last 2ᵏ predecessors.
+    """
+    take = Gather((axis,), tuple(range(axis)))
+    tail = (1,) * (rows.ndim - previous.ndim)
+
+    def follow(values: Array, link: Array, otherwise: int) -> Array:
+        linked = link >= 0
+        if values.ndim > link.ndim:
+            linked = reshape(linked, (*link.shape, *tail))
+        return select(linked, take(values, link), otherwise)
+
+    if rows.size == 0:
+        return rows
+    product, link = follow(rows, previous, 1), previous
+    for _ in range(max(rows.shape[axis] - 2, 0).bit_length()):
+        product, link = product * follow(product, link, 1), follow(link, link, -1)
+    return product
+
+
+@dataclass(frozen=True)
+class ScatterExtremum(Scatter):
+    """The derivative of maximum and minimum: equal candidates share the gradient equally."""
+
+    def base_partial(self, out: Array, base: Array, updates: Array, *indices: Array) -> Partial:
+        return select(base == out, 1 / self._ties(out, base, updates, indices), 0.0)
+
+    def update_partial(self, out: Array, base: Array, updates: Array, *indices: Array) -> Partial:
+        ties = self._ties(out, base, updates, indices)
+        reached = updates == self._read(out, *indices)
+        return select(reached, 1 / self._read(ties, *indices), 0.0)
+
+    def _ties(self, out: Array, base: Array, updates: Array, indices: Sequence[Array]) -> Array:
+        """For each place how many candidates equal the result."""
+        reached = updates == self._read(out, *indices)
+        return ScatterAdd(self.axes, self.batch_axes)(
+            cast(base == out, base.dtype), cast(reached, base.dtype), *indices
+        )
+
+
+@dataclass(frozen=True)
+class ScatterMax(ScatterExtremum):
+    """`base` with the maximum of element and updates there."""
+
+    name = "scatter_max"
+
+    def write(self, rows: Numbers, places: Numbers, updates: Numbers) -> None:
+        np.maximum.at(rows, places, updates)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield from super().samples()
+        yield Sample(
+            cls((0,)), np.ones(2), np.array([1.0, 1.0, 0.0]), np.array([0, 0, 1]), smooth=False
+        )
+
+
+@dataclass(frozen=True)
+class ScatterMin(ScatterExtremum):
+    """`base` with the minimum of element and updates there."""
+
+    name = "scatter_min"
+
+    def write(self, rows: Numbers, places: Numbers, updates: Numbers) -> None:
+        np.minimum.at(rows, places, updates)
+
+
+# ---- integers about integers ----------------------------------------------------------------
+
+
+def _flip_last(x: Array) -> Array:
+    return Flip((x.ndim - 1,))(x)
+
+
+@dataclass(frozen=True)
+class Previous(Op):
+    """For each element the position of the previous equal one along the last axis, or -1."""
+
+    name = "previous"
+    differentiable = False
+
+    def infer(self, x: TensorType) -> TensorType:
+        if not is_integer(x.dtype):
+            raise DTypeError(f"previous takes integers, not {x.dtype}")
+        if x.ndim == 0:
+            raise ShapeError("previous needs at least one axis")
+        return x.of(int64)
+
+    def reference(self, x: Any) -> Any:
+        order = np.argsort(x, axis=-1, kind="stable")
+        values = np.take_along_axis(x, order, -1)
+        follows = values[..., 1:] == values[..., :-1]
+        result = np.full(x.shape, -1)
+        np.put_along_axis(result, order[..., 1:], np.where(follows, order[..., :-1], -1), -1)
+        return result
+
+    def batch(
+        self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]
+    ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
+        return self.outputs(*inputs), (True,)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield Sample(cls(), np.array([3, 1, 3, 3, 1, 0]))
+        yield Sample(cls(), integers(2, 9))
+        yield Sample(cls(), np.zeros(0, np.int32))
+
+    @classmethod
+    def rejected(cls) -> Iterator[Sample]:
+        yield Sample(cls(), normal(3))
+        yield Sample(cls(), np.array(1))
+
+
+@dataclass(frozen=True)
+class SearchSorted(Op):
+    """Where `values` would be inserted into the ascending last axis of `x`, to keep it ascending.
+
+    Both share `batch_rank` leading axes. Before equal elements, or after them if `right`.
+    """
+
+    name = "searchsorted"
+    differentiable = False
+    right: bool
+    batch_rank: int = 0
+
+    def infer(self, x: TensorType, values: TensorType) -> TensorType:
+        shared = x.shape[: self.batch_rank]
+        if x.dtype != values.dtype:
+            raise DTypeError(f"element types differ: {x.dtype} and {values.dtype}")
+        if x.ndim != self.batch_rank + 1 or values.shape[: self.batch_rank] != shared:
+            raise ShapeError(f"{values} cannot be searched in {x}", hint="x has one axis")
+        return values.of(int64)
+
+    def reference(self, x: Any, values: Any) -> Any:
+        result = np.zeros(values.shape, np.int64)
+        for i in np.ndindex(x.shape[:-1]):
+            result[i] = np.searchsorted(
+                wide(x[i]), wide(values[i]), side="right" if self.right else "left"
+            )
+        return result
+
+    def batch(
+        self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]
+    ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
+        deeper = SearchSorted(self.right, self.batch_rank + 1)
+        return deeper.outputs(*_repeat(inputs, batched, size)), (True,)
+
+    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
+        return outputs[0].size * max(inputs[0].shape[-1], 1).bit_length()
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        ladder = np.array([-1.0, 0.0, 0.0, 2.0])
+        yield Sample(cls(False), ladder, np.array([[-2.0, 0.0], [3.0, 2.0]]))
+        yield Sample(cls(True), ladder, np.array(0.0))
+        yield Sample(cls(True, 1), np.sort(normal(2, 4)), normal(2, 3))
+
+    @classmethod
+    def rejected(cls) -> Iterator[Sample]:
+        yield Sample(cls(True), normal(2, 3), normal(3))
+        yield Sample(cls(True), normal(3), integers(3))
