@@ -91,7 +91,7 @@ def float_samples():
                     yield pytest.param(sample, id=f"{op.name}-{i}")
 
 
-@pytest.mark.parametrize("sample", float_samples())
+@pytest.mark.parametrize("sample", list(float_samples()))
 @pytest.mark.parametrize("half", [pb.float16, pb.bfloat16], ids=str)
 def test_half_precision_is_single_precision_rounded_once(sample, half):
     with np.errstate(all="ignore"), warnings.catch_warnings():

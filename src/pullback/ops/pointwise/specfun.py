@@ -146,7 +146,7 @@ def polygamma(n: int, x: Any) -> Any:
 def _hurwitz(s: int, x: Any) -> Any:
     """Σ 1/(x+k)ˢ for x ≥ 0 and s ≥ 2, by the formula of Euler and Maclaurin."""
     count = 10 + s
-    head = sum(1 / (x + k) ** s for k in range(count))
+    head = 1 / x**s + sum(1 / (x + k) ** s for k in range(1, count))  # −0 + 0 is not −0
     y = x + count
     term = 1 / y**s
     tail = 1 / y ** (s - 1) / (s - 1) + term / 2
