@@ -68,8 +68,10 @@ AXIS = np.concatenate([random.uniform(-6, 6, 700), powers(-300, 0, 150), -powers
 TAIL = np.concatenate([random.uniform(-6, 26, 900), powers(-300, 0, 100)])
 UNIT = np.concatenate([random.uniform(-1, 1, 500), 1 - powers(-15, -1, 400), powers(-300, 0, 100)])
 HALF_LINE = np.concatenate(
-    [random.uniform(0, 3, 400), random.uniform(0, 30, 200), powers(-150, 150, 200)]
-    + [1 + powers(-14, -1, 100), 2 - powers(-14, -1, 100)]
+    [
+        *(random.uniform(0, 3, 400), random.uniform(0, 30, 200), powers(-150, 150, 200)),
+        *(1 + powers(-14, -1, 100), 2 - powers(-14, -1, 100)),
+    ]
 )
 NEGATIVE = -random.uniform(0, 20, 1000)
 SHORT = np.concatenate([random.uniform(0, 50, 60), powers(-15, 12, 60), -random.uniform(0, 20, 60)])

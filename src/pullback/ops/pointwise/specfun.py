@@ -44,7 +44,7 @@ def _erfc_of_positive(x: Any) -> Any:
 
 
 def _exp_minus_square(x: Any) -> Any:
-    # An error ε in x² would be one of x²·ε in the result, so x² is an exact square and a small rest.
+    # An error ε in x² would be one of x²·ε in the result, so x² is an exact square and a rest.
     coarse = np.round(x * 1024) / 1024
     return np.exp(-coarse * coarse) * np.exp(-(x - coarse) * (x + coarse))
 
