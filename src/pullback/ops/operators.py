@@ -232,11 +232,14 @@ def remainder(x: Any, y: Any) -> Array:
 
 
 def power(x: Any, y: Any) -> Array:
-    """x^y; a small whole literal exponent becomes part of the op, whose gradient needs no logarithm."""
-    if isinstance(y, bool | int | float) and float(y).is_integer() and abs(y) <= LARGEST_EXPONENT:
+    """x^y. A whole literal exponent becomes part of the op, whose gradient needs no logarithm."""
+    whole = isinstance(y, int) or (isinstance(y, float) and y.is_integer())
+    if whole and y <= LARGEST_EXPONENT:
         base = lift(x)
-        whole = pair(base, y)[0] if isinstance(y, float) or is_bool(base.dtype) else base
-        return pointwise.Power(int(y))(whole)
+        if isinstance(y, float) or is_bool(base.dtype):
+            base, _ = pair(base, y)
+        if is_integer(base.dtype) or y >= -LARGEST_EXPONENT:
+            return pointwise.Power(int(y))(base)
     left, right = pair(x, y)
     if is_float(left.dtype):
         return pointwise.Pow()(left, right)
