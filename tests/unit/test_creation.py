@@ -206,7 +206,7 @@ def test_eye(shape, k):
         (lambda: pb.finfo(pb.int8), DTypeError),
         (lambda: pb.iinfo(pb.float32), DTypeError),
         (lambda: pb.isdtype(pb.int8, "small"), DTypeError),
-        (lambda: pb.result_type(), DTypeError),
+        (pb.result_type, DTypeError),
         (lambda: pb.result_type(pb.uint64, pb.int64), DTypeError),
     ],
 )
