@@ -21,6 +21,7 @@ from pullback.errors import (
 )
 from pullback.inspect.differences import Tolerance, tolerance
 from pullback.inspect.localise import Culprit, find_culprit, rule_of
+from pullback.inspect.names import function_name
 from pullback.inspect.mismatch import Flat, Mismatch, Mode, directions, first_mismatch
 from pullback.ir.array import Array
 from pullback.ir.graph import Graph
@@ -189,7 +190,7 @@ def _numbers(mismatch: Mismatch) -> str:
 
 
 def _unnamed(f: Callable[..., Any], mismatch: Mismatch) -> PullbackError:
-    name = getattr(f, "__qualname__", type(f).__name__).rpartition("<locals>.")[2]
+    name = function_name(f)
     if mismatch.kink:
         return NotDifferentiableError(
             f"{name} is not differentiable here ({mismatch.place})",

@@ -40,6 +40,11 @@ class Names:
     loss: str | None
 
 
+def function_name(f: Callable[..., Any]) -> str:
+    """What `f` is called in its own scope."""
+    return getattr(f, "__qualname__", type(f).__name__).rpartition("<locals>.")[2]
+
+
 def name_values(
     f: Callable[..., Any], treedef: TreeDef, graph: Graph, captured: Sequence[Array]
 ) -> Names:

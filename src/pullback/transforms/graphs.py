@@ -30,7 +30,7 @@ class _Transforms(GraphTransforms):
         position = {graph.inputs[i]: i for i in wrt}
 
         def pull(bars: tuple[Maybe, ...]) -> Iterator[tuple[int, Array]]:
-            for x, bar in played.contributions(bars):
+            for _, x, bar in played.contributions(bars):
                 yield position[x], bar
 
         return tuple(played.outputs), pull

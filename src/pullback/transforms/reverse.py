@@ -55,22 +55,27 @@ class Reverse:
     def pull(self, bars: Sequence[Maybe], observe: Observer | None = None) -> list[Maybe]:
         """Cotangents of the `wrt` inputs from the cotangents of the graph's outputs."""
         total: dict[Array, Array] = {}
-        for x, bar in self.contributions(bars, observe):
+        for node, x, bar in self.contributions(bars, observe):
             total[x] = total[x] + bar if x in total else bar
+            if observe is not None and node is not None:
+                observe(node, x, bar, total[x])
         return [total.get(x) for x in self.wrt]
 
     def contributions(
         self, bars: Sequence[Maybe], observe: Observer | None = None
-    ) -> Iterator[tuple[Array, Array]]:
-        """What each use of a `wrt` input adds to its cotangent, in the order it is to be added."""
+    ) -> Iterator[tuple[Node | None, Array, Array]]:
+        """What each use of a `wrt` input adds to its cotangent, in the order it is to be added.
+
+        The use is a node, or None where the input is an output of the graph. `observe` sees the
+        contributions to all other values.
+        """
         targets = set(self.wrt)
         total: dict[Array, Array] = {}
         for x, bar in zip(self.graph.outputs, bars, strict=True):
-            if bar is not None and x in self.active:
-                if x in targets:
-                    yield x, bar
-                else:
-                    total[x] = total[x] + bar if x in total else bar
+            if bar is not None and x in targets:
+                yield None, x, bar
+            elif bar is not None and x in self.active:
+                total[x] = total[x] + bar if x in total else bar
         with walking() as at:
             # Reverse program order is topological: a builder appends in evaluation order.
             for node in reversed(self.graph.nodes):
@@ -78,12 +83,12 @@ class Reverse:
                 if any(bar is not None for bar in received):
                     at(node, Phase.BACKWARD)
                     for x, bar in self._cotangents(node, received):
-                        if x not in targets or observe is not None:
-                            total[x] = total[x] + bar if x in total else bar
+                        if x in targets:
+                            yield node, x, bar
+                            continue
+                        total[x] = total[x] + bar if x in total else bar
                         if observe is not None:
                             observe(node, x, bar, total[x])
-                        if x in targets:
-                            yield x, bar
 
     def _cotangents(self, node: Node, received: tuple[Maybe, ...]) -> Iterable[tuple[Array, Array]]:
         if isinstance(node.op, HigherOrder):
