@@ -35,7 +35,9 @@ def matrix_transpose(x: Any, /) -> Array:
     """The last two axes exchanged: (…, n, m) → (…, m, n)."""
     array = lift(x)
     if array.ndim < 2:
-        raise located(ShapeError(f"a matrix has two axes, not {array.ndim}"), "matrix_transpose", x=array)
+        raise located(
+            ShapeError(f"a matrix has two axes, not {array.ndim}"), "matrix_transpose", x=array
+        )
     return products.matrix_transpose(array)
 
 
@@ -47,9 +49,7 @@ def dot(x1: Any, x2: Any, /) -> Array:
     return tensordot(left, right, axes=((-1,), (-min(right.ndim, 2),)))
 
 
-def tensordot(
-    x1: Any, x2: Any, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2
-) -> Array:
+def tensordot(x1: Any, x2: Any, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Array:
     """The sum over the last `axes` axes of `x1` and the first of `x2`, or over the listed pairs.
 
     The result has the other axes of `x1`, then those of `x2`.
