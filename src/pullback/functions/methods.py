@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pullback.functions import reductions
+from pullback.functions import contraction, reductions
 from pullback.ops.operators import bind_operators
 
 
 def bind() -> None:
     """Called once by `pullback.functions`."""
     bind_operators(
-        {},
+        {"matmul": contraction.matmul},
         {},
         all=reductions.all,
         any=reductions.any,
