@@ -227,7 +227,7 @@ def _paired_axes(
     if isinstance(axes, int):
         if not 0 <= axes <= min(left.ndim, right.ndim):
             raise ShapeError(f"{axes} axes cannot be summed over")
-        return {left.ndim - axes + i: i for i in range(axes)}
+        axes = (range(left.ndim - axes, left.ndim), range(axes))
     if len(axes) != 2 or len(axes[0]) != len(axes[1]):
         raise ShapeError(f"axes is a number or two lists of equal length, not {axes!r}")
     first = [normalize_axis(i, left.ndim) for i in axes[0]]

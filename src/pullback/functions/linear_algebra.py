@@ -100,6 +100,8 @@ def slogdet(x: Any, /) -> SlogDetResult:
 @public
 def matrix_power(x: Any, n: int, /) -> Array:
     """x·x·…·x with n factors, by repeated squaring; n = 0 gives the identity, n < 0 inverts."""
+    if not isinstance(n, int):
+        raise ArgumentError(f"the power of a matrix is an integer, not {n!r}")
     array = lift(x) if n >= 0 else inv(x)
     if array.ndim < 2 or array.shape[-1] != array.shape[-2]:
         raise located(ShapeError("only square matrices have powers"), "matrix_power", x=array)
@@ -162,9 +164,8 @@ def cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Array:
     """
     left, right = pair(x1, x2)
     try:
+        _require_three(*(x.shape[normalize_axis(axis, x.ndim)] for x in (left, right)))
         shape = broadcast_shapes(left.shape, right.shape)
-        places = [normalize_axis(axis, x.ndim) for x in (left, right)]
-        _require_three(left.shape[places[0]], right.shape[places[1]])
         place = normalize_axis(axis, len(shape))
         left, right = broadcast_to(left, shape), broadcast_to(right, shape)
     except ShapeError as error:
