@@ -1,6 +1,6 @@
 """`pb.linalg`: linear algebra, named by the Array API standard's extension of the same name."""
 
-from pullback.functions.contraction import matmul, matrix_transpose, outer, tensordot, vecdot
+from pullback.functions.contraction import matmul, outer, tensordot, vecdot
 from pullback.functions.linear_algebra import (
     cholesky,
     cross,
@@ -14,6 +14,7 @@ from pullback.functions.linear_algebra import (
     trace,
     triangular_solve,
 )
+from pullback.functions.manipulation import matrix_transpose
 from pullback.functions.reductions import vector_norm
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Products of tensors summed over shared axes: matmul, tensordot, vecdot, outer, dot, einsum."""
+"""Products of tensors summed over shared axes."""
 
 from __future__ import annotations
 
@@ -32,17 +32,6 @@ def matmul(x1: Any, x2: Any, /) -> Array:
     no axis for it. Raises `ShapeError` when inner sizes differ, or for a scalar.
     """
     return products.matmul(x1, x2)
-
-
-@public
-def matrix_transpose(x: Any, /) -> Array:
-    """The last two axes exchanged: (…, n, m) → (…, m, n)."""
-    array = lift(x)
-    if array.ndim < 2:
-        raise located(
-            ShapeError(f"a matrix has two axes, not {array.ndim}"), "matrix_transpose", x=array
-        )
-    return products.matrix_transpose(array)
 
 
 @public

@@ -9,7 +9,8 @@ from pullback._public import public
 from pullback.errors import ArgumentError, DTypeError, ShapeError
 from pullback.functions import reductions
 from pullback.functions.axes import keep
-from pullback.functions.contraction import matmul, matrix_transpose
+from pullback.functions.contraction import matmul
+from pullback.functions.manipulation import matrix_transpose
 from pullback.ir.array import Array
 from pullback.ir.builder import located
 from pullback.ir.types import TensorType, broadcast_shapes, normalize_axis

@@ -2,6 +2,7 @@
 
 from pullback.ops import (
     contract,
+    control,
     convolve,
     create,
     cumulative,
@@ -14,8 +15,11 @@ from pullback.ops import (
     pool,
     product,
     reduce,
+    remat,
     sampling,
+    scan,
     sort,
+    subgraph,
     windows,
 )
 
@@ -23,6 +27,7 @@ operators.bind()
 
 __all__ = [
     "contract",
+    "control",
     "convolve",
     "create",
     "cumulative",
@@ -35,7 +40,10 @@ __all__ = [
     "pool",
     "product",
     "reduce",
+    "remat",
     "sampling",
+    "scan",
     "sort",
+    "subgraph",
     "windows",
 ]
