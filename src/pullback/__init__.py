@@ -1,5 +1,8 @@
 """pullback: backpropagation, compiled and accountable."""
 
+from pullback import (
+    linalg,
+)
 from pullback.array import (
     asarray,
     from_dlpack,
@@ -7,6 +10,22 @@ from pullback.array import (
 from pullback.functions.activations import (
     log_softmax,
     softmax,
+)
+from pullback.functions.contraction import (
+    dot,
+    einsum,
+    matmul,
+    outer,
+    tensordot,
+    vecdot,
+)
+from pullback.functions.convolution import (
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
 )
 from pullback.functions.creation import (
     arange,
@@ -117,7 +136,6 @@ from pullback.functions.gathering import (
 )
 from pullback.functions.info import (
     __array_namespace_info__,
-    astype,
     can_cast,
     e,
     finfo,
@@ -153,6 +171,12 @@ from pullback.functions.manipulation import (
     swapaxes,
     tile,
     unstack,
+)
+from pullback.functions.pooling import (
+    adaptive_avg_pool,
+    avg_pool,
+    global_avg_pool,
+    max_pool,
 )
 from pullback.functions.reductions import (
     all,
@@ -241,6 +265,7 @@ __all__ = [
     "abs",
     "acos",
     "acosh",
+    "adaptive_avg_pool",
     "add",
     "all",
     "any",
@@ -259,6 +284,7 @@ __all__ = [
     "atanh",
     "atleast_1d",
     "atleast_2d",
+    "avg_pool",
     "backprop",
     "bfloat16",
     "bitwise_and",
@@ -276,6 +302,12 @@ __all__ = [
     "check_grads",
     "clip",
     "concat",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
     "copysign",
     "cos",
     "cosh",
@@ -287,7 +319,9 @@ __all__ = [
     "cumulative_sum",
     "digamma",
     "divide",
+    "dot",
     "e",
+    "einsum",
     "empty",
     "empty_like",
     "equal",
@@ -310,6 +344,7 @@ __all__ = [
     "from_dlpack",
     "full",
     "full_like",
+    "global_avg_pool",
     "grad",
     "greater",
     "greater_equal",
@@ -333,6 +368,7 @@ __all__ = [
     "less",
     "less_equal",
     "lgamma",
+    "linalg",
     "linearize",
     "linspace",
     "log",
@@ -346,8 +382,10 @@ __all__ = [
     "logical_or",
     "logical_xor",
     "logsumexp",
+    "matmul",
     "matrix_transpose",
     "max",
+    "max_pool",
     "maximum",
     "mean",
     "median",
@@ -365,6 +403,7 @@ __all__ = [
     "one_hot",
     "ones",
     "ones_like",
+    "outer",
     "pad",
     "permute_dims",
     "pi",
@@ -411,6 +450,7 @@ __all__ = [
     "take_along_axis",
     "tan",
     "tanh",
+    "tensordot",
     "tile",
     "top_k",
     "trace",
@@ -428,6 +468,7 @@ __all__ = [
     "unstack",
     "value_and_grad",
     "var",
+    "vecdot",
     "vjp",
     "vmap",
     "where",
