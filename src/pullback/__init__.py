@@ -56,6 +56,7 @@ from pullback.ir.types import (
 from pullback.ir.types import (
     bool_ as bool,
 )
+from pullback.transforms.control import cond, fori_loop, scan, while_loop
 from pullback.transforms.derivatives import (
     grad,
     hvp,
@@ -86,6 +87,7 @@ __all__ = [
     "backprop",
     "bfloat16",
     "bool",
+    "cond",
     "count_nonzero",
     "cumulative_logsumexp",
     "cumulative_max",
@@ -96,6 +98,7 @@ __all__ = [
     "float16",
     "float32",
     "float64",
+    "fori_loop",
     "grad",
     "hessian",
     "hvp",
@@ -116,6 +119,7 @@ __all__ = [
     "min",
     "prod",
     "quantile",
+    "scan",
     "sort",
     "std",
     "sum",
@@ -130,4 +134,5 @@ __all__ = [
     "var",
     "vjp",
     "vmap",
+    "while_loop",
 ]
