@@ -56,7 +56,9 @@ from pullback.ir.types import (
 from pullback.ir.types import (
     bool_ as bool,
 )
+from pullback.transforms.checkpoint import checkpoint
 from pullback.transforms.control import cond, fori_loop, scan, while_loop
+from pullback.transforms.custom import custom_derivative
 from pullback.transforms.derivatives import (
     grad,
     hvp,
@@ -87,6 +89,7 @@ __all__ = [
     "backprop",
     "bfloat16",
     "bool",
+    "checkpoint",
     "cond",
     "count_nonzero",
     "cumulative_logsumexp",
@@ -94,6 +97,7 @@ __all__ = [
     "cumulative_min",
     "cumulative_prod",
     "cumulative_sum",
+    "custom_derivative",
     "exp",
     "float16",
     "float32",
