@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
+import html
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pullback._public import public
 from pullback.errors import Site, StructureError
 from pullback.inspect.formulas import Formula, Printer, total
-from pullback.inspect.names import LOSS, Names, name_values
+from pullback.inspect.names import LOSS, Names, function_name, name_values
+from pullback.inspect.page import render
 from pullback.inspect.table import print_table
 from pullback.ir.array import Array
 from pullback.ir.builder import building
@@ -58,6 +62,14 @@ class Contribution:
     value: Numbers
 
 
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What the node of a value hands on: `rule` is its contribution to the δ of its operand `to`."""
+
+    to: str
+    rule: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
     """One value of the computation: how it was made, and its δ = ∂L/∂value.
@@ -76,6 +88,8 @@ class Step:
     formula: str
     depends: tuple[Dependency, ...]
     contributions: tuple[Contribution, ...]
+    passes: tuple[Passed, ...]
+    reads: tuple[str, ...]
     node: Node | None
     named: bool
 
@@ -100,7 +114,8 @@ class Backprop:
     """Every value, arguments first, in forward order."""
     steps: tuple[Step, ...]
     """The rows of the step table, in backward order."""
-    loss_name: str | None = None
+    loss_name: str | None
+    name: str
 
     def step(self, name: str) -> Step:
         """The entry of the value with this name."""
@@ -119,8 +134,20 @@ class Backprop:
         """The backward pass as a table, one step a row, contributions at a merge listed below it."""
         return print_table(self.steps)
 
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """One self-contained page with the graph, its numbers, rules and lines; also written to `path`."""
+        page = render(self)
+        if path is not None:
+            Path(path).write_text(page, encoding="utf-8")
+        return page
+
+    def _repr_html_(self) -> str:
+        """The page in a frame, so that a notebook keeps its own style."""
+        page = html.escape(self.to_html(), quote=True)
+        return f'<iframe srcdoc="{page}" style="width:100%;height:640px;border:0"></iframe>'
+
     def __repr__(self) -> str:
-        return f"Backprop of {LOSS} = {self.value.item():.6g}\n{self.table()}"
+        return f"Backprop of {self.name}: {LOSS} = {self.value.item():.6g}\n{self.table()}"
 
 
 @public
@@ -152,6 +179,7 @@ def backprop(f: Callable[..., Any], *args: Any) -> Backprop:
         nodes=record.entries(),
         steps=record.steps(),
         loss_name=names.loss,
+        name=function_name(f),
     )
 
 
@@ -330,9 +358,26 @@ class _Record:
             formula="" if formula is None else str(formula),
             depends=self._depends(formula),
             contributions=tuple(self._contribution(use) for use in self.run.uses.get(x, ())),
+            passes=self._passes(x),
+            reads=self._reads(x),
             node=self.makers.get(x),
             named=x in self.names.known,
         )
+
+    def _passes(self, x: Array) -> tuple[Passed, ...]:
+        node = self.makers.get(x)
+        operands = () if node is None else dict.fromkeys(node.inputs)
+        return tuple(
+            Passed(self.names.of[operand], self._contribution(use).rule)
+            for operand in operands
+            for use in self.run.uses.get(operand, ())
+            if use.node is node
+        )
+
+    def _reads(self, x: Array) -> tuple[str, ...]:
+        node = self.makers.get(x)
+        operands = () if node is None else dict.fromkeys(node.inputs)
+        return tuple(self.names.of[each] for each in operands if not self._is_literal(each))
 
     def _kind(self, x: Array) -> str:
         if x in self.arguments:

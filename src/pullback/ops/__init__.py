@@ -22,6 +22,7 @@ from pullback.ops import (
     sampling,
     scan,
     sort,
+    subgraph,
     windows,
 )
 
@@ -49,5 +50,6 @@ __all__ = [
     "sampling",
     "scan",
     "sort",
+    "subgraph",
     "windows",
 ]
