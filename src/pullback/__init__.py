@@ -240,6 +240,18 @@ from pullback.ir.types import (
 from pullback.ir.types import (
     bool_ as bool,
 )
+from pullback.transforms.checkpoint import (
+    checkpoint,
+)
+from pullback.transforms.control import (
+    cond,
+    fori_loop,
+    scan,
+    while_loop,
+)
+from pullback.transforms.custom import (
+    custom_derivative,
+)
 from pullback.transforms.derivatives import (
     grad,
     hvp,
@@ -300,8 +312,10 @@ __all__ = [
     "cbrt",
     "ceil",
     "check_grads",
+    "checkpoint",
     "clip",
     "concat",
+    "cond",
     "conv1d",
     "conv2d",
     "conv3d",
@@ -317,6 +331,7 @@ __all__ = [
     "cumulative_min",
     "cumulative_prod",
     "cumulative_sum",
+    "custom_derivative",
     "digamma",
     "divide",
     "dot",
@@ -341,6 +356,7 @@ __all__ = [
     "floor",
     "floor_divide",
     "fmod",
+    "fori_loop",
     "from_dlpack",
     "full",
     "full_like",
@@ -423,6 +439,7 @@ __all__ = [
     "roll",
     "round",
     "rsqrt",
+    "scan",
     "searchsorted",
     "segment_max",
     "segment_mean",
