@@ -15,7 +15,7 @@ import numpy as np
 
 from pullback.errors import Site
 from pullback.inspect.drawing import Drawing, Spacing, draw
-from pullback.inspect.table import summary
+from pullback.inspect.table import is_merge, summary
 from pullback.ir.types import Numbers, is_float
 
 if TYPE_CHECKING:
@@ -131,7 +131,8 @@ def _svg(steps: Sequence[Step], edges: Sequence[tuple[int, int]], drawing: Drawi
 
 
 DEFINITIONS = """<defs>
-<marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">
+<marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="9" markerHeight="9"
+markerUnits="userSpaceOnUse" orient="auto">
 <path d="M0,0.5 L8,4 L0,7.5 z"/></marker>
 <pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
 <rect width="6" height="6" fill="#fff"/><rect width="3" height="6" fill="#d4004b"/></pattern>
@@ -152,13 +153,13 @@ def _edge(steps: Sequence[Step], edge: tuple[int, int], path: Sequence[tuple[flo
     told = "".join(f"\n{c.rule}  =  {summary(c.value)}" for c in passed) or "\nno gradient"
     classes = "edge" if passed else "edge still"
     label = ""
-    if passed:
-        x, y = points[-1]
-        near = points[-2]
-        x, y = x + 0.22 * (near[0] - x), y - 15
-        text = html.escape(_middle(summary(sum(c.value for c in passed)).replace("‖·‖ = ", "‖"), 20))
-        text += "‖" if "‖" in text else ""
-        label = f'<text class="flow" x="{x:.1f}" y="{y:.1f}">{text}</text>'
+    if passed and is_merge(steps[tail]):  # elsewhere it would repeat the δ of the box
+        (x, y), (u, v) = points[0], points[1]
+        share = 0.42
+        ease = share * share * (3 - 2 * share)
+        text = html.escape(_size(np.asarray(sum(c.value for c in passed))))
+        place = f'x="{x + ease * (u - x):.1f}" y="{y + share * (v - y) + 4:.1f}"'
+        label = f'<text class="flow" {place}>{text}</text>'
     title = html.escape(f"{steps[tail].name} → {steps[head].name}{told}")
     return (
         f'<g class="{classes}" data-tail="{tail}" data-head="{head}"><title>{title}</title>'
@@ -192,6 +193,11 @@ def _brief(numbers: Numbers | None) -> str:
     """The numbers when few, else their norm."""
     text = summary(numbers)
     return text.partition(", ‖")[2].join(("‖", "")) if ", ‖" in text else text
+
+
+def _size(numbers: Numbers) -> str:
+    """One number: the number itself, or the norm."""
+    return _text(float(np.linalg.norm(numbers.astype(np.float64)))) if numbers.ndim else summary(numbers)
 
 
 def _middle(text: str, most: int) -> str:
