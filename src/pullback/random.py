@@ -30,13 +30,18 @@ from pullback.ir.types import (
     int64,
     is_float,
     is_integer,
+    normalize_axis,
     uint32,
     uint64,
 )
 from pullback.ops import pointwise
+from pullback.ops.contract import Contract
+from pullback.ops.index import Gather
 from pullback.ops.layout import Pad
-from pullback.ops.operators import broadcast_to, cast, cut, lift, reshape, select
+from pullback.ops.operators import broadcast_to, cast, cut, lift, reshape, select, transpose
+from pullback.ops.reduce import ArgMax
 from pullback.ops.sampling import RandomBits
+from pullback.ops.sort import Sort
 
 SIGNIFICANT = {bfloat16: 8, float16: 11, float32: 24, float64: 53}
 """Bits of the significand: integers up to 2^bits are exact."""
@@ -312,30 +317,31 @@ def orthogonal(key: Array, n: int, shape: int | Sequence[int] = (), dtype: Any =
     A product of reflections of independent normal vectors (Stewart 1980), computed in float64.
     """
     wanted, lead = _float_dtype(dtype), _shape(shape)
-    (size,) = _shape(n)
+    (size,) = _shape((n,))
     count = math.prod(lead)
+    eye = concrete(np.eye(size))
     vectors = normal(key, (count, size, size), float64)
-    q = broadcast_to(concrete(np.eye(size)), (count, size, size))
+    diagonal = Contract("bij", "ij", "bi")(vectors, eye)
+    signs = select(diagonal < 0, -1.0, broadcast_to(concrete(np.ones(())), diagonal.shape))
+    q = broadcast_to(eye, vectors.shape)
     for k in range(size):
-        unit = concrete(np.eye(size)[k])
-        # Row k of the vectors, of which the elements before k are dropped.
-        x = reshape(cut(vectors, 1, k, k + 1), (count, size)) * concrete(np.arange(size) >= k)
-        q = _reflected(q, x, unit)
-    return cast(reshape(q, (*lead, size, size)), wanted)
+        # Vector k without the elements before k; adding its length to element k cannot cancel.
+        x = reshape(cut(vectors, 1, k, k + 1), (count, size)) * concrete(
+            1.0 * (np.arange(size) >= k)
+        )
+        length = pointwise.Sqrt()(_inner_product(x, x)) * reshape(cut(signs, 1, k, k + 1), (count,))
+        q = _reflected(q, x + Contract("b", "i", "bi")(length, concrete(np.eye(size)[k])))
+    return cast(reshape(q * -reshape(signs, (count, 1, size)), (*lead, size, size)), wanted)
 
 
-def _reflected(q: Array, x: Array, unit: Array) -> Array:
-    """Q (I - 2 v vᵀ / vᵀv), where the reflection takes x to a multiple of `unit`; that column is
-    negated where x · unit < 0, which makes the product uniform.
-    """
-    along = Contract("bi", "i", "b")(x, unit)
-    sign = select(along < 0, -1.0, cast(along, float64) * 0 + 1.0)
-    length = pointwise.Sqrt()(Contract("bi", "bi", "b")(x, x))
-    v = x + Contract("b", "i", "bi")(sign * length, unit)
-    scale = 2.0 / Contract("bi", "bi", "b")(v, v)
-    qv = Contract("bij", "bj", "bi")(q, v)
-    reflected = q - Contract("bi", "bj", "bij")(qv * reshape(scale, (-1, 1)), v)
-    return reflected
+def _reflected(q: Array, v: Array) -> Array:
+    """Q (I - 2 v vᵀ / vᵀv)."""
+    along = Contract("bij", "bj", "bi")(q, v) * reshape(2.0 / _inner_product(v, v), (v.shape[0], 1))
+    return q - Contract("bi", "bj", "bij")(along, v)
+
+
+def _inner_product(x: Array, y: Array) -> Array:
+    return Contract("bi", "bi", "b")(x, y)
 
 
 # ---- discrete distributions -----------------------------------------------------------------
@@ -357,3 +363,100 @@ def bernoulli(
     sizes = chance.shape if shape is None else _shape(shape)
     dtype = _inner(chance.dtype)
     return uniform(key, sizes, dtype) < broadcast_to(cast(chance, dtype), sizes)
+
+
+@public
+def categorical(
+    key: Array,
+    logits: Array,
+    axis: int = -1,
+    shape: int | Sequence[int] | None = None,
+) -> Array:
+    """Class indices, int64, with probabilities softmax(logits) along `axis` (Gumbel's maximum).
+
+    `shape` ends with the shape of `logits` without `axis`, its default; axes before are more draws.
+    A logit of -∞ is never drawn while another is finite.
+    """
+    scores = lift(logits)
+    if not is_float(scores.dtype):
+        raise DTypeError(f"logits are floating, not {scores.type}")
+    axis = normalize_axis(axis, scores.ndim)
+    if scores.shape[axis] == 0:
+        raise ShapeError("there is no class to draw: the axis of the logits has size 0")
+    each = scores.shape[:axis] + scores.shape[axis + 1 :]
+    sizes = each if shape is None else _shape(shape)
+    lead = sizes[: len(sizes) - len(each)]
+    if lead + each != sizes:
+        raise ShapeError(
+            f"a draw from {scores.type} along axis {axis} has a shape that ends with "
+            f"{each}, not {sizes}"
+        )
+    noise = gumbel(key, lead + scores.shape, _inner(scores.dtype))
+    return ArgMax(len(lead) + axis)(noise + cast(scores, noise.dtype))
+
+
+@public
+def permutation(key: Array, x: int | Array, axis: int = 0) -> Array:
+    """The numbers 0 … x - 1, or the slices of `x` along `axis`, in random order.
+
+    The order is that of 64-bit random words: two are equal with probability n² / 2⁶⁵.
+    """
+    if isinstance(x, int | np.integer):
+        (size,) = _shape((x,))
+        return _random_order(key, size)
+    array = lift(x)
+    axis = normalize_axis(axis, array.ndim)
+    return _taken(array, _random_order(key, array.shape[axis]), axis)
+
+
+@public
+def choice(
+    key: Array,
+    a: int | Array,
+    shape: int | Sequence[int] = (),
+    replace: bool = True,
+    p: Array | None = None,
+    axis: int = 0,
+) -> Array:
+    """Elements of 0 … a - 1, or of `a` along `axis`, uniformly or with probabilities `p`.
+
+    Raises `ArgumentError` when more elements are asked for than there are and `replace` is False.
+    """
+    sizes = _shape(shape)
+    plain = isinstance(a, int | np.integer)
+    population = None if plain else lift(a)
+    axis = 0 if population is None else normalize_axis(axis, population.ndim)
+    n = _shape((a,))[0] if population is None else population.shape[axis]  # type: ignore[arg-type]
+    count = math.prod(sizes)
+    if (n == 0 and count) or (not replace and count > n):
+        raise ArgumentError(f"{count} elements cannot be chosen from {n} ({replace=})")
+    order = _chosen(key, n, count, replace, p)
+    index = reshape(order, sizes)
+    return index if population is None else _taken(population, index, axis)
+
+
+def _chosen(key: Array, n: int, count: int, replace: bool, p: Array | None) -> Array:
+    if p is None:
+        if replace:
+            return randint(key, (count,), 0, max(n, 1))
+        return cut(_random_order(key, n), 0, 0, count)
+    chances = lift(p)
+    if chances.shape != (n,):
+        raise ShapeError(f"{n} probabilities are needed, not {chances.type}")
+    logits = pointwise.Log()(chances)
+    if replace:
+        return categorical(key, logits, shape=(count,))
+    scores = logits + gumbel(key, (n,), logits.dtype)
+    return cut(Sort(0, descending=True).outputs(scores)[1], 0, 0, count)
+
+
+def _random_order(key: Array, size: int) -> Array:
+    return Sort(0, descending=False).outputs(bits(key, (size,), uint64))[1]
+
+
+def _taken(x: Array, index: Array, axis: int) -> Array:
+    """Slices of `x` along `axis`; the axes of `index` stand in its place."""
+    rows = Gather((axis,))(x, index)
+    rank = index.ndim
+    order = [*range(rank, rank + axis), *range(rank), *range(rank + axis, rows.ndim)]
+    return transpose(rows, tuple(order))

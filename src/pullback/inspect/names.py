@@ -96,7 +96,7 @@ def _unique(graph: Graph, wishes: dict[Array, str | None], output: Array) -> dic
                 i for i in range(count + 1, len(values) + 2 + count) if f"v{i}" not in taken
             )
             names[x] = f"v{count}"
-    return names | {x: "literal" for x in literals}
+    return names | dict.fromkeys(literals, "literal")
 
 
 # ---- captured arrays ------------------------------------------------------------------------

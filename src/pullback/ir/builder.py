@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -20,6 +20,7 @@ from pullback._settings import settings
 from pullback.errors import (
     NOWHERE,
     Frame,
+    GraphError,
     LeakedValueError,
     NonFiniteError,
     Operand,
@@ -102,7 +103,7 @@ class Builder:
         admitted = tuple([x if x.trace == trace else self.admit(x) for x in inputs])
         if not admitted and op in self.constants:
             return (self.constants[op],)
-        site = self.inherited or self._capture()
+        site = self.site()
         types = [x.type for x in admitted]
         try:
             output_types = op.output_types(*types)
@@ -301,6 +302,16 @@ def building(evaluating: bool | None = None) -> Iterator[Builder]:
         _current.reset(token)
 
 
+def record(function: Callable[..., Iterable[Array]], types: Iterable[TensorType]) -> Graph:
+    """The closed graph of `function`, which may use nothing but its arguments."""
+    with building(evaluating=False) as builder:
+        inputs = [builder.input(kind) for kind in types]
+        graph, captured = builder.finish(tuple(function(*inputs)))
+    if captured:
+        raise GraphError(f"the function captured {captured[0].type}")
+    return graph
+
+
 @contextmanager
 def rewriting(site: Site, phase: Phase | None = None) -> Iterator[None]:
     """Nodes recorded inside inherit `site`: a gradient node points at the line it belongs to."""
@@ -356,6 +367,7 @@ __all__ = [
     "located",
     "named_scope",
     "quiet",
+    "record",
     "replay",
     "rewriting",
 ]

@@ -2,6 +2,7 @@
 
 from pullback.ops import (
     contract,
+    control,
     convolve,
     create,
     cumulative,
@@ -15,8 +16,11 @@ from pullback.ops import (
     product,
     products,
     reduce,
+    remat,
     sampling,
+    scan,
     sort,
+    subgraph,
     windows,
 )
 
@@ -24,6 +28,7 @@ operators.bind()
 
 __all__ = [
     "contract",
+    "control",
     "convolve",
     "create",
     "cumulative",
@@ -37,7 +42,10 @@ __all__ = [
     "product",
     "products",
     "reduce",
+    "remat",
     "sampling",
+    "scan",
     "sort",
+    "subgraph",
     "windows",
 ]

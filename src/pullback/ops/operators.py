@@ -216,19 +216,81 @@ def not_equal(x: Any, y: Any) -> Array:
     return pointwise.NotEqual()(*pair(x, y))
 
 
+def floor_divide(x: Any, y: Any) -> Array:
+    return pointwise.FloorDivide()(*pair(x, y))
+
+
+def remainder(x: Any, y: Any) -> Array:
+    return pointwise.Remainder()(*pair(x, y))
+
+
+def power(x: Any, y: Any) -> Array:
+    """x^y; a small whole literal exponent becomes part of the op, whose gradient needs no logarithm."""
+    if isinstance(y, bool | int | float) and float(y).is_integer() and abs(y) <= LARGEST_EXPONENT:
+        base = lift(x)
+        whole = pair(base, y)[0] if isinstance(y, float) or is_bool(base.dtype) else base
+        return pointwise.Power(int(y))(whole)
+    left, right = pair(x, y)
+    if is_float(left.dtype):
+        return pointwise.Pow()(left, right)
+    return pointwise.IntegerPow()(left, right)
+
+
+def bitwise_and(x: Any, y: Any) -> Array:
+    return pointwise.BitAnd()(*pair(x, y))
+
+
+def bitwise_or(x: Any, y: Any) -> Array:
+    return pointwise.BitOr()(*pair(x, y))
+
+
+def bitwise_xor(x: Any, y: Any) -> Array:
+    return pointwise.BitXor()(*pair(x, y))
+
+
+def left_shift(x: Any, y: Any) -> Array:
+    return pointwise.ShiftLeft()(*pair(x, y))
+
+
+def right_shift(x: Any, y: Any) -> Array:
+    return pointwise.ShiftRight()(*pair(x, y))
+
+
 def negative(x: Any) -> Array:
     return pointwise.Negative()(lift(x))
+
+
+def positive(x: Any) -> Array:
+    return lift(x)
 
 
 def absolute(x: Any) -> Array:
     return pointwise.Absolute()(lift(x))
 
 
+def invert(x: Any) -> Array:
+    return pointwise.BitNot()(lift(x))
+
+
+def astype(x: Array, dtype: Any, /) -> Array:
+    """The elements as another type. Float to integer truncates, saturates, and turns NaN into 0."""
+    return cast(x, as_dtype(dtype))
+
+
+LARGEST_EXPONENT = 64
 BINARY = {
     "add": add,
     "sub": subtract,
     "mul": multiply,
     "truediv": divide,
+    "floordiv": floor_divide,
+    "mod": remainder,
+    "pow": power,
+    "and": bitwise_and,
+    "or": bitwise_or,
+    "xor": bitwise_xor,
+    "lshift": left_shift,
+    "rshift": right_shift,
 }
 COMPARISON = {
     "lt": less,
@@ -281,6 +343,8 @@ def bind() -> None:
         BINARY,
         COMPARISON,
         __neg__=negative,
-        __pos__=lambda self: self,
+        __pos__=positive,
         __abs__=absolute,
+        __invert__=invert,
+        astype=astype,
     )

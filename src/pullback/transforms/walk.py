@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from pullback.errors import Phase
+from pullback.errors import Operand, Phase, PullbackError
 from pullback.ir.array import Array
 from pullback.ir.builder import apply, current, quiet
 from pullback.ir.graph import Graph, Node
@@ -35,6 +35,17 @@ def walking() -> Iterator[At]:
 
 def _nowhere(node: Node, phase: Phase | None) -> None:
     pass
+
+
+@contextmanager
+def blaming(node: Node) -> Iterator[None]:
+    """An error that leaves the block without a place is `node`'s: it gets the node's line."""
+    try:
+        yield
+    except PullbackError as error:
+        operands = [Operand(f"operand {i}", str(x.type), "") for i, x in enumerate(node.inputs, 1)]
+        error.locate(node.op.name, node.site, operands)
+        raise
 
 
 def inline(graph: Graph, inputs: Sequence[Array]) -> tuple[Array, ...]:

@@ -1,0 +1,119 @@
+"""Initial weights: `f(key, shape, dtype)` with the variance the name stands for.
+
+The shape of a weight is (n_out, n_in, *window); its fans are n_in and n_out times the window's size.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+from pullback import random
+from pullback._public import public
+from pullback.errors import ArgumentError, ShapeError
+from pullback.ir.array import Array
+from pullback.ir.types import Shape, TensorType, as_dtype, float32
+from pullback.ops.operators import cut, reshape
+from pullback.ops.operators import zeros as zeros_of
+
+
+class Initializer(Protocol):
+    """What a layer needs of its `initializer`."""
+
+    def __call__(self, key: Array, shape: Shape, dtype: Any = ...) -> Array: ...
+
+
+@public
+def zeros(key: Array, shape: Shape, dtype: Any = float32) -> Array:
+    """Zeros; the key is not used."""
+    return zeros_of(TensorType(tuple(shape), as_dtype(dtype)))
+
+
+@public
+def xavier_uniform(key: Array, shape: Shape, dtype: Any = float32, gain: float = 1.0) -> Array:
+    """Uniform, variance gain² · 2 / (n_in + n_out) (Glorot & Bengio 2010)."""
+    return _uniform(key, shape, dtype, gain * _xavier(shape))
+
+
+@public
+def xavier_normal(key: Array, shape: Shape, dtype: Any = float32, gain: float = 1.0) -> Array:
+    """Normal, variance gain² · 2 / (n_in + n_out) (Glorot & Bengio 2010)."""
+    return _normal(key, shape, dtype, gain * _xavier(shape))
+
+
+@public
+def he_uniform(key: Array, shape: Shape, dtype: Any = float32, gain: float = 1.0) -> Array:
+    """Uniform, variance gain² · 2 / n_in: keeps the scale through ReLU (He et al. 2015)."""
+    return _uniform(key, shape, dtype, gain * math.sqrt(2 / fans(shape)[0]))
+
+
+@public
+def he_normal(key: Array, shape: Shape, dtype: Any = float32, gain: float = 1.0) -> Array:
+    """Normal, variance gain² · 2 / n_in: keeps the scale through ReLU (He et al. 2015)."""
+    return _normal(key, shape, dtype, gain * math.sqrt(2 / fans(shape)[0]))
+
+
+@public
+def lecun_uniform(key: Array, shape: Shape, dtype: Any = float32, gain: float = 1.0) -> Array:
+    """Uniform, variance gain² / n_in (LeCun et al. 1998)."""
+    return _uniform(key, shape, dtype, gain * math.sqrt(1 / fans(shape)[0]))
+
+
+@public
+def lecun_normal(key: Array, shape: Shape, dtype: Any = float32, gain: float = 1.0) -> Array:
+    """Normal, variance gain² / n_in (LeCun et al. 1998)."""
+    return _normal(key, shape, dtype, gain * math.sqrt(1 / fans(shape)[0]))
+
+
+@public
+def truncated_normal(
+    key: Array, shape: Shape, dtype: Any = float32, std: float = 1.0, bound: float = 2.0
+) -> Array:
+    """Normal, cut at ± `bound` standard deviations of the uncut one; the result has variance std²."""
+    if not (math.isfinite(bound) and bound > 0):
+        raise ArgumentError(f"the bound of a truncated normal is positive, not {bound}")
+    x = random.truncated_normal(key, -bound, bound, tuple(shape), dtype)
+    return x * (std / _truncated_std(bound))
+
+
+@public
+def orthogonal(key: Array, shape: Shape, dtype: Any = float32, gain: float = 1.0) -> Array:
+    """`gain` times a matrix (n_out, n_in · window) with orthonormal rows or columns, the fewer.
+
+    Uniform by Haar's measure (Saxe, McClelland & Ganguli 2014).
+    """
+    fans(shape)
+    rows, columns = shape[0], math.prod(shape[1:])
+    square = random.orthogonal(key, max(rows, columns), dtype=dtype)
+    return reshape(cut(cut(square, 0, 0, rows), 1, 0, columns), tuple(shape)) * gain
+
+
+@public
+def fans(shape: Shape) -> tuple[int, int]:
+    """(n_in, n_out) of a weight of this shape; `ShapeError` when it has no two axes."""
+    if len(shape) < 2 or min(shape) < 1:
+        raise ShapeError(
+            f"fans are those of a weight (n_out, n_in, ...), which {tuple(shape)} is not"
+        )
+    window = math.prod(shape[2:])
+    return shape[1] * window, shape[0] * window
+
+
+def _xavier(shape: Shape) -> float:
+    return math.sqrt(2 / sum(fans(shape)))
+
+
+def _normal(key: Array, shape: Shape, dtype: Any, std: float) -> Array:
+    return random.normal(key, shape, dtype) * std
+
+
+def _uniform(key: Array, shape: Shape, dtype: Any, std: float) -> Array:
+    """Uniform in ± √3 σ, which has the variance σ²."""
+    return random.uniform(key, shape, dtype, -1.0, 1.0) * (math.sqrt(3) * std)
+
+
+def _truncated_std(bound: float) -> float:
+    """The standard deviation of a standard normal variable cut at ± `bound`."""
+    inside = math.erf(bound / math.sqrt(2))
+    density = math.exp(-bound * bound / 2) / math.sqrt(2 * math.pi)
+    return math.sqrt(1 - 2 * bound * density / inside)

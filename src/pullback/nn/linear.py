@@ -1,0 +1,102 @@
+"""Affine layers, and networks of nothing else."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from pullback import random
+from pullback._public import public
+from pullback.errors import ArgumentError, ShapeError
+from pullback.ir.array import Array
+from pullback.ir.types import float32
+from pullback.nn import init
+from pullback.nn.init import Initializer
+from pullback.nn.module import Module
+from pullback.ops.contract import LETTERS, Contract
+from pullback.ops.operators import lift
+from pullback.ops.pointwise import Relu
+
+
+class Linear(Module):
+    """The affine map x ↦ x Wᵀ + b on the last axis: (…, n_in) → (…, n_out)."""
+
+    weight: Array
+    """(n_out, n_in)"""
+    bias: Array | None
+    """(n_out,), or None"""
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        use_bias: bool = True,
+        *,
+        key: Array,
+        initializer: Initializer = init.lecun_normal,
+        dtype: Any = float32,
+    ) -> None:
+        _require_sizes(n_in=n_in, n_out=n_out)
+        self.weight = initializer(key, (n_out, n_in), dtype)
+        self.bias = init.zeros(key, (n_out,), dtype) if use_bias else None
+
+    def __call__(self, x: Array) -> Array:
+        product = _times_transposed(x, self.weight)
+        return product if self.bias is None else product + self.bias
+
+
+def _times_transposed(x: Array, weight: Array) -> Array:
+    operand = lift(x)
+    n_in = weight.shape[1]
+    if operand.shape[-1:] != (n_in,):
+        raise ShapeError(f"the layer takes arrays of shape (..., {n_in}), not {operand.type}")
+    lead = LETTERS[: operand.ndim - 1]
+    return Contract(f"{lead}Y", "ZY", f"{lead}Z")(operand, weight)
+
+
+def relu(x: Array, /) -> Array:
+    """max(x, 0); derivative 0 at 0."""
+    return Relu()(lift(x))
+
+
+class MLP(Module):
+    """Affine layers with an activation between: (…, n_in) → (…, n_out)."""
+
+    layers: tuple[Linear, ...]
+    activation: Callable[[Array], Array]
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        width: int,
+        depth: int,
+        activation: Callable[[Array], Array] = relu,
+        *,
+        key: Array,
+        initializer: Initializer = init.he_normal,
+        dtype: Any = float32,
+    ) -> None:
+        """`depth` hidden layers of `width` units each; the last layer is not activated."""
+        _require_sizes(width=width)
+        if depth < 0:
+            raise ArgumentError(f"a depth is not negative: {depth}")
+        sizes = itertools.pairwise((n_in, *[width] * depth, n_out))
+        self.layers = tuple(
+            Linear(a, b, key=random.fold_in(key, i), initializer=initializer, dtype=dtype)
+            for i, (a, b) in enumerate(sizes)
+        )
+        self.activation = activation
+
+    def __call__(self, x: Array) -> Array:
+        *hidden, last = self.layers
+        for layer in hidden:
+            x = self.activation(layer(x))
+        return last(x)
+
+
+def _require_sizes(**sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ArgumentError(f"{name} is at least 1, not {size}")
