@@ -97,7 +97,9 @@ def _rows(layer: Mapping[int, int]) -> list[list[int]]:
     return rows
 
 
-def _neighbours(chains: Mapping[Edge, list[int]]) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
+def _neighbours(
+    chains: Mapping[Edge, list[int]],
+) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
     above: dict[int, list[int]] = {}
     below: dict[int, list[int]] = {}
     for chain in chains.values():
@@ -173,7 +175,9 @@ def _apart(
     return {i: m + offset for i, m, offset in zip(row, means, offsets, strict=False)}
 
 
-def _mean(numbers: Sequence[float], otherwise: float, weights: Sequence[float] | None = None) -> float:
+def _mean(
+    numbers: Sequence[float], otherwise: float, weights: Sequence[float] | None = None
+) -> float:
     shares = [1.0] * len(numbers) if weights is None else weights
     if not numbers:
         return otherwise

@@ -121,10 +121,15 @@ def _mix(first: str, second: str, share: float) -> str:
 # ---- the graph ------------------------------------------------------------------------------
 
 
-def _svg(steps: Sequence[Step], edges: Sequence[tuple[int, int]], drawing: Drawing, scale: _Scale) -> str:
+def _svg(
+    steps: Sequence[Step], edges: Sequence[tuple[int, int]], drawing: Drawing, scale: _Scale
+) -> str:
     size = f'width="{drawing.width:.0f}" height="{drawing.height:.0f}"'
     box = f'viewBox="0 0 {drawing.width:.0f} {drawing.height:.0f}"'
-    parts = [f'<svg id="graph" {size} {box} role="group" aria-label="computation graph">', DEFINITIONS]
+    parts = [
+        f'<svg id="graph" {size} {box} role="group" aria-label="computation graph">',
+        DEFINITIONS,
+    ]
     parts += [_edge(steps, edge, path) for edge, path in drawing.paths.items()]
     parts += [_box(i, step, drawing.centers[i], scale) for i, step in enumerate(steps)]
     return "\n".join([*parts, "</svg>"])
@@ -197,7 +202,11 @@ def _brief(numbers: Numbers | None) -> str:
 
 def _size(numbers: Numbers) -> str:
     """One number: the number itself, or the norm."""
-    return _text(float(np.linalg.norm(numbers.astype(np.float64)))) if numbers.ndim else summary(numbers)
+    return (
+        _text(float(np.linalg.norm(numbers.astype(np.float64))))
+        if numbers.ndim
+        else summary(numbers)
+    )
 
 
 def _middle(text: str, most: int) -> str:
@@ -213,7 +222,8 @@ def _rows(steps: Sequence[Step], numbers: dict[str, int]) -> str:
     lines = []
     for step in steps:
         depends = ", ".join(
-            f"{html.escape(d.name)}{'<small> cached</small>' if d.cached else ''}" for d in step.depends
+            f"{html.escape(d.name)}{'<small> cached</small>' if d.cached else ''}"
+            for d in step.depends
         )
         lines.append(
             f'<tr data-node="{numbers[step.name]}" tabindex="0"><td>{html.escape(step.equation)}</td>'
@@ -246,9 +256,7 @@ def _details(step: Step, numbers: dict[str, int]) -> dict[str, Any]:
             }
             for c in step.contributions
         ],
-        "passes": [
-            {"to": p.to, "node": numbers.get(p.to), "rule": p.rule} for p in step.passes
-        ],
+        "passes": [{"to": p.to, "node": numbers.get(p.to), "rule": p.rule} for p in step.passes],
         "reads": [{"name": n, "node": numbers[n]} for n in step.reads if n in numbers],
         "site": _site(step.site),
     }
