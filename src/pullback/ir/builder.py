@@ -103,7 +103,7 @@ class Builder:
         admitted = tuple([x if x.trace == trace else self.admit(x) for x in inputs])
         if not admitted and op in self.constants:
             return (self.constants[op],)
-        site = self.site()
+        site = self.inherited or self._capture()
         types = [x.type for x in admitted]
         try:
             output_types = op.output_types(*types)

@@ -39,15 +39,15 @@ def lift(x: Any) -> Array:
     """`x` as an Array: a NumPy array is copied with its element type, a Python float is float32."""
     if isinstance(x, Array):
         return x
+    if isinstance(x, np.ndarray | np.generic):  # first, because np.float64 is a Python float too
+        as_dtype(x.dtype)
+        return concrete(np.array(x, order="C"))
     if isinstance(x, bool):
         return constant(x, bool_)
     if isinstance(x, int):
         return constant(x, int64)
     if isinstance(x, float):
         return constant(x, float32)
-    if isinstance(x, np.ndarray | np.generic):
-        as_dtype(x.dtype)
-        return concrete(np.array(x, order="C"))
     raise StructureError(
         f"an array was expected, not {type(x).__name__}",
         hint="pb.asarray(...) turns nested lists into an array",
@@ -81,16 +81,23 @@ def as_float(x: Any) -> Array:
 
 
 def pair(x: Any, y: Any) -> tuple[Array, Array]:
-    """Both operands with their common element type; a Python scalar takes the other's."""
-    if isinstance(x, Array):
-        if isinstance(y, Array):
-            return _common(x, y)
-        if isinstance(y, bool | int | float | np.generic):
-            return _with_scalar(x, y)
-    elif isinstance(y, Array) and isinstance(x, bool | int | float | np.generic):
-        right, left = _with_scalar(y, x)
-        return left, right
+    """Both operands with their common element type. Scalars are weak: they take the array's."""
+    if isinstance(x, Array) and isinstance(y, Array):
+        return _common(x, y)
+    left, right = _strength(x), _strength(y)
+    if left > right:
+        return _with_scalar(lift(x), y)
+    if left < right:
+        second, first = _with_scalar(lift(y), x)
+        return first, second
     return _common(lift(x), lift(y))
+
+
+def _strength(x: Any) -> int:
+    """Python scalars give way to NumPy scalars, and those to arrays."""
+    if isinstance(x, np.generic):
+        return 1
+    return 0 if isinstance(x, bool | int | float) else 2
 
 
 def _common(x: Array, y: Array) -> tuple[Array, Array]:

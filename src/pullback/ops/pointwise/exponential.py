@@ -14,7 +14,7 @@ from pullback.ir.array import Array
 from pullback.ir.families import Elementwise, Operands, Partial, Scale
 from pullback.ir.op import Sample
 from pullback.ir.samples import extremes, normal, positive
-from pullback.ops.pointwise.arithmetic import Square
+from pullback.ops.pointwise.arithmetic import Absolute, Square
 from pullback.ops.pointwise.base import (
     Function,
     all_pairs,
@@ -191,7 +191,9 @@ class LogAddExp(Elementwise):
         return np.logaddexp(x, y)
 
     def partials(self, out: Array, x: Array, y: Array) -> tuple[Partial, ...]:
-        gap = families.select(x == y, literal(0.0, x), x - y)  # ∞ − ∞ would be NaN
+        # ∞ − ∞ would be NaN; equal finite operands keep x − y, whose derivative is wanted.
+        infinite = Absolute()(x) == np.inf
+        gap = families.select(infinite, families.select(x == y, literal(0.0, x), x - y), x - y)
         return (Sigmoid()(gap), Sigmoid()(-gap))
 
     def body(self, s: Any, x: Any, y: Any) -> Any:
@@ -204,6 +206,7 @@ class LogAddExp(Elementwise):
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         yield from binary_samples(cls())
+        yield Sample(cls(), normal(3), normal(3))
         yield Sample(cls(), *all_pairs(extremes()), smooth=False)
 
 
