@@ -31,7 +31,15 @@ from pullback.ops.rows import Rows, stacked
 from pullback.ops.scan import Scan
 from pullback.ops.subgraph import types_of
 from pullback.transforms.trace import Traced, trace_leaves
-from pullback.transforms.tree import Tree, TreeDef, flatten, flatten_arrays, paths, unflatten
+from pullback.transforms.tree import (
+    Tree,
+    TreeDef,
+    flatten,
+    flatten_arrays,
+    outline,
+    paths,
+    unflatten,
+)
 
 Function = Callable[..., Any]
 UNUSED = -1
@@ -272,7 +280,7 @@ def _require_same(left: _Leaves, right: _Leaves, what: str, here: str, there: st
     """Raise unless two trees, found `here` and `there`, have the same structure and types."""
     if left.treedef != right.treedef:
         raise StructureError(
-            f"the {what} has the structure {left.treedef} {here} and {right.treedef} {there}"
+            f"the {what} is {outline(left.treedef)} {here} and {outline(right.treedef)} {there}"
         )
     for i, (x, y) in enumerate(zip(left.types, right.types, strict=True)):
         if x != y:

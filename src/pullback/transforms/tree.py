@@ -77,7 +77,20 @@ def map_leaves(function: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
 def require_same(expected: TreeDef, actual: TreeDef, what: str) -> None:
     """Raise `StructureError` unless both structures are equal."""
     if expected != actual:
-        raise StructureError(f"{what} has the structure {actual}, expected {expected}")
+        raise StructureError(f"{what} must be like {outline(expected)}, not {outline(actual)}")
+
+
+def outline(treedef: TreeDef) -> str:
+    """A structure as a user writes it, each leaf a star: `({'a': *, 'b': *},)`."""
+    return str(unflatten(treedef, [_STAR] * treedef.num_leaves))
+
+
+class _Star:
+    def __repr__(self) -> str:
+        return "*"
+
+
+_STAR = _Star()
 
 
 def broadcast_prefix(prefix: Tree, tree: Tree, what: str) -> list[Any]:
