@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-
 SWEEPS = 8
 PULLS = 12
 
@@ -131,7 +130,7 @@ def _across(
 
     x: dict[int, float] = {}
     for row in rows:
-        x.update(_apart(row, {i: 0.0 for i in row}, reach, spacing.between))
+        x.update(_apart(row, dict.fromkeys(row, 0.0), reach, spacing.between))
     for pull in range(PULLS):
         for row in rows if pull % 2 == 0 else list(reversed(rows)):
             wish = {

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from pullback._public import public
-from pullback.errors import DTypeError, ShapeError, StructureError
+from pullback.errors import DTypeError, PullbackError, ShapeError, StructureError
 from pullback.ir import families
 from pullback.ir.array import Array, concrete
-from pullback.ir.builder import current
+from pullback.ir.builder import current, located
 from pullback.ir.op import Op
 from pullback.ir.types import (
     DType,
@@ -311,6 +311,15 @@ COMPARISON = {
     "ne": not_equal,
 }
 OPERANDS = (Array, np.ndarray, np.generic, bool, int, float)
+
+
+def apply_as(subject: str, op: Op, **operands: Array) -> Array:
+    """`op` of the operands; an error names the function `subject` and the operands."""
+    try:
+        op.output_types(*(x.type for x in operands.values()))
+    except PullbackError as error:
+        raise located(error, subject, **operands) from None
+    return op(*operands.values())
 
 
 def bind_operators(binary: dict[str, Any], comparison: dict[str, Any], **methods: Any) -> None:
