@@ -117,7 +117,6 @@ from pullback.functions.gathering import (
 )
 from pullback.functions.info import (
     __array_namespace_info__,
-    astype,
     can_cast,
     e,
     finfo,
@@ -136,6 +135,7 @@ from pullback.functions.manipulation import (
     broadcast_arrays,
     broadcast_to,
     concat,
+    diff,
     expand_dims,
     flip,
     matrix_transpose,
@@ -285,6 +285,7 @@ __all__ = [
     "cumulative_min",
     "cumulative_prod",
     "cumulative_sum",
+    "diff",
     "digamma",
     "divide",
     "e",

@@ -27,7 +27,6 @@ from pullback.ir.types import (
     is_integer,
     promote,
 )
-from pullback.ops import operators
 from pullback.ops.operators import lift
 
 # ---- constants ------------------------------------------------------------------------------
@@ -105,15 +104,6 @@ def can_cast(from_: Any, to: Any, /) -> bool:
         return promote(_dtype_of(from_), target) == target
     except DTypeError:
         return False
-
-
-@public
-def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: str | None = None) -> Array:
-    """The elements of `x` with another element type; a float becomes the integer towards zero,
-    saturating, and NaN becomes 0.
-    """
-    require_cpu(device)
-    return operators.cast(lift(x), as_dtype(dtype))
 
 
 @dataclass(frozen=True)
