@@ -1,5 +1,8 @@
 """pullback: backpropagation, compiled and accountable."""
 
+from pullback import (
+    linalg,
+)
 from pullback.array import (
     asarray,
     from_dlpack,
@@ -7,6 +10,22 @@ from pullback.array import (
 from pullback.functions.activations import (
     log_softmax,
     softmax,
+)
+from pullback.functions.contraction import (
+    dot,
+    einsum,
+    matmul,
+    outer,
+    tensordot,
+    vecdot,
+)
+from pullback.functions.convolution import (
+    conv1d,
+    conv2d,
+    conv3d,
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
 )
 from pullback.functions.creation import (
     arange,
@@ -154,6 +173,12 @@ from pullback.functions.manipulation import (
     tile,
     unstack,
 )
+from pullback.functions.pooling import (
+    adaptive_avg_pool,
+    avg_pool,
+    global_avg_pool,
+    max_pool,
+)
 from pullback.functions.reductions import (
     all,
     any,
@@ -216,6 +241,18 @@ from pullback.ir.types import (
 from pullback.ir.types import (
     bool_ as bool,
 )
+from pullback.transforms.checkpoint import (
+    checkpoint,
+)
+from pullback.transforms.control import (
+    cond,
+    fori_loop,
+    scan,
+    while_loop,
+)
+from pullback.transforms.custom import (
+    custom_derivative,
+)
 from pullback.transforms.derivatives import (
     grad,
     hvp,
@@ -241,6 +278,7 @@ __all__ = [
     "abs",
     "acos",
     "acosh",
+    "adaptive_avg_pool",
     "add",
     "all",
     "any",
@@ -259,6 +297,7 @@ __all__ = [
     "atanh",
     "atleast_1d",
     "atleast_2d",
+    "avg_pool",
     "backprop",
     "bfloat16",
     "bitwise_and",
@@ -274,8 +313,16 @@ __all__ = [
     "cbrt",
     "ceil",
     "check_grads",
+    "checkpoint",
     "clip",
     "concat",
+    "cond",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
     "copysign",
     "cos",
     "cosh",
@@ -285,10 +332,13 @@ __all__ = [
     "cumulative_min",
     "cumulative_prod",
     "cumulative_sum",
+    "custom_derivative",
     "diff",
     "digamma",
     "divide",
+    "dot",
     "e",
+    "einsum",
     "empty",
     "empty_like",
     "equal",
@@ -308,9 +358,11 @@ __all__ = [
     "floor",
     "floor_divide",
     "fmod",
+    "fori_loop",
     "from_dlpack",
     "full",
     "full_like",
+    "global_avg_pool",
     "grad",
     "greater",
     "greater_equal",
@@ -334,6 +386,7 @@ __all__ = [
     "less",
     "less_equal",
     "lgamma",
+    "linalg",
     "linearize",
     "linspace",
     "log",
@@ -347,8 +400,10 @@ __all__ = [
     "logical_or",
     "logical_xor",
     "logsumexp",
+    "matmul",
     "matrix_transpose",
     "max",
+    "max_pool",
     "maximum",
     "mean",
     "median",
@@ -366,6 +421,7 @@ __all__ = [
     "one_hot",
     "ones",
     "ones_like",
+    "outer",
     "pad",
     "permute_dims",
     "pi",
@@ -385,6 +441,7 @@ __all__ = [
     "roll",
     "round",
     "rsqrt",
+    "scan",
     "searchsorted",
     "segment_max",
     "segment_mean",
@@ -412,6 +469,7 @@ __all__ = [
     "take_along_axis",
     "tan",
     "tanh",
+    "tensordot",
     "tile",
     "top_k",
     "trace",
@@ -429,9 +487,11 @@ __all__ = [
     "unstack",
     "value_and_grad",
     "var",
+    "vecdot",
     "vjp",
     "vmap",
     "where",
+    "while_loop",
     "zeros",
     "zeros_like",
 ]

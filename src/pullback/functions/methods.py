@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from pullback._public import public
 from pullback.array import namespace
 from pullback.errors import ShapeError, StructureError
-from pullback.functions import elementwise, reductions
+from pullback.functions import contraction, elementwise, reductions
 from pullback.functions.indexing import At, getitem
 from pullback.functions.manipulation import matrix_transpose, reshape
 from pullback.ir.array import Array
@@ -39,7 +39,7 @@ def _setitem(self: Array, index: Any, value: Any, /) -> NoReturn:
 def bind() -> None:
     """Called once by `pullback.functions`."""
     bind_operators(
-        {},
+        {"matmul": contraction.matmul},
         {},
         T=property(public(_transposed, "T")),
         mT=property(public(matrix_transpose, "mT")),

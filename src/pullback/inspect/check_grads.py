@@ -21,8 +21,8 @@ from pullback.errors import (
 )
 from pullback.inspect.differences import Tolerance, tolerance
 from pullback.inspect.localise import Culprit, find_culprit, rule_of
-from pullback.inspect.names import function_name
 from pullback.inspect.mismatch import Flat, Mismatch, Mode, directions, first_mismatch
+from pullback.inspect.names import function_name
 from pullback.ir.array import Array
 from pullback.ir.graph import Graph
 from pullback.ir.types import is_float
