@@ -1,4 +1,4 @@
-"""`Array`: an immutable tensor. Outside a trace it owns numbers; inside one it is a value of the graph.
+"""`Array`: an immutable tensor. Outside a trace it owns numbers; inside it is a value of the graph.
 
 One class serves both, so the same code runs on numbers and on traced values. The operators are
 declared here and bound by `pullback.ops`, because they are made of ops.
@@ -104,7 +104,8 @@ class Array:
         if self.trace != CONCRETE:
             self._refuse(
                 "a NumPy function was called on a traced value",
-                "use the pullback function of the same name; x.numpy() shows the numbers without their gradient",
+                "use the pullback function of the same name; "
+                "x.numpy() shows the numbers without their gradient",
             )
         data = self._numbers("a NumPy array")
         if dtype is not None and data.dtype != dtype:
@@ -183,7 +184,8 @@ class Array:
         if self._data is None:
             self._refuse(
                 f"{wanted} was asked of a traced value, which has no numbers yet ({self.type})",
-                "use pb.where, pb.cond or pb.while_loop instead of a Python branch, or make the argument static",
+                "use pb.where, pb.cond or pb.while_loop instead of a Python branch, "
+                "or make the argument static",
             )
         return self._data
 
