@@ -363,5 +363,4 @@ def bind() -> None:
         __pos__=positive,
         __abs__=absolute,
         __invert__=invert,
-        astype=astype,
     )
