@@ -69,6 +69,19 @@ def argument_paths(treedef: TreeDef, names: Sequence[str]) -> list[str]:
     return [path for name, child in children for path in paths(child, name)]
 
 
+def described(treedef: TreeDef, types: Iterable[object]) -> str:
+    """The tree with the type of each leaf in its place: `{'h': float32[3]}`."""
+    return str(unflatten(treedef, [_Named(str(kind)) for kind in types]))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Named:
+    name: str
+
+    def __repr__(self) -> str:
+        return self.name
+
+
 def map_leaves(function: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
     """The tree of `function(leaf, *leaves of rest)`."""
     return optree.tree_map(function, tree, *rest, namespace=NAMESPACE)
