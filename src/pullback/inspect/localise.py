@@ -145,7 +145,7 @@ def rule_of(op: Op, mismatch: Mismatch) -> str:
     else:
         method = "pushforward" if type(op).tangents is Op.tangents else "tangents"
     if isinstance(op, HigherOrder):
-        method = "cotangents_of" if mismatch.rule == "vjp" else "tangents_of"
+        method = "augmented" if mismatch.rule == "vjp" else "tangents_of"
     return f"{type(op).__name__}.{method}"
 
 

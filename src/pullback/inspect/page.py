@@ -15,7 +15,7 @@ import numpy as np
 
 from pullback.errors import Site
 from pullback.inspect.drawing import Drawing, Spacing, draw
-from pullback.inspect.table import summary
+from pullback.inspect.table import is_merge, summary
 from pullback.ir.types import Numbers, is_float
 
 if TYPE_CHECKING:
@@ -121,17 +121,23 @@ def _mix(first: str, second: str, share: float) -> str:
 # ---- the graph ------------------------------------------------------------------------------
 
 
-def _svg(steps: Sequence[Step], edges: Sequence[tuple[int, int]], drawing: Drawing, scale: _Scale) -> str:
+def _svg(
+    steps: Sequence[Step], edges: Sequence[tuple[int, int]], drawing: Drawing, scale: _Scale
+) -> str:
     size = f'width="{drawing.width:.0f}" height="{drawing.height:.0f}"'
     box = f'viewBox="0 0 {drawing.width:.0f} {drawing.height:.0f}"'
-    parts = [f'<svg id="graph" {size} {box} role="group" aria-label="computation graph">', DEFINITIONS]
+    parts = [
+        f'<svg id="graph" {size} {box} role="group" aria-label="computation graph">',
+        DEFINITIONS,
+    ]
     parts += [_edge(steps, edge, path) for edge, path in drawing.paths.items()]
     parts += [_box(i, step, drawing.centers[i], scale) for i, step in enumerate(steps)]
     return "\n".join([*parts, "</svg>"])
 
 
 DEFINITIONS = """<defs>
-<marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">
+<marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="9" markerHeight="9"
+markerUnits="userSpaceOnUse" orient="auto">
 <path d="M0,0.5 L8,4 L0,7.5 z"/></marker>
 <pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
 <rect width="6" height="6" fill="#fff"/><rect width="3" height="6" fill="#d4004b"/></pattern>
@@ -152,13 +158,13 @@ def _edge(steps: Sequence[Step], edge: tuple[int, int], path: Sequence[tuple[flo
     told = "".join(f"\n{c.rule}  =  {summary(c.value)}" for c in passed) or "\nno gradient"
     classes = "edge" if passed else "edge still"
     label = ""
-    if passed:
-        x, y = points[-1]
-        near = points[-2]
-        x, y = x + 0.22 * (near[0] - x), y - 15
-        text = html.escape(_middle(summary(sum(c.value for c in passed)).replace("‖·‖ = ", "‖"), 20))
-        text += "‖" if "‖" in text else ""
-        label = f'<text class="flow" x="{x:.1f}" y="{y:.1f}">{text}</text>'
+    if passed and is_merge(steps[tail]):  # elsewhere it would repeat the δ of the box
+        (x, y), (u, v) = points[0], points[1]
+        share = 0.42
+        ease = share * share * (3 - 2 * share)
+        text = html.escape(_size(np.asarray(sum(c.value for c in passed))))
+        place = f'x="{x + ease * (u - x):.1f}" y="{y + share * (v - y) + 4:.1f}"'
+        label = f'<text class="flow" {place}>{text}</text>'
     title = html.escape(f"{steps[tail].name} → {steps[head].name}{told}")
     return (
         f'<g class="{classes}" data-tail="{tail}" data-head="{head}"><title>{title}</title>'
@@ -194,6 +200,15 @@ def _brief(numbers: Numbers | None) -> str:
     return text.partition(", ‖")[2].join(("‖", "")) if ", ‖" in text else text
 
 
+def _size(numbers: Numbers) -> str:
+    """One number: the number itself, or the norm."""
+    return (
+        _text(float(np.linalg.norm(numbers.astype(np.float64))))
+        if numbers.ndim
+        else summary(numbers)
+    )
+
+
 def _middle(text: str, most: int) -> str:
     """The text with its middle left out when it is longer than `most`."""
     half = (most - 1) // 2
@@ -207,7 +222,8 @@ def _rows(steps: Sequence[Step], numbers: dict[str, int]) -> str:
     lines = []
     for step in steps:
         depends = ", ".join(
-            f"{html.escape(d.name)}{'<small> cached</small>' if d.cached else ''}" for d in step.depends
+            f"{html.escape(d.name)}{'<small> cached</small>' if d.cached else ''}"
+            for d in step.depends
         )
         lines.append(
             f'<tr data-node="{numbers[step.name]}" tabindex="0"><td>{html.escape(step.equation)}</td>'
@@ -240,9 +256,7 @@ def _details(step: Step, numbers: dict[str, int]) -> dict[str, Any]:
             }
             for c in step.contributions
         ],
-        "passes": [
-            {"to": p.to, "node": numbers.get(p.to), "rule": p.rule} for p in step.passes
-        ],
+        "passes": [{"to": p.to, "node": numbers.get(p.to), "rule": p.rule} for p in step.passes],
         "reads": [{"name": n, "node": numbers[n]} for n in step.reads if n in numbers],
         "site": _site(step.site),
     }

@@ -138,6 +138,10 @@ class Builder:
 
     # ---- where ----
 
+    def site(self) -> Site:
+        """The site of a node recorded now; at least three frames of this library call it."""
+        return self.inherited or self._capture()
+
     def _capture(self) -> Site:
         frame: Any = sys._getframe(3)
         depth = self.depth

@@ -204,7 +204,7 @@ class Square(Elementwise):
         return s.mul(x, x)
 
     def formula(self, *operands: str) -> str:
-        return f"({operands[0]})²"
+        return f"{operands[0]}²"
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

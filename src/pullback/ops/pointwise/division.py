@@ -138,7 +138,7 @@ class Power(Elementwise):
         return s.div(s.const(1, x), result) if self.exponent < 0 else result
 
     def formula(self, *operands: str) -> str:
-        return f"({operands[0]})^{self.exponent}"
+        return f"{operands[0]}^{self.exponent}"
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
