@@ -49,7 +49,9 @@ def render(report: Report) -> str:
     ]
     probe = report.probe
     head = f"{report.suite}: medians of {report.rounds} rounds ± half the interquartile range"
-    foot = f"machine probe {_seconds(probe.median)} ({_seconds(probe.low)} … {_seconds(probe.high)}), load {report.machine['load']}"
+    spread = f"{_seconds(probe.low)} … {_seconds(probe.high)}"
+    load = report.machine["load"]
+    foot = f"machine probe {_seconds(probe.median)} ({spread}), load {load}"
     absent = f"\nnot installed: {', '.join(report.missing)}" if report.missing else ""
     return "\n".join([head, *lines, foot]) + absent + "\n"
 

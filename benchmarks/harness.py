@@ -1,4 +1,4 @@
-"""Timing that survives a busy machine: interleaved rounds, medians, quartiles, a probe of the machine.
+"""Timing that survives a busy machine: interleaved rounds, medians, quartiles, a machine probe.
 
 Every round times each contender of each row once, so a slow spell of the machine falls on all of
 them; the median over the rounds forgets it, and the quartiles show it. The probe is a fixed piece
@@ -64,7 +64,7 @@ class Report:
     probe: Spread
     rounds: int
     missing: list[str]
-    machine: dict[str, Any] = field(default_factory=lambda: machine())
+    machine: dict[str, Any] = field(default_factory=lambda: surroundings())  # noqa: PLW0108
 
     def save(self, path: str) -> None:
         with open(path, "w", encoding="utf-8") as file:
@@ -131,7 +131,7 @@ def available(name: str) -> Any | None:
         return None
 
 
-def machine() -> dict[str, Any]:
+def surroundings() -> dict[str, Any]:
     """Versions and hardware."""
     return {
         "python": platform.python_version(),

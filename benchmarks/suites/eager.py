@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from benchmarks.harness import Row, available
 
 import pullback as pb
-from benchmarks.harness import Row, available
 
 ROUNDS = 25
 

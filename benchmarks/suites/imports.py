@@ -1,4 +1,4 @@
-"""How long `import pullback` takes beyond NumPy, in fresh processes; beside it the other libraries."""
+"""How long `import pullback` takes beyond NumPy, in fresh processes, beside other libraries."""
 
 from __future__ import annotations
 

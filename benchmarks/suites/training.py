@@ -1,11 +1,13 @@
-"""One eager training step of a multilayer perceptron: forward, backward, SGD; softmax cross-entropy."""
+"""One eager training step of an MLP with softmax cross-entropy: forward, backward, SGD."""
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
+from benchmarks.harness import Row, available
 
 import pullback as pb
-from benchmarks.harness import Row, available
 
 ROUNDS = 15
 RATE = 0.01
@@ -28,7 +30,7 @@ def _problem(widths, batch):
     target = np.eye(widths[-1], dtype=np.float32)[rng.integers(0, widths[-1], batch)]
     weights = [
         (rng.standard_normal((m, n)).astype(np.float32) * m**-0.5, np.zeros(n, np.float32))
-        for m, n in zip(widths[:-1], widths[1:], strict=True)
+        for m, n in itertools.pairwise(widths)
     ]
     return weights, x, target
 

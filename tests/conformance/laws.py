@@ -186,6 +186,9 @@ def _check_adjoint(f, primals) -> None:
 
 
 def _inner(xs, ys) -> float:
+    for x, y in zip(xs, ys, strict=True):
+        # NumPy would broadcast, and a cotangent that was never summed would pass.
+        assert x.shape == y.shape, f"{x.type} paired with {y.type}"
     return sum(float(np.sum(x.numpy() * y.numpy())) for x, y in zip(xs, ys, strict=True))
 
 

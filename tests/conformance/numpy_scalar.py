@@ -44,6 +44,16 @@ class NumpyScalar:
     def div(self, x, y):
         return x / y
 
+    def quot(self, x, y):
+        if x.dtype.kind == "f":
+            whole = np.rint((x - np.fmod(x, y)) / y)
+            return np.where(y == 0, x / y, whole)
+        floor = x // y
+        return np.where((floor * y != x) & (y != 0) & ((x < 0) != (y < 0)), floor + 1, floor)
+
+    def rem(self, x, y):
+        return np.fmod(x, y)
+
     def neg(self, x):
         return -x
 
@@ -52,6 +62,9 @@ class NumpyScalar:
 
     def abs(self, x):
         return np.abs(x)
+
+    def copysign(self, x, y):
+        return np.copysign(x, y)
 
     def minimum(self, x, y):
         return np.minimum(x, y)
@@ -77,11 +90,20 @@ class NumpyScalar:
     def exp(self, x):
         return np.exp(x)
 
+    def cbrt(self, x):
+        return np.cbrt(x)
+
+    def exp2(self, x):
+        return np.exp2(x)
+
     def expm1(self, x):
         return np.expm1(x)
 
     def log(self, x):
         return np.log(x)
+
+    def log2(self, x):
+        return np.log2(x)
 
     def log1p(self, x):
         return np.log1p(x)

@@ -1,4 +1,4 @@
-"""Reductions against NumPy, over every axis, keepdims and dtype; their derivatives at the hard points."""
+"""Reductions against NumPy over every axis, keepdims and dtype; derivatives at the hard points."""
 
 from __future__ import annotations
 

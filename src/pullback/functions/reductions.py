@@ -195,9 +195,6 @@ def logsumexp(x: Any, /, axis: Axis = None, keepdims: bool = False) -> Array:
     """
     array, dtype = accumulated(x)
     axes = normalize_axes(axis, array.ndim)
-    if count(array, axes) == 0:
-        nothing = sum_over(array, axes) - math.inf
-        return cast(keep(nothing, array, axes, keepdims), dtype)
     top = peak(array, axes)
     total = sum_over(pointwise.Exp()(array - top), axes)
     empty = equal(total, 0.0)
@@ -217,10 +214,13 @@ def vector_norm(x: Any, /, *, axis: Axis = None, keepdims: bool = False, ord: fl
 
 
 def peak(x: Array, axes: tuple[int, ...]) -> Array:
-    """The largest finite-or-zero element over `axes`, kept at size 1: what e^(x - peak) is safe by.
+    """The largest element over `axes`, 0 where that is infinite: e^(x - peak) does not overflow.
 
-    It is a constant for derivatives: the results it is used in do not depend on it.
+    The axes are kept at size 1. A constant for derivatives: what it is used in does not depend on
+    it.
     """
+    if count(x, axes) == 0:
+        return keep(sum_over(x, axes), x, axes, keepdims=True)
     top = keep(reduce.Max(axes)(pointwise.StopGradient()(x)), x, axes, keepdims=True)
     return select(equal(absolute(top), math.inf), 0.0, top)
 

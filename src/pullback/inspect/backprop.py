@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import functools
+import html
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pullback._public import public
 from pullback.errors import Site, StructureError
 from pullback.inspect.formulas import Formula, Printer, total
-from pullback.inspect.names import LOSS, Names, name_values
+from pullback.inspect.names import LOSS, Names, function_name, name_values
+from pullback.inspect.page import render
 from pullback.inspect.table import print_table
 from pullback.ir.array import Array
 from pullback.ir.builder import building
@@ -58,6 +62,14 @@ class Contribution:
     value: Numbers
 
 
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What the node of a value hands on: `rule` is its contribution to the δ of its operand `to`."""
+
+    to: str
+    rule: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Step:
     """One value of the computation: how it was made, and its δ = ∂L/∂value.
@@ -76,6 +88,8 @@ class Step:
     formula: str
     depends: tuple[Dependency, ...]
     contributions: tuple[Contribution, ...]
+    passes: tuple[Passed, ...]
+    reads: tuple[str, ...]
     node: Node | None
     named: bool
 
@@ -100,7 +114,8 @@ class Backprop:
     """Every value, arguments first, in forward order."""
     steps: tuple[Step, ...]
     """The rows of the step table, in backward order."""
-    loss_name: str | None = None
+    loss_name: str | None
+    name: str
 
     def step(self, name: str) -> Step:
         """The entry of the value with this name."""
@@ -119,8 +134,20 @@ class Backprop:
         """The backward pass as a table, one step a row, contributions at a merge listed below it."""
         return print_table(self.steps)
 
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """One self-contained page with the graph, its numbers, rules and lines; also written to `path`."""
+        page = render(self)
+        if path is not None:
+            Path(path).write_text(page, encoding="utf-8")
+        return page
+
+    def _repr_html_(self) -> str:
+        """The page in a frame, so that a notebook keeps its own style."""
+        page = html.escape(self.to_html(), quote=True)
+        return f'<iframe srcdoc="{page}" style="width:100%;height:640px;border:0"></iframe>'
+
     def __repr__(self) -> str:
-        return f"Backprop of {LOSS} = {self.value.item():.6g}\n{self.table()}"
+        return f"Backprop of {self.name}: {LOSS} = {self.value.item():.6g}\n{self.table()}"
 
 
 @public
@@ -152,6 +179,7 @@ def backprop(f: Callable[..., Any], *args: Any) -> Backprop:
         nodes=record.entries(),
         steps=record.steps(),
         loss_name=names.loss,
+        name=function_name(f),
     )
 
 
@@ -228,6 +256,9 @@ class _Record:
         }
         self.every = self._named(self.makers)
         self.written = self._written_values()
+        self.symbols: dict[Array, str] = dict(self.written)
+        self.read: dict[Array, tuple[str, ...]] = {}
+        self.parts: dict[Array, list[Formula]] = {}
         self.told, self.rows = self._written_deltas()
 
     def _named(self, values: Iterable[Array]) -> dict[Array, str]:
@@ -254,29 +285,32 @@ class _Record:
 
     def _written_deltas(self) -> tuple[dict[Array, Formula], list[Array]]:
         """The δ of each value in terms of earlier rows, and which values get a row of their own."""
-        names = dict(self.written)
         told: dict[Array, Formula] = {}
         rows: list[Array] = []
         for x in self._backward_order():
             bar = self.run.totals[x]
             if x is self.run.graph.outputs[0] and x in self.makers:
-                told[x] = self.run.printer.formula(bar, names)
+                told[x] = self.run.printer.formula(bar, self.symbols)
                 continue
-            told[x] = total(self._written_use(use, names, rows) for use in self.run.uses[x])
+            uses = [(use, self._names_at(use, rows)) for use in self.run.uses[x]]
+            self.parts[x] = [self.run.printer.formula(use.bar, names) for use, names in uses]
+            told[x] = total(self.parts[x])
+            self.read[x] = tuple(
+                name for use, names in uses for name in self.run.printer.reads(use.bar, names)
+            )
             if x in self.names.known or not self._fits(x, told[x]):
                 rows.append(x)
                 if x in self.makers:
-                    names.setdefault(bar, f"δ_{self.names.of[x]}")
-        self.symbols = names
+                    self.symbols.setdefault(bar, f"δ_{self.names.of[x]}")
         return told, rows
 
-    def _written_use(self, use: _Use, names: dict[Array, str], rows: Iterable[Array]) -> Formula:
-        """A contribution in written names; the δ that the node passes on goes by the node's own name."""
+    def _names_at(self, use: _Use, rows: Iterable[Array]) -> dict[Array, str]:
+        """The written names at a node: the δ that it passes on goes by the node's own name."""
         own = {
             self.run.totals[x]: f"δ_{self.names.of[x]}"
             for x in set(rows).intersection(use.node.outputs)
         }
-        return self.run.printer.formula(use.bar, names | own)
+        return self.symbols | own
 
     def _fits(self, x: Array, formula: Formula) -> bool:
         """Whether the δ of an unnamed value is written out where it is used."""
@@ -328,11 +362,34 @@ class _Record:
             value=self.run.values[x].numpy(),
             delta=None if bar is None else bar.numpy(),
             formula="" if formula is None else str(formula),
-            depends=self._depends(formula),
-            contributions=tuple(self._contribution(use) for use in self.run.uses.get(x, ())),
+            depends=self._depends(formula, self.read.get(x, ())),
+            contributions=tuple(
+                self._contribution(use, part)
+                for use, part in zip(self.run.uses.get(x, ()), self.parts.get(x, ()), strict=True)
+            ),
+            passes=self._passes(x),
+            reads=self._reads(x),
             node=self.makers.get(x),
             named=x in self.names.known,
         )
+
+    def _passes(self, x: Array) -> tuple[Passed, ...]:
+        node = self.makers.get(x)
+        operands = () if node is None else dict.fromkeys(node.inputs)
+        return tuple(
+            Passed(
+                self.names.of[operand],
+                str(self.run.printer.formula(use.bar, self._own_names(use.node))),
+            )
+            for operand in operands
+            for use in self.run.uses.get(operand, ())
+            if use.node is node
+        )
+
+    def _reads(self, x: Array) -> tuple[str, ...]:
+        node = self.makers.get(x)
+        operands = () if node is None else dict.fromkeys(node.inputs)
+        return tuple(self.names.of[each] for each in operands if not self._is_literal(each))
 
     def _kind(self, x: Array) -> str:
         if x in self.arguments:
@@ -352,23 +409,29 @@ class _Record:
         text = str(self.run.printer.formula(array, names))
         return text if self._is_literal(x) else f"{name} = {text}"
 
-    def _contribution(self, use: _Use) -> Contribution:
-        """One use told by its node alone: the rule, in the node's own operands and its result's δ."""
-        names = dict(self.every)
-        for x in use.node.outputs:
-            if x in self.run.totals:
-                names[self.run.totals[x]] = f"δ_{self.names.of[x]}"
+    def _contribution(self, use: _Use, part: Formula) -> Contribution:
+        names = self._own_names(use.node)
         formula = self.run.printer.formula(use.bar, names)
         return Contribution(
             through=", ".join(self.names.of[x] for x in use.node.outputs),
             op=use.node.op.name,
             rule=str(formula),
-            formula=str(self._written_use(use, self.symbols, self.rows)),
+            formula=str(part),
             equation=self._equation(use.node.outputs[0]),
-            depends=self._depends(formula),
+            depends=self._depends(formula, self.run.printer.reads(use.bar, names)),
             value=use.bar.numpy(),
         )
 
-    def _depends(self, formula: Formula | None) -> tuple[Dependency, ...]:
+    def _own_names(self, node: Node) -> dict[Array, str]:
+        """What a node's rule speaks of: every forward value, and the δ of its results."""
+        deltas = {
+            self.run.totals[x]: f"δ_{self.names.of[x]}"
+            for x in node.outputs
+            if x in self.run.totals
+        }
+        return self.every | deltas
+
+    def _depends(self, formula: Formula | None, read: Sequence[str]) -> tuple[Dependency, ...]:
+        """What the formula mentions, then what its computation reads besides."""
         uses = () if formula is None else formula.uses
-        return tuple(Dependency(name, name in self.computed) for name in uses)
+        return tuple(Dependency(x, x in self.computed) for x in dict.fromkeys((*uses, *read)))

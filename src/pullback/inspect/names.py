@@ -40,6 +40,11 @@ class Names:
     loss: str | None
 
 
+def function_name(f: Callable[..., Any]) -> str:
+    """What `f` is called in its own scope."""
+    return getattr(f, "__qualname__", type(f).__name__).rpartition("<locals>.")[2]
+
+
 def name_values(
     f: Callable[..., Any], treedef: TreeDef, graph: Graph, captured: Sequence[Array]
 ) -> Names:
@@ -91,7 +96,7 @@ def _unique(graph: Graph, wishes: dict[Array, str | None], output: Array) -> dic
                 i for i in range(count + 1, len(values) + 2 + count) if f"v{i}" not in taken
             )
             names[x] = f"v{count}"
-    return names | {x: "literal" for x in literals}
+    return names | dict.fromkeys(literals, "literal")
 
 
 # ---- captured arrays ------------------------------------------------------------------------

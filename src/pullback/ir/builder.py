@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -20,6 +20,7 @@ from pullback._settings import settings
 from pullback.errors import (
     NOWHERE,
     Frame,
+    GraphError,
     LeakedValueError,
     NonFiniteError,
     Operand,
@@ -137,6 +138,10 @@ class Builder:
 
     # ---- where ----
 
+    def site(self) -> Site:
+        """The site of a node recorded now; at least three frames of this library call it."""
+        return self.inherited or self._capture()
+
     def _capture(self) -> Site:
         frame: Any = sys._getframe(3)
         depth = self.depth
@@ -245,7 +250,7 @@ def _finite(numbers: Numbers) -> bool:
 def located(error: PullbackError, subject: str, **operands: Array) -> PullbackError:
     """`error` completed for a function called `subject`: the user's line, and the named operands.
 
-    For checks that a function makes before it applies an op: `raise located(ShapeError(…), "matmul", left=x)`.
+    For a check that comes before any op: `raise located(ShapeError(…), "matmul", left=x)`.
     """
     builder = _current.get()
     site = calling_site() if builder is None else builder.inherited or builder._capture()
@@ -299,6 +304,16 @@ def building(evaluating: bool | None = None) -> Iterator[Builder]:
         yield builder
     finally:
         _current.reset(token)
+
+
+def record(function: Callable[..., Iterable[Array]], types: Iterable[TensorType]) -> Graph:
+    """The closed graph of `function`, which may use nothing but its arguments."""
+    with building(evaluating=False) as builder:
+        inputs = [builder.input(kind) for kind in types]
+        graph, captured = builder.finish(tuple(function(*inputs)))
+    if captured:
+        raise GraphError(f"the function captured {captured[0].type}")
+    return graph
 
 
 @contextmanager
@@ -356,6 +371,7 @@ __all__ = [
     "located",
     "named_scope",
     "quiet",
+    "record",
     "replay",
     "rewriting",
 ]

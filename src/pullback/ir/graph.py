@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pullback.errors import GraphError, Site
 from pullback.ir.array import Array
 from pullback.ir.text import print_graph
+from pullback.ir.types import is_float
 
 if TYPE_CHECKING:
     from pullback.ir.op import Op
@@ -74,6 +75,46 @@ def depends_on(nodes: Iterable[Node], sources: Iterable[Array]) -> set[Array]:
         if not reached.isdisjoint(node.inputs):
             reached.update(node.outputs)
     return reached
+
+
+def active_values(graph: Graph, sources: Iterable[Array]) -> set[Array]:
+    """The values through which a derivative with respect to `sources` passes."""
+    reached = {x for x in sources if is_float(x.dtype)}
+    for node in graph.nodes:
+        if node.op.differentiable and not reached.isdisjoint(node.inputs):
+            reached.update([x for x in node.outputs if is_float(x.dtype)])
+    return reached
+
+
+def with_outputs(graph: Graph, outputs: Sequence[Array]) -> Graph:
+    """`graph` with other values of it returned, and the nodes that these need."""
+    return Graph(graph.inputs, needed_nodes(graph.nodes, outputs), tuple(outputs))
+
+
+def without_numbers(graph: Graph) -> Graph:
+    """A copy whose values have types only, so that holding it holds no activation."""
+    copies: dict[Array, Array] = {}
+
+    def copy(x: Array) -> Array:
+        if x not in copies:
+            copies[x] = Array(x.type, None, x.trace)
+        return copies[x]
+
+    def copy_all(values: Iterable[Array]) -> tuple[Array, ...]:
+        return tuple(map(copy, values))
+
+    nodes = tuple(
+        [Node(n.op, copy_all(n.inputs), copy_all(n.outputs), n.site) for n in graph.nodes]
+    )
+    return Graph(copy_all(graph.inputs), nodes, copy_all(graph.outputs))
+
+
+def graph_flops(graph: Graph) -> int:
+    """Floating-point operations of one evaluation."""
+    return sum(
+        node.op.flops([x.type for x in node.inputs], [x.type for x in node.outputs])
+        for node in graph.nodes
+    )
 
 
 def _types(types: Iterable[object]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -103,7 +103,11 @@ class Op:
     # ---- text ----
 
     def formula(self, *operands: str) -> str:
-        """The application in mathematical notation; operands are already formatted."""
+        """The application in mathematical notation.
+
+        The caller puts an operand in parentheses where the operators around its place ask for it:
+        `x²` and `W x` are written without.
+        """
         return f"{self.name}({', '.join(operands)})"
 
     # ---- tests ----
@@ -133,11 +137,31 @@ class Op:
         return inferred if isinstance(inferred, tuple) else (inferred,)
 
 
+Pull = Callable[[tuple[Maybe, ...]], Iterable[tuple[int, Array]]]
+"""From the cotangents of an op's outputs to contributions to those of its inputs: (position, bar).
+
+An input may receive several; they are added in the order given.
+"""
+
+
 class GraphTransforms(Protocol):
     """What an op with sub-graphs needs of the layer above: passed in, never imported."""
 
+    def inline(self, graph: Graph, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        """The outputs of `graph` on `inputs`, recorded node by node."""
+        ...
+
+    def reverse(
+        self, graph: Graph, inputs: Sequence[Array], wrt: Sequence[int]
+    ) -> tuple[tuple[Array, ...], Pull]:
+        """`inline`, and what pulls back: contributions to `inputs[i]` for i in `wrt`."""
+        ...
+
     def vjp(self, graph: Graph, wrt: Sequence[int]) -> tuple[Graph, Graph]:
-        """(`inputs → outputs + residuals`, `residuals + output bars → bars of inputs[wrt]`)."""
+        """(`inputs → outputs + residuals`, `residuals + output bars → bars of inputs[wrt]`).
+
+        Float outputs alone have bars.
+        """
         ...
 
     def jvp(self, graph: Graph, active: Sequence[bool]) -> Graph:
@@ -150,39 +174,25 @@ class GraphTransforms(Protocol):
         """The graph over `size` examples, and which outputs are batched (at least `force`)."""
         ...
 
-    def inline(self, graph: Graph, inputs: Sequence[Array]) -> tuple[Array, ...]:
-        """The outputs of `graph` on `inputs`, recorded node by node."""
-        ...
-
 
 @dataclass(frozen=True)
 class HigherOrder(Op):
     """An op that holds sub-graphs. Its rules receive the graph transforms they need.
 
-    In reverse mode `augmented` replaces the forward application, so that it can also return the
-    residuals that `cotangents_of` will read.
+    Where a rule returns `outputs`, they replace the plain application: one loop computes values and
+    residuals, or values and tangents. None says that the plain application will do.
     """
 
     def augmented(
         self, inputs: tuple[Array, ...], wanted: Sequence[bool], transforms: GraphTransforms
-    ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
-        """(outputs, residuals)."""
-        raise NotDifferentiableError(f"{self.name} has no reverse-mode derivative")
-
-    def cotangents_of(
-        self,
-        bars: tuple[Maybe, ...],
-        residuals: tuple[Array, ...],
-        inputs: tuple[Array, ...],
-        wanted: Sequence[bool],
-        transforms: GraphTransforms,
-    ) -> tuple[Maybe, ...]:
+    ) -> tuple[tuple[Array, ...] | None, Pull]:
+        """(outputs, pull): the reverse-mode rule, for the inputs that are `wanted`."""
         raise NotDifferentiableError(f"{self.name} has no reverse-mode derivative")
 
     def tangents_of(
         self, dots: tuple[Maybe, ...], inputs: tuple[Array, ...], transforms: GraphTransforms
-    ) -> tuple[tuple[Array, ...], tuple[Maybe, ...]]:
-        """(outputs, tangents): both at once, because one loop computes them together."""
+    ) -> tuple[tuple[Array, ...] | None, tuple[Maybe, ...]]:
+        """(outputs, tangents): the forward-mode rule."""
         raise NotDifferentiableError(f"{self.name} has no forward-mode derivative")
 
     def batch_of(
@@ -192,6 +202,7 @@ class HigherOrder(Op):
         batched: Sequence[bool],
         transforms: GraphTransforms,
     ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
+        """`batch`, with the transforms."""
         raise NotImplementedError(f"{self.name} has no batching rule")
 
 

@@ -2,9 +2,11 @@
 
 from pullback.ops import (
     contract,
+    control,
     convolve,
     create,
     cumulative,
+    custom,
     diagonal,
     index,
     layout,
@@ -13,10 +15,13 @@ from pullback.ops import (
     pointwise,
     pool,
     product,
-    products,
     reduce,
+    remat,
+    rows,
     sampling,
+    scan,
     sort,
+    subgraph,
     windows,
 )
 
@@ -24,9 +29,11 @@ operators.bind()
 
 __all__ = [
     "contract",
+    "control",
     "convolve",
     "create",
     "cumulative",
+    "custom",
     "diagonal",
     "index",
     "layout",
@@ -35,9 +42,12 @@ __all__ = [
     "pointwise",
     "pool",
     "product",
-    "products",
     "reduce",
+    "remat",
+    "rows",
     "sampling",
+    "scan",
     "sort",
+    "subgraph",
     "windows",
 ]

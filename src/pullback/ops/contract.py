@@ -45,8 +45,9 @@ class Contract(Multilinear):
         plan = _plan(self, left.shape, right.shape)
         x = wide(left).transpose(plan.left[0]).reshape(plan.left[1])
         y = wide(right).transpose(plan.right[0]).reshape(plan.right[1])
-        shape, axes = plan.product
-        return np.matmul(x, y).reshape(shape).transpose(axes).astype(left.dtype, copy=False)
+        product = np.matmul(x, y) if plan.sums else x * y
+        shape, axes = plan.result
+        return product.reshape(shape).transpose(axes).astype(left.dtype, copy=False)
 
     def transpose(self, argument: int, bar: Array, left: Array, right: Array) -> Array:
         if argument == 0:
@@ -84,7 +85,7 @@ class Contract(Multilinear):
         )
 
     def _canonical(self) -> tuple[str, str, str]:
-        """The letters renamed i, j, k: result axes first, then the summed ones in order of appearance."""
+        """The letters renamed i, j, k: result axes first, then the summed ones as they appear."""
         order = list(dict.fromkeys(self.result + self.left + self.right))
         inner = [c for c in order if c not in self.result]
         names = ["i", "k"] if len(self.result) == 2 and inner else ["i", "j", "k"]
@@ -134,7 +135,8 @@ class _Plan:
 
     left: tuple[Axes, Shape]
     right: tuple[Axes, Shape]
-    product: tuple[Shape, Axes]
+    result: tuple[Shape, Axes]
+    sums: bool
 
 
 @functools.lru_cache(maxsize=4096)
@@ -156,4 +158,5 @@ def _plan(op: Contract, left: Shape, right: Shape) -> _Plan:
         stack(op.left, *lead, rows, inner),
         stack(op.right, *lead, inner, columns),
         (tuple(sizes[c] for c in order), tuple(order.index(c) for c in op.result)),
+        bool(inner),
     )

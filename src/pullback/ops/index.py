@@ -86,7 +86,7 @@ def _checked(index: Numbers, axis: int, size: int) -> Numbers:
 
 @dataclass(frozen=True)
 class Gather(Linear, Indexed):
-    """The elements of `x` at the given places. Linear in `x`; the transpose adds to these places."""
+    """The elements of `x` at the given places. Linear in `x`; the transpose adds at the places."""
 
     name = "gather"
 
@@ -158,7 +158,8 @@ class Scatter(Indexed):
     """`base` with `updates` written at the given places, one after the other in row-major order.
 
     Rule: the partial derivatives w of the result in the base and in the updates.
-    jvp:  ẏ = w_base·ẋ with w_updates·u̇ added at the places.   vjp:  x̄ = w_base·ȳ,  ū = w_updates·ȳ[places].
+    jvp: ẏ = w_base·ẋ, with w_updates·u̇ added at the places.
+    vjp: x̄ = w_base·ȳ,  ū = w_updates·ȳ[places].
     """
 
     accepts: ClassVar[Any] = staticmethod(Operands.numbers)
@@ -265,11 +266,12 @@ class Scatter(Indexed):
         yield Sample(cls((0,)), distinct(4, 2), distinct(3, 2, seed=1) + 0.02, np.array([0, -1, 2]))
         yield Sample(cls((0,)), distinct(3), distinct(5, seed=1) + 0.02, np.array([1, 2, 1, -2, 1]))
         yield Sample(cls((1,)), distinct(2, 3), distinct(2, seed=1) + 0.02, np.array(1, np.int32))
-        places = np.array([[0, 2, 0], [1, 2, 0]]), np.array([[1, -1, 1], [0, 1, 1]])
-        yield Sample(cls((0, 1)), distinct(3, 2), distinct(2, 3, seed=1) + 0.02, *places)
-        places = (np.array([[1, 1, 0], [3, -1, 3]]),)
-        yield Sample(cls((1,), (0,)), distinct(2, 4), distinct(2, 3, seed=1) + 0.02, *places)
-        yield Sample(cls((0,), (2,)), distinct(4, 2, 2), distinct(2, 3, 2, seed=1) + 0.02, *places)
+        rows, columns = np.array([[0, 2, 0], [1, 2, 0]]), np.array([[1, -1, 1], [0, 1, 1]])
+        updates = distinct(2, 3, seed=1) + 0.02
+        yield Sample(cls((0, 1)), distinct(3, 2), updates, rows, columns)
+        places = np.array([[1, 1, 0], [3, -1, 3]])
+        yield Sample(cls((1,), (0,)), distinct(2, 4), updates, places)
+        yield Sample(cls((0,), (2,)), distinct(4, 2, 2), distinct(2, 3, 2, seed=1) + 0.02, places)
         yield Sample(cls((0,)), normal(3, 2), normal(0, 2), np.zeros(0, np.int64))
         yield Sample(cls((0,)), integers(4), integers(3, seed=1), np.array([3, 0, 3]))
 
@@ -344,7 +346,7 @@ class ScatterAdd(Scatter):
 
 @dataclass(frozen=True)
 class ScatterMultiply(Scatter):
-    """`base` with the elements there multiplied by `updates`; derivatives are right at zeros too."""
+    """`base` with the elements there multiplied by `updates`; right derivatives at zeros too."""
 
     name = "scatter_multiply"
 
@@ -398,7 +400,7 @@ def _product_of_earlier(rows: Array, previous: Array, axis: int) -> Array:
 
 @dataclass(frozen=True)
 class ScatterExtremum(Scatter):
-    """The derivative that maximum and minimum share: equal candidates share the gradient equally."""
+    """The derivative of maximum and minimum: equal candidates share the gradient equally."""
 
     def base_partial(self, out: Array, base: Array, updates: Array, *indices: Array) -> Partial:
         return select(base == out, 1 / self._ties(out, base, updates, indices), 0.0)
@@ -510,10 +512,11 @@ class SearchSorted(Op):
         return values.of(int64)
 
     def reference(self, x: Any, values: Any) -> Any:
-        side = "right" if self.right else "left"
         result = np.zeros(values.shape, np.int64)
         for i in np.ndindex(x.shape[:-1]):
-            result[i] = np.searchsorted(wide(x[i]), wide(values[i]), side=side)
+            result[i] = np.searchsorted(
+                wide(x[i]), wide(values[i]), side="right" if self.right else "left"
+            )
         return result
 
     def batch(

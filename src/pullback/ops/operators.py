@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from pullback._public import public
-from pullback.errors import DTypeError, ShapeError, StructureError
+from pullback.errors import DTypeError, PullbackError, ShapeError, StructureError
 from pullback.ir import families
 from pullback.ir.array import Array, concrete
-from pullback.ir.builder import current
+from pullback.ir.builder import current, located
 from pullback.ir.op import Op
 from pullback.ir.types import (
     DType,
@@ -39,15 +39,15 @@ def lift(x: Any) -> Array:
     """`x` as an Array: a NumPy array is copied with its element type, a Python float is float32."""
     if isinstance(x, Array):
         return x
+    if isinstance(x, np.ndarray | np.generic):  # first, because np.float64 is a Python float too
+        as_dtype(x.dtype)
+        return concrete(np.array(x, order="C"))
     if isinstance(x, bool):
         return constant(x, bool_)
     if isinstance(x, int):
         return constant(x, int64)
     if isinstance(x, float):
         return constant(x, float32)
-    if isinstance(x, np.ndarray | np.generic):
-        as_dtype(x.dtype)
-        return concrete(np.array(x, order="C"))
     raise StructureError(
         f"an array was expected, not {type(x).__name__}",
         hint="pb.asarray(...) turns nested lists into an array",
@@ -81,16 +81,23 @@ def as_float(x: Any) -> Array:
 
 
 def pair(x: Any, y: Any) -> tuple[Array, Array]:
-    """Both operands with their common element type; a Python scalar takes the other's."""
-    if isinstance(x, Array):
-        if isinstance(y, Array):
-            return _common(x, y)
-        if isinstance(y, bool | int | float | np.generic):
-            return _with_scalar(x, y)
-    elif isinstance(y, Array) and isinstance(x, bool | int | float | np.generic):
-        right, left = _with_scalar(y, x)
-        return left, right
+    """Both operands with their common element type. Scalars are weak: they take the array's."""
+    if isinstance(x, Array) and isinstance(y, Array):
+        return _common(x, y)
+    left, right = _strength(x), _strength(y)
+    if left > right:
+        return _with_scalar(lift(x), y)
+    if left < right:
+        second, first = _with_scalar(lift(y), x)
+        return first, second
     return _common(lift(x), lift(y))
+
+
+def _strength(x: Any) -> int:
+    """Python scalars give way to NumPy scalars, and those to arrays."""
+    if isinstance(x, np.generic):
+        return 1
+    return 0 if isinstance(x, bool | int | float) else 2
 
 
 def _common(x: Array, y: Array) -> tuple[Array, Array]:
@@ -216,19 +223,84 @@ def not_equal(x: Any, y: Any) -> Array:
     return pointwise.NotEqual()(*pair(x, y))
 
 
+def floor_divide(x: Any, y: Any) -> Array:
+    return pointwise.FloorDivide()(*pair(x, y))
+
+
+def remainder(x: Any, y: Any) -> Array:
+    return pointwise.Remainder()(*pair(x, y))
+
+
+def power(x: Any, y: Any) -> Array:
+    """x^y. A whole literal exponent becomes part of the op, whose gradient needs no logarithm."""
+    whole = isinstance(y, int) or (isinstance(y, float) and y.is_integer())
+    if whole and y <= LARGEST_EXPONENT:
+        base = lift(x)
+        if isinstance(y, float) or is_bool(base.dtype):
+            base, _ = pair(base, y)
+        if is_integer(base.dtype) or y >= -LARGEST_EXPONENT:
+            return pointwise.Power(int(y))(base)
+    left, right = pair(x, y)
+    if is_float(left.dtype):
+        return pointwise.Pow()(left, right)
+    return pointwise.IntegerPow()(left, right)
+
+
+def bitwise_and(x: Any, y: Any) -> Array:
+    return pointwise.BitAnd()(*pair(x, y))
+
+
+def bitwise_or(x: Any, y: Any) -> Array:
+    return pointwise.BitOr()(*pair(x, y))
+
+
+def bitwise_xor(x: Any, y: Any) -> Array:
+    return pointwise.BitXor()(*pair(x, y))
+
+
+def left_shift(x: Any, y: Any) -> Array:
+    return pointwise.ShiftLeft()(*pair(x, y))
+
+
+def right_shift(x: Any, y: Any) -> Array:
+    return pointwise.ShiftRight()(*pair(x, y))
+
+
 def negative(x: Any) -> Array:
     return pointwise.Negative()(lift(x))
+
+
+def positive(x: Any) -> Array:
+    return lift(x)
 
 
 def absolute(x: Any) -> Array:
     return pointwise.Absolute()(lift(x))
 
 
+def invert(x: Any) -> Array:
+    return pointwise.BitNot()(lift(x))
+
+
+def astype(x: Array, dtype: Any, /) -> Array:
+    """The elements as another type. Float to integer truncates, saturates, and turns NaN into 0."""
+    return cast(x, as_dtype(dtype))
+
+
+LARGEST_EXPONENT = 64
 BINARY = {
     "add": add,
     "sub": subtract,
     "mul": multiply,
     "truediv": divide,
+    "floordiv": floor_divide,
+    "mod": remainder,
+    "pow": power,
+    "and": bitwise_and,
+    "or": bitwise_or,
+    "xor": bitwise_xor,
+    "lshift": left_shift,
+    "rshift": right_shift,
 }
 COMPARISON = {
     "lt": less,
@@ -239,6 +311,15 @@ COMPARISON = {
     "ne": not_equal,
 }
 OPERANDS = (Array, np.ndarray, np.generic, bool, int, float)
+
+
+def apply_as(subject: str, op: Op, **operands: Array) -> Array:
+    """`op` of the operands; an error names the function `subject` and the operands."""
+    try:
+        op.output_types(*(x.type for x in operands.values()))
+    except PullbackError as error:
+        raise located(error, subject, **operands) from None
+    return op(*operands.values())
 
 
 def bind_operators(binary: dict[str, Any], comparison: dict[str, Any], **methods: Any) -> None:
@@ -281,6 +362,8 @@ def bind() -> None:
         BINARY,
         COMPARISON,
         __neg__=negative,
-        __pos__=lambda self: self,
+        __pos__=positive,
         __abs__=absolute,
+        __invert__=invert,
+        astype=astype,
     )

@@ -128,28 +128,32 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
 
     `primals` and `tangents` are tuples of equal structure and types.
     """
-    out, pushforward = linearize(f, *primals)
-    return out, pushforward(*tangents)
+    traced, forward, push = _forward(f, tuple(primals))
+    tangent_out = push(*tangents)
+    return traced.rebuild(forward.outputs), tangent_out
 
 
 @public
 def linearize(f: Function, *primals: Any) -> tuple[Any, Callable[..., Any]]:
     """`(out, pushforward)`: `pushforward(*tangents)` is J v; values are computed once."""
+    traced, forward, push = _forward(f, primals)
+    forward.push([None] * len(traced.graph.inputs))
+    return traced.rebuild(forward.outputs), public(push, "pushforward")
+
+
+def _forward(f: Function, primals: tuple[Any, ...]) -> tuple[Traced, Forward, Callable[..., Any]]:
     leaves, treedef = flatten_arrays(
         primals, "primals", lambda: argument_names(f, range(len(primals)))
     )
     traced = trace_leaves(f, leaves, treedef)
     forward = Forward(traced.graph, (*leaves, *traced.captured), TRANSFORMS)
-    forward.push([None] * len(traced.graph.inputs))
-    out = traced.rebuild(forward.outputs)
 
-    @public
-    def pushforward(*tangents: Any) -> Any:
+    def push(*tangents: Any) -> Any:
         dots = _matching(tangents, treedef, [x.type for x in leaves], "tangents")
         pushed = forward.push([*dots, *[None] * len(traced.captured)])
         return traced.rebuild(_dense(pushed, forward.outputs))
 
-    return out, pushforward
+    return traced, forward, push
 
 
 @public

@@ -9,7 +9,7 @@ from pullback.ir.array import Array
 from pullback.ir.builder import replay
 from pullback.ir.graph import Graph, Node
 from pullback.ir.op import GraphTransforms, HigherOrder, Maybe
-from pullback.transforms.walk import At, walking
+from pullback.transforms.walk import At, blaming, walking
 
 
 class Forward:
@@ -32,8 +32,12 @@ class Forward:
                 inputs = tuple([self.env[x] for x in node.inputs])
                 if moving and isinstance(node.op, HigherOrder):
                     at(node, Phase.TANGENT)
-                    outputs, made = node.op.tangents_of(received, inputs, self.transforms)
-                    self.env.update(zip(node.outputs, outputs, strict=True))
+                    with blaming(node):
+                        outputs, made = node.op.tangents_of(received, inputs, self.transforms)
+                    if outputs is None:
+                        self._play(node, inputs, at)
+                    else:
+                        self.env.update(zip(node.outputs, outputs, strict=True))
                 else:
                     self._play(node, inputs, at)
                     if not moving:

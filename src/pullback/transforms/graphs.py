@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pullback.ir.array import Array
 from pullback.ir.builder import building
-from pullback.ir.graph import Graph, Node, depends_on, needed_nodes
-from pullback.ir.op import GraphTransforms
+from pullback.ir.graph import Graph, Node, depends_on, needed_nodes, with_outputs
+from pullback.ir.op import GraphTransforms, Maybe, Pull
 from pullback.ir.types import is_float
+from pullback.ops.layout import Layout
 from pullback.ops.operators import repeated, zeros
 from pullback.transforms.batch import play_batched
 from pullback.transforms.forward import Forward
@@ -21,6 +22,18 @@ class _Transforms(GraphTransforms):
 
     def inline(self, graph: Graph, inputs: Sequence[Array]) -> tuple[Array, ...]:
         return inline(graph, inputs)
+
+    def reverse(
+        self, graph: Graph, inputs: Sequence[Array], wrt: Sequence[int]
+    ) -> tuple[tuple[Array, ...], Pull]:
+        played = Reverse(graph, inputs, wrt, self)
+        position = {graph.inputs[i]: i for i in wrt}
+
+        def pull(bars: tuple[Maybe, ...]) -> Iterator[tuple[int, Array]]:
+            for _, x, bar in played.contributions(bars):
+                yield position[x], bar
+
+        return tuple(played.outputs), pull
 
     def vjp(self, graph: Graph, wrt: Sequence[int]) -> tuple[Graph, Graph]:
         with building(evaluating=False) as builder:
@@ -80,24 +93,31 @@ def _split(joint: Graph, inputs: int, outputs: int) -> tuple[Graph, Graph]:
     """Cut `inputs + late inputs → outputs + late outputs` into an early and a late graph.
 
     The early graph computes all that does not depend on the late inputs; what the late one needs of
-    it are the residuals. A value without inputs (a literal) is made again instead.
+    it are the residuals. A literal, also one broadcast to a shape, is made again instead.
     """
     late_inputs = joint.inputs[inputs:]
     late_values = depends_on(joint.nodes, late_inputs)
     needed = needed_nodes(joint.nodes, joint.outputs)
     late_outputs = joint.outputs[outputs:]
-    literals = {x for node in needed if not node.inputs for x in node.outputs}
-    early: list[Node] = []
-    late: list[Node] = []
-    for node in needed:
-        (late if not late_values.isdisjoint(node.outputs) else early).append(node)
+    early = [node for node in needed if late_values.isdisjoint(node.outputs)]
+    late = [node for node in needed if not late_values.isdisjoint(node.outputs)]
+    literals = _literals(early)
     read = dict.fromkeys(x for node in late for x in node.inputs) | dict.fromkeys(late_outputs)
     residuals = tuple(x for x in read if x not in late_values and x not in literals)
-    remade = [node for node in early if not node.inputs and not set(read).isdisjoint(node.outputs)]
-    first = Graph(
-        joint.inputs[:inputs],
-        needed_nodes(early, (*joint.outputs[:outputs], *residuals)),
-        (*joint.outputs[:outputs], *residuals),
+    remade = [x for x in read if x in literals]
+    first = with_outputs(
+        Graph(joint.inputs[:inputs], tuple(early), ()), (*joint.outputs[:outputs], *residuals)
     )
-    second = Graph((*residuals, *late_inputs), (*remade, *late), late_outputs)
-    return first, second
+    return first, Graph(
+        (*residuals, *late_inputs), (*needed_nodes(early, remade), *late), late_outputs
+    )
+
+
+def _literals(nodes: Sequence[Node]) -> set[Array]:
+    """Values that no input reaches and that cost nothing: literals, and layouts of them."""
+    free: set[Array] = set()
+    for node in nodes:
+        layout_of_free = isinstance(node.op, Layout) and free.issuperset(node.inputs)
+        if not node.inputs or layout_of_free:
+            free.update(node.outputs)
+    return free

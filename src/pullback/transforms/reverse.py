@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from pullback.errors import Phase
 from pullback.ir.array import Array
 from pullback.ir.builder import replay
-from pullback.ir.graph import Graph, Node
-from pullback.ir.op import GraphTransforms, HigherOrder, Maybe
-from pullback.ir.types import is_float
-from pullback.transforms.walk import walking
+from pullback.ir.graph import Graph, Node, active_values
+from pullback.ir.op import GraphTransforms, HigherOrder, Maybe, Pull
+from pullback.transforms.walk import blaming, walking
 
 Observer = Callable[[Node, Array, Array, Array], None]
 """Called with (node, input of the node, its contribution to that input's cotangent, the sum so far)."""
@@ -29,9 +28,9 @@ class Reverse:
         self.graph = graph
         self.transforms = transforms
         self.wrt = [graph.inputs[i] for i in wrt]
-        self.active = _active(graph, self.wrt)
+        self.active = active_values(graph, self.wrt)
         self.env: dict[Array, Array] = dict(zip(graph.inputs, inputs, strict=True))
-        self.residuals: dict[Node, tuple[Array, ...]] = {}
+        self.pulls: dict[Node, Pull] = {}
         with walking() as at:
             for node in graph.nodes:
                 at(node, Phase.FORWARD)
@@ -43,9 +42,8 @@ class Reverse:
         if isinstance(node.op, HigherOrder):
             wanted = [x in self.active for x in node.inputs]
             if any(wanted):
-                augmented = node.op.augmented(inputs, wanted, self.transforms)
-                if augmented is not None:
-                    outputs, self.residuals[node] = augmented
+                with blaming(node):
+                    outputs, self.pulls[node] = node.op.augmented(inputs, wanted, self.transforms)
         if outputs is None:
             outputs = replay(node, inputs)
         self.env.update(zip(node.outputs, outputs, strict=True))
@@ -57,8 +55,26 @@ class Reverse:
     def pull(self, bars: Sequence[Maybe], observe: Observer | None = None) -> list[Maybe]:
         """Cotangents of the `wrt` inputs from the cotangents of the graph's outputs."""
         total: dict[Array, Array] = {}
+        for node, x, bar in self.contributions(bars, observe):
+            total[x] = total[x] + bar if x in total else bar
+            if observe is not None and node is not None:
+                observe(node, x, bar, total[x])
+        return [total.get(x) for x in self.wrt]
+
+    def contributions(
+        self, bars: Sequence[Maybe], observe: Observer | None = None
+    ) -> Iterator[tuple[Node | None, Array, Array]]:
+        """What each use of a `wrt` input adds to its cotangent, in the order it is to be added.
+
+        The use is a node, or None where the input is an output of the graph. `observe` sees the
+        contributions to all other values.
+        """
+        targets = set(self.wrt)
+        total: dict[Array, Array] = {}
         for x, bar in zip(self.graph.outputs, bars, strict=True):
-            if bar is not None and x in self.active:
+            if bar is not None and x in targets:
+                yield None, x, bar
+            elif bar is not None and x in self.active:
                 total[x] = total[x] + bar if x in total else bar
         with walking() as at:
             # Reverse program order is topological: a builder appends in evaluation order.
@@ -67,33 +83,29 @@ class Reverse:
                 if any(bar is not None for bar in received):
                     at(node, Phase.BACKWARD)
                     for x, bar in self._cotangents(node, received):
+                        if x in targets:
+                            yield node, x, bar
+                            continue
                         total[x] = total[x] + bar if x in total else bar
                         if observe is not None:
                             observe(node, x, bar, total[x])
-        return [total.get(x) for x in self.wrt]
 
     def _cotangents(self, node: Node, received: tuple[Maybe, ...]) -> Iterable[tuple[Array, Array]]:
+        if isinstance(node.op, HigherOrder):
+            return self._pulled(node, received)
         inputs = tuple([self.env[x] for x in node.inputs])
         wanted = [x in self.active for x in node.inputs]
-        if isinstance(node.op, HigherOrder):
-            bars = node.op.cotangents_of(
-                received, self.residuals.get(node, ()), inputs, wanted, self.transforms
-            )
-        else:
-            bars = node.op.cotangents(
-                received, tuple([self.env[x] for x in node.outputs]), inputs, wanted
-            )
+        bars = node.op.cotangents(
+            received, tuple([self.env[x] for x in node.outputs]), inputs, wanted
+        )
         return [
             (x, bar)
             for x, needed, bar in zip(node.inputs, wanted, bars, strict=True)
             if needed and bar is not None
         ]
 
-
-def _active(graph: Graph, sources: Iterable[Array]) -> set[Array]:
-    """The values through which a gradient reaches `sources`."""
-    reached = {x for x in sources if is_float(x.dtype)}
-    for node in graph.nodes:
-        if node.op.differentiable and not reached.isdisjoint(node.inputs):
-            reached.update([x for x in node.outputs if is_float(x.dtype)])
-    return reached
+    def _pulled(self, node: Node, received: tuple[Maybe, ...]) -> Iterator[tuple[Array, Array]]:
+        with blaming(node):
+            for position, bar in self.pulls[node](received):
+                if node.inputs[position] in self.active:
+                    yield node.inputs[position], bar

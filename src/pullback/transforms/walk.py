@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from pullback.errors import Phase
+from pullback.errors import Operand, Phase, PullbackError
 from pullback.ir.array import Array
 from pullback.ir.builder import apply, current, quiet
 from pullback.ir.graph import Graph, Node
+from pullback.ir.op import Op
 
 At = Callable[[Node, Phase | None], None]
 
@@ -37,6 +38,17 @@ def _nowhere(node: Node, phase: Phase | None) -> None:
     pass
 
 
+@contextmanager
+def blaming(node: Node) -> Iterator[None]:
+    """An error that leaves the block without a place is `node`'s: it gets the node's line."""
+    try:
+        yield
+    except PullbackError as error:
+        operands = [Operand(f"operand {i}", str(x.type), "") for i, x in enumerate(node.inputs, 1)]
+        error.locate(node.op.name, node.site, operands)
+        raise
+
+
 def inline(graph: Graph, inputs: Sequence[Array]) -> tuple[Array, ...]:
     """The outputs of `graph` on `inputs`, computed or recorded anew, node by node."""
     env = dict(zip(graph.inputs, inputs, strict=True))
@@ -47,3 +59,12 @@ def inline(graph: Graph, inputs: Sequence[Array]) -> tuple[Array, ...]:
                 zip(node.outputs, apply(node.op, [env[x] for x in node.inputs]), strict=True)
             )
     return tuple(env[x] for x in graph.outputs)
+
+
+def apply_known(op: Op, inputs: Sequence[Array], known: Sequence[Array]) -> tuple[Array, ...]:
+    """The outputs of `op` on `inputs`, recorded with the numbers of `known`, which are its own."""
+    builder = current()
+    if builder is None or not builder.evaluating:
+        return apply(op, inputs)
+    site = builder.inherited or builder._capture()
+    return builder.adopt(Node(op, tuple(inputs), tuple(known), site), inputs)

@@ -1,0 +1,213 @@
+"""Arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pullback.ir.array import Array
+from pullback.ir.families import Elementwise, Operands, Partial
+from pullback.ir.op import Sample
+from pullback.ir.samples import distinct, extremes, integers, normal, positive
+from pullback.ops.pointwise.base import binary_samples
+
+# ---- the four operations --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Add(Elementwise):
+    """x + y."""
+
+    name = "add"
+
+    def reference(self, x: Any, y: Any) -> Any:
+        return x + y
+
+    def partials(self, out: Array, x: Array, y: Array) -> tuple[Partial, ...]:
+        return (1.0, 1.0)
+
+    def body(self, s: Any, x: Any, y: Any) -> Any:
+        return s.add(x, y)
+
+    def formula(self, *operands: str) -> str:
+        return f"{operands[0]} + {operands[1]}"
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield from binary_samples(cls())
+        yield Sample(cls(), integers(3), integers(3, seed=1))
+
+
+@dataclass(frozen=True)
+class Subtract(Elementwise):
+    """x - y."""
+
+    name = "subtract"
+
+    def reference(self, x: Any, y: Any) -> Any:
+        return x - y
+
+    def partials(self, out: Array, x: Array, y: Array) -> tuple[Partial, ...]:
+        return (1.0, -1.0)
+
+    def body(self, s: Any, x: Any, y: Any) -> Any:
+        return s.sub(x, y)
+
+    def formula(self, *operands: str) -> str:
+        return f"{operands[0]} − {operands[1]}"
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield from binary_samples(cls())
+        yield Sample(cls(), integers(3), integers(3, seed=1))
+
+
+@dataclass(frozen=True)
+class Multiply(Elementwise):
+    """x · y."""
+
+    name = "multiply"
+
+    def reference(self, x: Any, y: Any) -> Any:
+        return x * y
+
+    def partials(self, out: Array, x: Array, y: Array) -> tuple[Partial, ...]:
+        return (y, x)
+
+    def body(self, s: Any, x: Any, y: Any) -> Any:
+        return s.mul(x, y)
+
+    def formula(self, *operands: str) -> str:
+        return f"{operands[0]} ⊙ {operands[1]}"
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield from binary_samples(cls())
+        yield Sample(cls(), integers(3), integers(3, seed=1))
+
+
+@dataclass(frozen=True)
+class Divide(Elementwise):
+    """x / y."""
+
+    name = "divide"
+    guarded = True
+    accepts = staticmethod(Operands.floats)
+
+    def reference(self, x: Any, y: Any) -> Any:
+        return x / y
+
+    def partials(self, out: Array, x: Array, y: Array) -> tuple[Partial, ...]:
+        return (1.0 / y, -out / y)
+
+    def body(self, s: Any, x: Any, y: Any) -> Any:
+        return s.div(x, y)
+
+    def formula(self, *operands: str) -> str:
+        return f"{operands[0]} / {operands[1]}"
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield Sample(cls(), normal(3, 4), positive(3, 4))
+        yield Sample(cls(), normal(3, 1), positive(4))
+        yield Sample(cls(), extremes(), extremes()[::-1].copy(), smooth=False)
+
+
+@dataclass(frozen=True)
+class Negative(Elementwise):
+    """-x."""
+
+    name = "negative"
+
+    def reference(self, x: Any) -> Any:
+        return -x
+
+    def partials(self, out: Array, x: Array) -> tuple[Partial, ...]:
+        return (-1.0,)
+
+    def body(self, s: Any, x: Any) -> Any:
+        return s.neg(x)
+
+    def formula(self, *operands: str) -> str:
+        return f"−{operands[0]}"
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield Sample(cls(), normal(3, 4))
+        yield Sample(cls(), extremes(), smooth=False)
+        yield Sample(cls(), integers(3))
+
+
+@dataclass(frozen=True)
+class Absolute(Elementwise):
+    """|x|; derivative sign(x), 0 at 0."""
+
+    name = "abs"
+
+    def reference(self, x: Any) -> Any:
+        return np.abs(x)
+
+    def partials(self, out: Array, x: Array) -> tuple[Partial, ...]:
+        return (Sign()(x),)
+
+    def body(self, s: Any, x: Any) -> Any:
+        return s.abs(x)
+
+    def formula(self, *operands: str) -> str:
+        return f"|{operands[0]}|"
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield Sample(cls(), distinct(3, 4))
+        yield Sample(cls(), extremes(), smooth=False)
+        yield Sample(cls(), integers(3))
+
+
+@dataclass(frozen=True)
+class Sign(Elementwise):
+    """-1, 0 or 1; NaN of NaN."""
+
+    name = "sign"
+    differentiable = False
+
+    def reference(self, x: Any) -> Any:
+        return np.sign(x)
+
+    def body(self, s: Any, x: Any) -> Any:
+        zero, one = s.const(0, x), s.const(1, x)
+        return s.select(s.less(zero, x), one, s.select(s.less(x, zero), s.neg(one), x))
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield Sample(cls(), distinct(3, 4))
+        yield Sample(cls(), extremes(), smooth=False)
+        yield Sample(cls(), integers(3))
+
+
+@dataclass(frozen=True)
+class Square(Elementwise):
+    """x²."""
+
+    name = "square"
+    guarded = True  # 2x may overflow
+
+    def reference(self, x: Any) -> Any:
+        return x * x
+
+    def partials(self, out: Array, x: Array) -> tuple[Partial, ...]:
+        return (2 * x,)
+
+    def body(self, s: Any, x: Any) -> Any:
+        return s.mul(x, x)
+
+    def formula(self, *operands: str) -> str:
+        return f"{operands[0]}²"
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield Sample(cls(), normal(3, 4))
+        yield Sample(cls(), extremes(), smooth=False)
+        yield Sample(cls(), integers(3))
