@@ -85,9 +85,7 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
 # ---- the run --------------------------------------------------------------------------------
 
 
-def train(
-    settings: Settings, run: Run, parts: Parts, after_epoch: Callable[[Row], None]
-) -> MLP:
+def train(settings: Settings, run: Run, parts: Parts, after_epoch: Callable[[Row], None]) -> MLP:
     """Train a network; each step and epoch is kept in `run`, each epoch passed on as it ends.
 
     Raises `ArgumentError` when a batch is larger than the training part, `NonFiniteError` when the
@@ -186,6 +184,7 @@ def _finite(value: Array, run: Run) -> float:
     number = value.item()
     if not math.isfinite(number):
         raise NonFiniteError(
-            f"the loss is {number} at step {len(run.steps) + 1}", hint="take a smaller learning rate"
+            f"the loss is {number} at step {len(run.steps) + 1}",
+            hint="take a smaller learning rate",
         )
     return number

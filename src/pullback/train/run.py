@@ -105,7 +105,9 @@ def _require_free(folder: Path) -> None:
         used = any(folder.iterdir())
         ours = used and _maker(folder / METRICS) == MAKER
     except OSError as error:
-        raise ArgumentError(f"the folder {str(folder)!r} cannot be read: {error.strerror}") from None
+        raise ArgumentError(
+            f"the folder {str(folder)!r} cannot be read: {error.strerror}"
+        ) from None
     if used and not ours:
         raise ArgumentError(
             f"the folder {str(folder)!r} holds files that no training run made",
