@@ -184,7 +184,7 @@ def backprop(f: Callable[..., Any], *args: Any) -> Backprop:
 
 
 def _gradients(run: _Run, leaves: Sequence[Array], treedef: TreeDef) -> Any:
-    found = []
+    found: list[Array | None] = []
     for x, leaf in zip(run.graph.inputs, leaves, strict=False):
         bar = run.totals.get(x)
         if not is_float(leaf.dtype):

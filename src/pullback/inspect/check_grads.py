@@ -21,8 +21,8 @@ from pullback.errors import (
 )
 from pullback.inspect.differences import Tolerance, tolerance
 from pullback.inspect.localise import Culprit, find_culprit, rule_of
-from pullback.inspect.names import function_name
 from pullback.inspect.mismatch import Flat, Mismatch, Mode, directions, first_mismatch
+from pullback.inspect.names import function_name
 from pullback.ir.array import Array
 from pullback.ir.graph import Graph
 from pullback.ir.types import is_float
@@ -168,9 +168,10 @@ def _named(culprit: Culprit) -> PullbackError:
 
 
 def _title(culprit: Culprit) -> str:
+    """The op; for one that carries the rules of a user's function, that function."""
     op = culprit.node.op
-    function = getattr(op, "function", None) or getattr(op, "label", None)
-    return f"{op.name} of {function}" if isinstance(function, str) else op.name
+    function = getattr(getattr(op, "rules", None), "name", None)
+    return op.name if function is None else f"{op.name} derivative of {function}"
 
 
 def _at_order(mismatch: Mismatch) -> str:
@@ -180,8 +181,8 @@ def _at_order(mismatch: Mismatch) -> str:
 def _numbers(mismatch: Mismatch) -> str:
     if mismatch.shapes is not None:
         return f"shape {mismatch.shapes[0]} instead of {mismatch.shapes[1]} ({mismatch.place})"
-    if mismatch.place.startswith("the rule raises"):
-        return mismatch.place
+    if mismatch.raises:
+        return mismatch.raises
     measured = "finite differences give" if mismatch.rule == "jvp" else "the tangents give"
     return (
         f"it gives {mismatch.found:.10g}, {measured} {mismatch.expected:.10g} "

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-
 SWEEPS = 8
 PULLS = 16
 LIGHT = 0.05

@@ -195,8 +195,17 @@ def _targets(file: str) -> dict[Span | None, str]:
     found: dict[Span | None, str] = {}
     for node in ast.walk(tree):
         for target, value in _assignments(node):
-            found[_place(value)] = target
+            found.update((_place(each), target) for each in _branches(value))
     return found
+
+
+def _branches(value: ast.AST) -> Iterator[ast.AST]:
+    """The expressions that may give the value: both arms of `a if c else b`."""
+    if isinstance(value, ast.IfExp):
+        yield from _branches(value.body)
+        yield from _branches(value.orelse)
+    else:
+        yield value
 
 
 def _assignments(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
