@@ -43,13 +43,13 @@ def check_grads(
     atol: float | None = None,
     rtol: float | None = None,
 ) -> None:
-    """Compare the derivatives of `f` at `args` with finite differences, up to `order`, in each mode.
+    """Compare the derivatives of `f` at `args` with finite differences, in each mode up to `order`.
 
     `args` is the tuple of arguments; leaves that are not floating are held fixed. Use float64: the
     tolerances follow the coarsest element type. `eps` is the longest step of the differences.
 
-    Raises `GradientError` that names the first op whose own rule is wrong, the user's line, the rule
-    and both numbers; `NotDifferentiableError` where the function has a kink at `args`, which is no
+    Raises `GradientError` that names the first op whose own rule is wrong, the user's line, the
+    rule and both numbers; `NotDifferentiableError` where the function has a kink at `args`, which is no
     mistake of a rule.
     """
     function, primals, leaves, treedef = _flat(f, args)
@@ -109,7 +109,7 @@ def _search(
     modes: tuple[Mode, ...],
     allowed: Tolerance,
 ) -> Culprit | None:
-    """Node by node: the graph at first order, the graphs of its derivatives, then the higher orders.
+    """Node by node: the graph at first order, its derivatives' graphs, then the higher orders.
 
     A rule that is wrong may stand in no node of the function itself, only in what another rule
     records: so the derivative's own graph is searched before a second order is blamed on anybody.
@@ -199,5 +199,5 @@ def _unnamed(f: Callable[..., Any], mismatch: Mismatch) -> PullbackError:
         )
     return GradientError(
         f"the {mismatch.rule} of {name}{_at_order(mismatch)}: {_numbers(mismatch)}",
-        hint="every op passes alone: the function may be too steep here; try eps=, rtol= or float64",
+        hint="each op passes alone: is the function very steep here? try float64, eps= or rtol=",
     )

@@ -1,9 +1,9 @@
 """Print a piece of a graph as one formula.
 
 The derivative rules are Python that records nodes; whatever they recorded is printed here, so the
-formula shown is the rule itself. Each op prints its own application (`Op.formula`); this module adds
-what lies between applications: parentheses, and the school algebra that a reader expects (numbers
-multiplied out, equal terms collected, factors of a product in one row).
+formula shown is the rule itself. Each op prints its own application (`Op.formula`); this module
+adds what lies between applications: parentheses, and the school algebra that a reader expects
+(numbers multiplied out, equal terms collected, factors of a product in one row).
 """
 
 from __future__ import annotations
@@ -403,7 +403,7 @@ def _outside(text: str) -> str:
 
 
 def _apply(op: Op, operands: list[str]) -> str:
-    """`op.formula`, with parentheses around operands that hold together less than their place asks."""
+    """`op.formula`, with parentheses around operands that hold together too loosely for it."""
     marks = [chr(0xE000 + i) for i in range(len(operands))]
     pattern = op.formula(*marks)
     level, open_text = binding(pattern), _outside(pattern)

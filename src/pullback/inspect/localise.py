@@ -1,4 +1,4 @@
-"""Which op of a graph has the wrong rule: each node is checked alone, at the values it really had."""
+"""Which op of a graph has the wrong rule: each node is checked alone, at the values it had."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def test_a_helper_function_names_its_result_where_it_is_assigned():
 def test_the_loss_is_found_under_the_name_of_the_user():
     def loss(x):
         total = pb.sum(x * x)
-        return total
+        return total  # noqa: RET504
 
     record = pb.backprop(loss, X)
     assert record.step("total") is record.step("L")
@@ -159,7 +159,7 @@ def test_errors():
     with pytest.raises(StructureError, match="backprop needs one scalar loss"):
         pb.backprop(lambda x: (x, x), X)
     with pytest.raises(StructureError, match="no value is called 'nothing'"):
-        pb.backprop(lambda x: pb.sum(x), X).delta("nothing")
+        pb.backprop(pb.sum, X).delta("nothing")
     with pytest.raises(TracedValueError):
         pb.vmap(lambda x: pb.backprop(lambda y: y * y, x).value)(X)
 

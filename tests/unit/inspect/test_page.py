@@ -45,7 +45,7 @@ def test_nothing_is_fetched_from_anywhere():
 
 def test_the_page_is_well_formed():
     class Balanced(HTMLParser):
-        VOID = {"meta", "br", "link"}
+        VOID = frozenset({"meta", "br", "link"})
 
         def __init__(self):
             super().__init__()

@@ -200,7 +200,7 @@ def test_affine_and_relu(golden):
     assert [record.step(n).formula for n in ("W", "b", "x")] == ["δ_z xᵀ", "δ_z", "Wᵀ δ_z"]
 
 
-def test_residual_merge_is_u_plus_Jᵀu(golden):
+def test_residual_merge_is_u_plus_Jt_u(golden):
     A = GENERATOR.normal(size=(3, 3))
     u = GENERATOR.normal(size=3)
 
