@@ -289,7 +289,7 @@ def _open_unit(key: Array, shape: Shape, dtype: DType) -> Array:
 
 
 def _quantile(x: Array) -> Array:
-    return pointwise.ErfInv()(x) * math.sqrt(2.0)
+    return pointwise.Erfinv()(x) * math.sqrt(2.0)
 
 
 def _inner(dtype: DType) -> DType:

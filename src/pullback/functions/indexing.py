@@ -388,7 +388,7 @@ class Place:
 
     def _written(self, value: Any, mode: Mode) -> Array:
         x = self._array
-        update = _fitting(value, x.dtype)
+        update = fitting(value, x.dtype)
         if isinstance(self._index, bool | np.bool_) or _is_mask(self._index):
             mask = asarray(self._index)
             if update.ndim <= x.ndim - mask.ndim and mask.shape == x.shape[: mask.ndim]:
@@ -399,7 +399,7 @@ class Place:
         return selection.write(x, _without_leading_ones(update, len(selection.result)), mode)
 
 
-def _fitting(value: Any, dtype: DType) -> Array:
+def fitting(value: Any, dtype: DType) -> Array:
     """`value` with element type `dtype`; `DTypeError` where that would lose its kind."""
     scalar = isinstance(value, bool | int | float)
     array = lift(value) if scalar else asarray(value)

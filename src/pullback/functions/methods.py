@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from pullback._public import public
 from pullback.array import namespace
-from pullback.errors import ShapeError
-from pullback.functions import reductions
+from pullback.errors import ShapeError, StructureError
+from pullback.functions import contraction, reductions
 from pullback.functions.indexing import At, getitem
 from pullback.functions.manipulation import matrix_transpose, reshape
 from pullback.ir.array import Array
@@ -37,15 +37,22 @@ def _reshape(self: Array, *shape: Any) -> Array:
     return reshape(self, one)
 
 
+def _setitem(self: Array, index: Any, value: Any, /) -> NoReturn:
+    raise StructureError(
+        "an Array is immutable", hint="x = x.at[index].set(value) gives a changed copy"
+    )
+
+
 def bind() -> None:
     """Called once by `pullback.functions`."""
     bind_operators(
-        {},
+        {"matmul": contraction.matmul},
         {},
         T=property(public(_transposed, "T")),
         mT=property(public(matrix_transpose, "mT")),
         __array_namespace__=namespace,
         __getitem__=public(getitem, "indexing"),
+        __setitem__=public(_setitem, "assignment"),
         astype=astype,
         at=property(At),
         reshape=_reshape,

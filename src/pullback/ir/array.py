@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from pullback.errors import DTypeError, ShapeError, TracedValueError, calling_site
+from pullback.ir import dlpack
 from pullback.ir.types import DType, Numbers, Shape, TensorType, is_float, is_integer
 
 CONCRETE = 0
@@ -113,14 +114,12 @@ class Array:
         return data.copy() if copy else data
 
     def __dlpack__(self, **options: Any) -> Any:
-        data = self._numbers("a DLPack capsule")
         if self.trace != CONCRETE:
             self._refuse(
                 "a traced value was exported by DLPack",
                 "export the result of the transform instead",
             )
-        # A read-only buffer cannot be exported to consumers older than DLPack 1.0, so those get a copy.
-        return (data if options.get("max_version") else data.copy()).__dlpack__(**options)
+        return dlpack.export(self._numbers("a DLPack capsule"), **options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return (1, 0)

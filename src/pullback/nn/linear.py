@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from pullback import random
-from pullback._public import public
 from pullback.errors import ArgumentError, ShapeError
 from pullback.ir.array import Array
 from pullback.ir.types import float32

@@ -162,7 +162,7 @@ class MaxPool(Pooling):
 
 @dataclass(frozen=True)
 class Winners(Pooling, Linear):
-    """Linear in its first operand; the second decides by its maxima which place of a window counts."""
+    """Linear in its first operand; the maxima of the second decide which places count."""
 
     def _winners(self, x: Any) -> Any:
         """(…, 1, *counts): the tap of the first maximum of each window of `x`."""

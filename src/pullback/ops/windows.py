@@ -67,7 +67,7 @@ class Windows:
         return as_strided(buffer, shape, (*lead, *by_tap, *by_window), writeable=False)
 
     def unpatch(self, patches: Any, spatial: Shape) -> Any:
-        """The transpose of `patches`: (…, *size, *counts) → (…, *spatial), adding where windows meet."""
+        """The transpose of `patches`: (…, *size, *counts) → (…, *spatial), adding at overlaps."""
         lead, counts = patches.shape[: -2 * self.rank], patches.shape[-self.rank :]
         buffer: Any = np.zeros((*lead, *self._span(counts)), patches.dtype)
         for tap, places in self._places(counts):

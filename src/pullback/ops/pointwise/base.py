@@ -1,4 +1,4 @@
-"""What the elementwise ops share: a base for functions of one operand, literals, rounding, samples."""
+"""What the elementwise ops share: a base for functions, literals, rounding, samples."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def literal(value: float, like: Array) -> Array:
 
 
 def rounded(f: Callable[..., Any], *inputs: Any, through: DType = float32) -> Any:
-    """`f` computed at least in the precision of `through`, its result rounded once to the operands' type.
+    """`f` computed in the precision of `through` or better, and rounded once to the operands' type.
 
     A formula of several NumPy operations would round half precision after each of them.
     """

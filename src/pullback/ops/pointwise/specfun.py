@@ -44,7 +44,7 @@ def _erfc_of_positive(x: Any) -> Any:
 
 
 def _exp_minus_square(x: Any) -> Any:
-    # x² is split into an exact square and a small rest: an error ε in x² would be one of x²·ε in the result
+    # An error ε in x² would be one of x²·ε in the result, so x² is an exact square and a rest.
     coarse = np.round(x * 1024) / 1024
     return np.exp(-coarse * coarse) * np.exp(-(x - coarse) * (x + coarse))
 
@@ -146,7 +146,7 @@ def polygamma(n: int, x: Any) -> Any:
 def _hurwitz(s: int, x: Any) -> Any:
     """Σ 1/(x+k)ˢ for x ≥ 0 and s ≥ 2, by the formula of Euler and Maclaurin."""
     count = 10 + s
-    head = sum(1 / (x + k) ** s for k in range(count))
+    head = 1 / x**s + sum(1 / (x + k) ** s for k in range(1, count))  # −0 + 0 is not −0
     y = x + count
     term = 1 / y**s
     tail = 1 / y ** (s - 1) / (s - 1) + term / 2
@@ -171,7 +171,7 @@ def _cot_pi(x: Any) -> Any:
 
 
 def cot_pi_derivative(n: int) -> list[float]:
-    """The n-th derivative of cot πx, as the coefficients of a polynomial in c = cot πx: c' = −π(1 + c²)."""
+    """The n-th derivative of cot πx as a polynomial in c = cot πx, because c' = −π(1 + c²)."""
     polynomial = np.polynomial.Polynomial([0.0, 1.0])
     slope = np.polynomial.Polynomial([-math.pi, 0.0, -math.pi])
     for _ in range(n):

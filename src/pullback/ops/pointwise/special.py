@@ -254,9 +254,9 @@ class Polygamma(Function):
 
 
 def _hurwitz(s: Any, order: int, x: Any) -> Any:
-    one, total = s.const(1, x), s.const(0, x)
-    count = 10 + order
-    for k in range(count):
+    one, count = s.const(1, x), 10 + order
+    total = s.div(one, _power(s, x, order))
+    for k in range(1, count):
         total = s.add(total, s.div(one, _power(s, s.add(x, s.const(k, x)), order)))
     y = s.add(x, s.const(count, x))
     terms, rising = [], float(order)
