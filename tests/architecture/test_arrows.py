@@ -13,7 +13,7 @@ LAYERS = [
     {"ir"},
     {"ops"},
     {"array"},
-    {"functions"},
+    {"functions", "linalg"},
     {"transforms"},
     {"passes"},
     {"schedule"},

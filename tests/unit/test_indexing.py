@@ -195,6 +195,12 @@ def test_repeated_factors_with_zeros_have_the_right_second_derivative():
     )
 
 
+def test_an_array_is_not_written_in_place():
+    x = pb.asarray([1.0, 2.0])
+    with pytest.raises(TypeError, match=r"x\.at\[index\]\.set"):
+        x[0] = 5.0
+
+
 def test_iteration_and_transposes():
     x = concrete(ladder((2, 3)))
     assert [row.tolist() for row in x] == [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]

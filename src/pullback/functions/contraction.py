@@ -1,4 +1,4 @@
-"""Products of tensors summed over shared axes: matmul, tensordot, vecdot, outer, dot, einsum."""
+"""Products of tensors summed over shared axes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from pullback._public import public
 from pullback.errors import DTypeError, ShapeError
 from pullback.functions.equation import Equation
 from pullback.ir.array import Array
 from pullback.ir.builder import located
 from pullback.ir.types import bool_, normalize_axis, promote
-from pullback.ops import operators, products
+from pullback.ops import matmul as products
+from pullback.ops import operators
 from pullback.ops.contract import LETTERS, Contract
 from pullback.ops.diagonal import Diagonal
 from pullback.ops.operators import cast, lift, pair, reshape, sum_over, transpose
@@ -22,23 +24,17 @@ Term = tuple[str, Array]
 """An operand and the letters of its axes."""
 
 
+@public
 def matmul(x1: Any, x2: Any, /) -> Array:
     """The matrix product, also written `x1 @ x2`: (…, n, k) @ (…, k, m) → (…, n, m).
 
-    Leading axes broadcast; a vector on the left is a row, on the right a column, and its axis is
-    absent from the result. Raises `ShapeError` when the inner sizes differ or an operand is a scalar.
+    Leading axes broadcast; a vector on the left is a row, on the right a column, and the result has
+    no axis for it. Raises `ShapeError` when inner sizes differ, or for a scalar.
     """
     return products.matmul(x1, x2)
 
 
-def matrix_transpose(x: Any, /) -> Array:
-    """The last two axes exchanged: (…, n, m) → (…, m, n)."""
-    array = lift(x)
-    if array.ndim < 2:
-        raise located(ShapeError(f"a matrix has two axes, not {array.ndim}"), "matrix_transpose", x=array)
-    return products.matrix_transpose(array)
-
-
+@public
 def dot(x1: Any, x2: Any, /) -> Array:
     """NumPy's dot: the last axis of `x1` against the last but one (or only) axis of `x2`."""
     left, right = _operands("dot", x1, x2)
@@ -47,9 +43,8 @@ def dot(x1: Any, x2: Any, /) -> Array:
     return tensordot(left, right, axes=((-1,), (-min(right.ndim, 2),)))
 
 
-def tensordot(
-    x1: Any, x2: Any, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2
-) -> Array:
+@public
+def tensordot(x1: Any, x2: Any, /, *, axes: int | tuple[Sequence[int], Sequence[int]] = 2) -> Array:
     """The sum over the last `axes` axes of `x1` and the first of `x2`, or over the listed pairs.
 
     The result has the other axes of `x1`, then those of `x2`.
@@ -58,11 +53,6 @@ def tensordot(
     left, right = _operands("tensordot", x1, x2)
     try:
         paired = _paired_axes(left, right, axes)
-        for i, j in paired.items():
-            if left.shape[i] != right.shape[j]:
-                raise ShapeError(
-                    f"axis {i} of {left.type} and axis {j} of {right.type} differ in size"
-                )
     except ShapeError as error:
         raise located(error, "tensordot", x1=left, x2=right) from None
     names = LETTERS[: left.ndim]
@@ -73,6 +63,7 @@ def tensordot(
     return Contract(names, others, result)(left, right)
 
 
+@public
 def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Array:
     """The dot product of vectors along `axis`; the other axes broadcast.
 
@@ -81,15 +72,14 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Array:
     left, right = _operands("vecdot", x1, x2)
     try:
         places = [normalize_axis(axis, x.ndim) for x in (left, right)]
-        sizes = [x.shape[i] for x, i in zip((left, right), places, strict=True)]
-        if sizes[0] != sizes[1]:
-            raise ShapeError(f"the vectors have {sizes[0]} and {sizes[1]} elements")
+        _require_equal(left.shape[places[0]], right.shape[places[1]])
     except ShapeError as error:
         raise located(error, "vecdot", x1=left, x2=right) from None
     last = [_to_last(x, i) for x, i in zip((left, right), places, strict=True)]
     return _einsum("vecdot", "...i,...i->...", last)
 
 
+@public
 def outer(x1: Any, x2: Any, /) -> Array:
     """x1 x2ᵀ for two vectors: (n,), (m,) → (n, m). Raises `ShapeError` for other ranks."""
     left, right = _operands("outer", x1, x2)
@@ -105,12 +95,13 @@ def outer(x1: Any, x2: Any, /) -> Array:
     return Contract("i", "j", "ij")(left, right)
 
 
+@public
 def einsum(equation: str, /, *operands: Any) -> Array:
     """Einstein's sum: each letter names an axis, a letter missing on the right is summed over.
 
-    `equation` is as in NumPy: `"ij,jk->ik"`; a letter twice in one operand takes its diagonal; `...`
-    stands for the remaining axes, which broadcast; without `->` the result has the letters that
-    occur once, in alphabetical order. An axis of size 1 broadcasts against its namesakes.
+    `equation` is as in NumPy: `"ij,jk->ik"`; a letter twice in one operand takes its diagonal;
+    `...` stands for the remaining axes, which broadcast; without `->` the result has the letters
+    that occur once, in alphabetical order. An axis of size 1 broadcasts against its namesakes.
 
     Operands are multiplied two at a time, the pair that shrinks the data most first.
     Raises `ShapeError` for an equation that is not one or does not fit the operands.
@@ -175,7 +166,7 @@ def _needed(terms: Sequence[Term], result: str) -> str:
 
 
 def _best_pair(terms: Sequence[Term], equation: Equation) -> tuple[int, int]:
-    """The pair whose product is smallest beside its factors; of equals the one with the fewest FLOPs."""
+    """The pair whose product is smallest beside its factors, and of those the cheapest."""
 
     def size(letters: str) -> int:
         return math.prod(equation.sizes[c] for c in letters)
@@ -192,7 +183,7 @@ def _best_pair(terms: Sequence[Term], equation: Equation) -> tuple[int, int]:
 
 def _contracted(left: Term, right: Term, needed: str, result: str) -> Term:
     kept = [c for c in dict.fromkeys(left[0] + right[0]) if c in needed]
-    # The last product is laid out as the result at once; every letter it keeps is one of the result's.
+    # The last product keeps the letters of the result, and is laid out in their order at once.
     letters = result if sorted(kept) == sorted(result) else "".join(kept)
     return letters, Contract(left[0], right[0], letters)(left[1], right[1])
 
@@ -225,14 +216,22 @@ def _paired_axes(
     if isinstance(axes, int):
         if not 0 <= axes <= min(left.ndim, right.ndim):
             raise ShapeError(f"{axes} axes cannot be summed over")
-        return {left.ndim - axes + i: i for i in range(axes)}
+        axes = (range(left.ndim - axes, left.ndim), range(axes))
     if len(axes) != 2 or len(axes[0]) != len(axes[1]):
         raise ShapeError(f"axes is a number or two lists of equal length, not {axes!r}")
     first = [normalize_axis(i, left.ndim) for i in axes[0]]
     second = [normalize_axis(i, right.ndim) for i in axes[1]]
     if len(set(first)) != len(first) or len(set(second)) != len(second):
         raise ShapeError(f"axes {axes!r} name one axis twice")
+    for i, j in zip(first, second, strict=True):
+        if left.shape[i] != right.shape[j]:
+            raise ShapeError(f"axis {i} of x1 and axis {j} of x2 differ in size")
     return dict(zip(first, second, strict=True))
+
+
+def _require_equal(left: int, right: int) -> None:
+    if left != right:
+        raise ShapeError(f"the vectors have {left} and {right} elements")
 
 
 def _to_last(x: Array, axis: int) -> Array:

@@ -15,7 +15,7 @@ _TERM = re.compile(r"[A-Za-z]*(\.\.\.)?[A-Za-z]*")
 
 @dataclass(frozen=True)
 class Equation:
-    """The letters of each operand and of the result, `...` written out, and the size of each letter."""
+    """The letters of each operand and of the result, with `...` spelled out, and their sizes."""
 
     operands: tuple[str, ...]
     result: str

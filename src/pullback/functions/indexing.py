@@ -30,7 +30,6 @@ from pullback.ir.types import (
     kind_of,
 )
 from pullback.ops import operators
-from pullback.ops.create import Iota
 from pullback.ops.index import (
     Gather,
     Scatter,
@@ -42,6 +41,7 @@ from pullback.ops.index import (
 )
 from pullback.ops.layout import Flip, Pad, Slice
 from pullback.ops.operators import broadcast_to, cast, lift, reshape, select, transpose, zeros
+from pullback.ops.pointwise import Maximum, Minimum
 
 # ---- what an index selects ------------------------------------------------------------------
 
@@ -328,20 +328,11 @@ class Mode:
     once: Callable[[Array, Array], Array]
 
 
-def _by_scatter(scatter: type[Scatter]) -> Callable[[Array, Array], Array]:
-    def once(x: Array, value: Array) -> Array:
-        places = Iota(x.size, int64)()
-        flat = scatter((0,))(reshape(x, (x.size,)), reshape(value, (x.size,)), places)
-        return reshape(flat, x.shape)
-
-    return once
-
-
 SET = Mode(ScatterSet, lambda x, value: value)
 ADD = Mode(ScatterAdd, operators.add)
 MULTIPLY = Mode(ScatterMultiply, operators.multiply)
-MIN = Mode(ScatterMin, _by_scatter(ScatterMin))
-MAX = Mode(ScatterMax, _by_scatter(ScatterMax))
+MIN = Mode(ScatterMin, Minimum())
+MAX = Mode(ScatterMax, Maximum())
 
 
 class Place:
@@ -388,7 +379,7 @@ class Place:
 
     def _written(self, value: Any, mode: Mode) -> Array:
         x = self._array
-        update = _fitting(value, x.dtype)
+        update = fitting(value, x.dtype)
         if isinstance(self._index, bool | np.bool_) or _is_mask(self._index):
             mask = asarray(self._index)
             if update.ndim <= x.ndim - mask.ndim and mask.shape == x.shape[: mask.ndim]:
@@ -399,7 +390,7 @@ class Place:
         return selection.write(x, _without_leading_ones(update, len(selection.result)), mode)
 
 
-def _fitting(value: Any, dtype: DType) -> Array:
+def fitting(value: Any, dtype: DType) -> Array:
     """`value` with element type `dtype`; `DTypeError` where that would lose its kind."""
     scalar = isinstance(value, bool | int | float)
     array = lift(value) if scalar else asarray(value)

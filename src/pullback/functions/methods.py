@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NoReturn
 
 from pullback._public import public
 from pullback.array import namespace
-from pullback.errors import ShapeError
-from pullback.functions import reductions
+from pullback.errors import ShapeError, StructureError
+from pullback.functions import contraction, elementwise, reductions
 from pullback.functions.indexing import At, getitem
 from pullback.functions.manipulation import matrix_transpose, reshape
 from pullback.ir.array import Array
-from pullback.ir.types import as_dtype
-from pullback.ops.operators import bind_operators, cast, transpose
+from pullback.ops.operators import bind_operators, transpose
 
 
 def _transposed(self: Array) -> Array:
@@ -25,28 +24,29 @@ def _transposed(self: Array) -> Array:
     return transpose(self, (1, 0))
 
 
-@public
-def astype(self: Array, dtype: Any, /, *, copy: bool = True) -> Array:
-    """The elements with another element type."""
-    return cast(self, as_dtype(dtype))
-
-
 def _reshape(self: Array, *shape: Any) -> Array:
     """The same elements under another shape, as `x.reshape(2, -1)` or `x.reshape((2, -1))`."""
     one = shape[0] if len(shape) == 1 and not hasattr(shape[0], "__index__") else shape
     return reshape(self, one)
 
 
+def _setitem(self: Array, index: Any, value: Any, /) -> NoReturn:
+    raise StructureError(
+        "an Array is immutable", hint="x = x.at[index].set(value) gives a changed copy"
+    )
+
+
 def bind() -> None:
     """Called once by `pullback.functions`."""
     bind_operators(
-        {},
+        {"matmul": contraction.matmul},
         {},
         T=property(public(_transposed, "T")),
         mT=property(public(matrix_transpose, "mT")),
         __array_namespace__=namespace,
         __getitem__=public(getitem, "indexing"),
-        astype=astype,
+        __setitem__=public(_setitem, "assignment"),
+        astype=elementwise.astype,
         at=property(At),
         reshape=_reshape,
         all=reductions.all,

@@ -1,4 +1,4 @@
-"""`backprop`: the forward values, the backward deltas and the rules of one gradient, as textbooks draw them."""
+"""`backprop`: the values, deltas and rules of one gradient, as the textbooks draw them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MODERATE = 60
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """A value that a formula reads; `cached` when the forward pass computed it and had to keep it."""
+    """A value that a formula reads; `cached` when the forward pass computed and had to keep it."""
 
     name: str
     cached: bool
@@ -49,8 +49,8 @@ class Dependency:
 class Contribution:
     """What one use of a value adds to its δ: `through` names the result of the node that used it.
 
-    `rule` speaks of that node's operands and the δ of its result alone; `formula` of the values that
-    the user named.
+    `rule` speaks of that node's operands and the δ of its result alone; `formula` of the values
+    that the user named.
     """
 
     through: str
@@ -64,7 +64,7 @@ class Contribution:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """What the node of a value hands on: `rule` is its contribution to the δ of its operand `to`."""
+    """What the node of a value hands on: `rule` is its part of the δ of its operand `to`."""
 
     to: str
     rule: str
@@ -131,11 +131,11 @@ class Backprop:
         return self.step(name).delta
 
     def table(self) -> str:
-        """The backward pass as a table, one step a row, contributions at a merge listed below it."""
+        """The backward pass as a table, one step a row, contributions at a merge below it."""
         return print_table(self.steps)
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
-        """One self-contained page with the graph, its numbers, rules and lines; also written to `path`."""
+        """One self-contained page with graph, numbers, rules and lines; also written to `path`."""
         page = render(self)
         if path is not None:
             Path(path).write_text(page, encoding="utf-8")
@@ -155,8 +155,8 @@ def backprop(f: Callable[..., Any], *args: Any) -> Backprop:
     """Run `f(*args)` and its reverse pass, and keep everything: values, deltas, rules, lines.
 
     `f` returns a scalar loss. All floating arguments are differentiated, others are held fixed.
-    `.table()` is the step table of the textbooks, `.to_html()` a page with the graph, `.delta("z1")`
-    the δ of any value, `.grads` the gradients in the structure of the arguments (None for an
+    `.table()` is the step table of the textbooks, `.to_html()` a page with the graph,
+    `.delta("z1")` the δ of any value, `.grads` the gradients in the structure of the arguments (None for an
     argument leaf that is not floating; the bare structure when there is one argument).
 
     Every formula is printed from the nodes that the op's own derivative rule recorded.
@@ -184,7 +184,7 @@ def backprop(f: Callable[..., Any], *args: Any) -> Backprop:
 
 
 def _gradients(run: _Run, leaves: Sequence[Array], treedef: TreeDef) -> Any:
-    found = []
+    found: list[Array | None] = []
     for x, leaf in zip(run.graph.inputs, leaves, strict=False):
         bar = run.totals.get(x)
         if not is_float(leaf.dtype):
@@ -256,6 +256,9 @@ class _Record:
         }
         self.every = self._named(self.makers)
         self.written = self._written_values()
+        self.symbols: dict[Array, str] = dict(self.written)
+        self.read: dict[Array, tuple[str, ...]] = {}
+        self.parts: dict[Array, list[Formula]] = {}
         self.told, self.rows = self._written_deltas()
 
     def _named(self, values: Iterable[Array]) -> dict[Array, str]:
@@ -269,7 +272,7 @@ class _Record:
     # ---- as a person would write it ----
 
     def _written_values(self) -> dict[Array, str]:
-        """Names for the forward values that formulas mention: the others are short enough to be written out."""
+        """Names for the forward values that formulas mention; the others are short, and spelled out."""
         written = self._named(x for x in self.makers if x in self.names.known)
         for node in self.run.graph.nodes:
             for x in node.outputs:
@@ -282,29 +285,32 @@ class _Record:
 
     def _written_deltas(self) -> tuple[dict[Array, Formula], list[Array]]:
         """The δ of each value in terms of earlier rows, and which values get a row of their own."""
-        names = dict(self.written)
         told: dict[Array, Formula] = {}
         rows: list[Array] = []
         for x in self._backward_order():
             bar = self.run.totals[x]
             if x is self.run.graph.outputs[0] and x in self.makers:
-                told[x] = self.run.printer.formula(bar, names)
+                told[x] = self.run.printer.formula(bar, self.symbols)
                 continue
-            told[x] = total(self._written_use(use, names, rows) for use in self.run.uses[x])
+            uses = [(use, self._names_at(use, rows)) for use in self.run.uses[x]]
+            self.parts[x] = [self.run.printer.formula(use.bar, names) for use, names in uses]
+            told[x] = total(self.parts[x])
+            self.read[x] = tuple(
+                name for use, names in uses for name in self.run.printer.reads(use.bar, names)
+            )
             if x in self.names.known or not self._fits(x, told[x]):
                 rows.append(x)
                 if x in self.makers:
-                    names.setdefault(bar, f"δ_{self.names.of[x]}")
-        self.symbols = names
+                    self.symbols.setdefault(bar, f"δ_{self.names.of[x]}")
         return told, rows
 
-    def _written_use(self, use: _Use, names: dict[Array, str], rows: Iterable[Array]) -> Formula:
-        """A contribution in written names; the δ that the node passes on goes by the node's own name."""
+    def _names_at(self, use: _Use, rows: Iterable[Array]) -> dict[Array, str]:
+        """The written names at a node: the δ that it passes on goes by the node's own name."""
         own = {
             self.run.totals[x]: f"δ_{self.names.of[x]}"
             for x in set(rows).intersection(use.node.outputs)
         }
-        return self.run.printer.formula(use.bar, names | own)
+        return self.symbols | own
 
     def _fits(self, x: Array, formula: Formula) -> bool:
         """Whether the δ of an unnamed value is written out where it is used."""
@@ -356,8 +362,11 @@ class _Record:
             value=self.run.values[x].numpy(),
             delta=None if bar is None else bar.numpy(),
             formula="" if formula is None else str(formula),
-            depends=self._depends(formula),
-            contributions=tuple(self._contribution(use) for use in self.run.uses.get(x, ())),
+            depends=self._depends(formula, self.read.get(x, ())),
+            contributions=tuple(
+                self._contribution(use, part)
+                for use, part in zip(self.run.uses.get(x, ()), self.parts.get(x, ()), strict=True)
+            ),
             passes=self._passes(x),
             reads=self._reads(x),
             node=self.makers.get(x),
@@ -368,7 +377,10 @@ class _Record:
         node = self.makers.get(x)
         operands = () if node is None else dict.fromkeys(node.inputs)
         return tuple(
-            Passed(self.names.of[operand], self._contribution(use).rule)
+            Passed(
+                self.names.of[operand],
+                str(self.run.printer.formula(use.bar, self._own_names(use.node))),
+            )
             for operand in operands
             for use in self.run.uses.get(operand, ())
             if use.node is node
@@ -397,23 +409,29 @@ class _Record:
         text = str(self.run.printer.formula(array, names))
         return text if self._is_literal(x) else f"{name} = {text}"
 
-    def _contribution(self, use: _Use) -> Contribution:
-        """One use told by its node alone: the rule, in the node's own operands and its result's δ."""
-        names = dict(self.every)
-        for x in use.node.outputs:
-            if x in self.run.totals:
-                names[self.run.totals[x]] = f"δ_{self.names.of[x]}"
+    def _contribution(self, use: _Use, part: Formula) -> Contribution:
+        names = self._own_names(use.node)
         formula = self.run.printer.formula(use.bar, names)
         return Contribution(
             through=", ".join(self.names.of[x] for x in use.node.outputs),
             op=use.node.op.name,
             rule=str(formula),
-            formula=str(self._written_use(use, self.symbols, self.rows)),
+            formula=str(part),
             equation=self._equation(use.node.outputs[0]),
-            depends=self._depends(formula),
+            depends=self._depends(formula, self.run.printer.reads(use.bar, names)),
             value=use.bar.numpy(),
         )
 
-    def _depends(self, formula: Formula | None) -> tuple[Dependency, ...]:
+    def _own_names(self, node: Node) -> dict[Array, str]:
+        """What a node's rule speaks of: every forward value, and the δ of its results."""
+        deltas = {
+            self.run.totals[x]: f"δ_{self.names.of[x]}"
+            for x in node.outputs
+            if x in self.run.totals
+        }
+        return self.every | deltas
+
+    def _depends(self, formula: Formula | None, read: Sequence[str]) -> tuple[Dependency, ...]:
+        """What the formula mentions, then what its computation reads besides."""
         uses = () if formula is None else formula.uses
-        return tuple(Dependency(name, name in self.computed) for name in uses)
+        return tuple(Dependency(x, x in self.computed) for x in dict.fromkeys((*uses, *read)))

@@ -6,12 +6,14 @@ layer, barycentres to order each layer, then positions pulled towards the neighb
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-
 SWEEPS = 8
-PULLS = 12
+PULLS = 16
+LIGHT = 0.05
+"""How little an argument pulls, and resists, so that the computation itself runs straight down."""
 
 Edge = tuple[int, int]
 
@@ -95,11 +97,13 @@ def _rows(layer: Mapping[int, int]) -> list[list[int]]:
     return rows
 
 
-def _neighbours(chains: Mapping[Edge, list[int]]) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
+def _neighbours(
+    chains: Mapping[Edge, list[int]],
+) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
     above: dict[int, list[int]] = {}
     below: dict[int, list[int]] = {}
     for chain in chains.values():
-        for upper, lower in zip(chain, chain[1:], strict=False):
+        for upper, lower in itertools.pairwise(chain):
             above.setdefault(lower, []).append(upper)
             below.setdefault(upper, []).append(lower)
     return above, below
@@ -129,34 +133,52 @@ def _across(
     def reach(i: int) -> float:
         return (spacing.width if i < count else spacing.ghost) / 2
 
+    def weight(i: int) -> float:
+        return LIGHT if i < count and not above.get(i) else 1.0
+
     x: dict[int, float] = {}
     for row in rows:
-        x.update(_apart(row, {i: 0.0 for i in row}, reach, spacing.between))
+        x.update(_apart(row, dict.fromkeys(row, 0.0), weight, reach, spacing.between))
     for pull in range(PULLS):
         for row in rows if pull % 2 == 0 else list(reversed(rows)):
-            wish = {
-                i: _mean([x[j] for j in (*above.get(i, ()), *below.get(i, ()))], x[i]) for i in row
-            }
-            x.update(_apart(row, wish, reach, spacing.between))
+            wish = {}
+            for i in row:
+                near = [*above.get(i, ()), *below.get(i, ())]
+                wish[i] = _mean([x[j] for j in near], x[i], [weight(j) for j in near])
+            x.update(_apart(row, wish, weight, reach, spacing.between))
     return x
 
 
 def _apart(
-    row: Sequence[int], wish: Mapping[int, float], reach: Callable[[int], float], between: float
+    row: Sequence[int],
+    wish: Mapping[int, float],
+    weight: Callable[[int], float],
+    reach: Callable[[int], float],
+    between: float,
 ) -> dict[int, float]:
-    """Places as near to the wishes as the boxes' widths allow, in the order of the row.
+    """The places nearest to the wishes (least weighted squares) that keep order and distances.
 
-    The mean of the leftmost and the rightmost packing: both keep every distance, so their mean does.
+    Without its least distance from the first box, each place may only grow along the row: so this
+    is isotonic regression, solved by pooling adjacent violators.
     """
-    gaps = [reach(a) + reach(b) + between for a, b in zip(row, row[1:], strict=False)]
-    from_left = [wish[i] for i in row]
-    for k, gap in enumerate(gaps):
-        from_left[k + 1] = max(from_left[k + 1], from_left[k] + gap)
-    from_right = [wish[i] for i in row]
-    for k, gap in reversed(list(enumerate(gaps))):
-        from_right[k] = min(from_right[k], from_right[k + 1] - gap)
-    return {i: (a + b) / 2 for i, a, b in zip(row, from_left, from_right, strict=True)}
+    offsets = [0.0]
+    for a, b in itertools.pairwise(row):
+        offsets.append(offsets[-1] + reach(a) + reach(b) + between)
+    pools: list[tuple[float, float, int]] = []
+    for i, offset in zip(row, offsets, strict=False):
+        pool = ((wish[i] - offset) * weight(i), weight(i), 1)
+        while pools and pools[-1][0] / pools[-1][1] > pool[0] / pool[1]:
+            last = pools.pop()
+            pool = (last[0] + pool[0], last[1] + pool[1], last[2] + pool[2])
+        pools.append(pool)
+    means = [total / weights for total, weights, size in pools for _ in range(size)]
+    return {i: m + offset for i, m, offset in zip(row, means, offsets, strict=False)}
 
 
-def _mean(numbers: Sequence[float], otherwise: float) -> float:
-    return sum(numbers) / len(numbers) if numbers else otherwise
+def _mean(
+    numbers: Sequence[float], otherwise: float, weights: Sequence[float] | None = None
+) -> float:
+    shares = [1.0] * len(numbers) if weights is None else weights
+    if not numbers:
+        return otherwise
+    return sum(n * w for n, w in zip(numbers, shares, strict=True)) / sum(shares)

@@ -1,9 +1,9 @@
 """Print a piece of a graph as one formula.
 
 The derivative rules are Python that records nodes; whatever they recorded is printed here, so the
-formula shown is the rule itself. Each op prints its own application (`Op.formula`); this module adds
-what lies between applications: parentheses, and the school algebra that a reader expects (numbers
-multiplied out, equal terms collected, factors of a product in one row).
+formula shown is the rule itself. Each op prints its own application (`Op.formula`); this module
+adds what lies between applications: parentheses, and the school algebra that a reader expects
+(numbers multiplied out, equal terms collected, factors of a product in one row).
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from pullback.ir.families import Linear, Multilinear, Scale
 from pullback.ir.graph import Node
 from pullback.ir.op import Op
 from pullback.ops import layout, pointwise
+from pullback.ops.reduce import Sum
+from pullback.ops.remat import Barrier
 
 LONGEST = 120
 """Characters after which an inner formula is written as `…`."""
 
 SUM, PRODUCT, APPLICATION, PREFIX, ATOM = range(5)
-"""How tightly a text holds together: x + y, x ⊙ y, W x, Σx, and whatever needs no parentheses."""
+"""How tightly a text holds together: x + y, x ⊙ y, W x, √x, and what needs no parentheses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Factor:
     text: str
     uses: tuple[str, ...] = ()
     scalar: bool = False
+    inner: tuple[Term, ...] = ()
+    """The terms, where the text is their sum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +54,16 @@ class Term:
         return _texts(self.factors), _texts(self.divisors)
 
     def times(self, other: Term) -> Term:
-        return Term(
-            self.number * other.number,
-            self.factors + other.factors,
-            self.divisors + other.divisors,
-        )
+        """The product; what stands above and below the line cancels."""
+        factors = [*self.factors, *other.factors]
+        divisors = []
+        for f in (*self.divisors, *other.divisors):
+            texts = [each.text for each in factors]
+            if f.text in texts:
+                del factors[texts.index(f.text)]
+            else:
+                divisors.append(f)
+        return Term(self.number * other.number, tuple(factors), tuple(divisors))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +121,11 @@ class Printer:
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         self.makers = {x: node for node in nodes for x in node.outputs}
+        self.sigmoids = {
+            node.inputs[0]: y
+            for y, node in self.makers.items()
+            if isinstance(node.op, pointwise.Sigmoid)
+        }
 
     def formula(self, x: Array, names: Mapping[Array, str]) -> Formula:
         """`x` in terms of `names`; an array that has a name is that name."""
@@ -120,14 +134,41 @@ class Printer:
         node = self.makers.get(x)
         if node is None:
             return _unmade(x)
+        if isinstance(node.op, Barrier):
+            return self.formula(node.inputs[_place(x, node)], names)
         operands = [self.formula(each, names) for each in node.inputs]
-        result = _algebra(node, operands)
+        result = self._reflected(node, names) or _algebra(node, operands)
         if result is None:
             result = applied(node.op, operands, scalar=x.shape == ())
         if len(node.outputs) > 1:
-            index = _subscript([y is x for y in node.outputs].index(True))
+            index = _subscript(_place(x, node))
             result = _atom(f"{_enclosed(str(result), ATOM)}{index}", result.uses, x.shape == ())
         return result if len(str(result)) <= LONGEST else _shortened(node.op, result, x.shape == ())
+
+    def reads(self, x: Array, names: Mapping[Array, str]) -> tuple[str, ...]:
+        """The names that the computation of `x` reads, also those that the algebra cancels."""
+        found: dict[str, None] = {}
+        pending, seen = [x], {x}
+        while pending:
+            each = pending.pop()
+            node = self.makers.get(each)
+            if each in names:
+                found[names[each]] = None
+            elif node is not None:
+                fresh = [y for y in node.inputs if y not in seen]
+                seen.update(fresh)
+                pending += fresh
+        return tuple(found)
+
+    def _reflected(self, node: Node, names: Mapping[Array, str]) -> Formula | None:
+        """σ(−z) as 1 − σ(z), where σ(z) is at hand: the identity behind the rule of the sigmoid."""
+        inner = self.makers.get(node.inputs[0]) if node.inputs else None
+        if not isinstance(node.op, pointwise.Sigmoid) or inner is None:
+            return None
+        y = self.sigmoids.get(inner.inputs[0]) if isinstance(inner.op, pointwise.Negative) else None
+        if y is None or y not in names:
+            return None
+        return total((Formula((Term(1.0),)), self.formula(y, names).scaled(-1.0)))
 
 
 def applied(op: Op, operands: Sequence[Formula], *, scalar: bool) -> Formula:
@@ -157,6 +198,16 @@ def _algebra(node: Node, operands: list[Formula]) -> Formula | None:
             return _product(x, y, node)
         case pointwise.Divide(), [x, y]:
             return _quotient(x, y, node)
+        case pointwise.Square(), [x]:
+            return _power(x, 2, node)
+        case pointwise.Power(exponent=n), [x] if n != 0 and abs(n) < 10:
+            return _power(x, n, node)
+        case pointwise.Less(), [x, y] if x.number is not None:
+            return _atom(f"[{y} > {x}]", y.uses, scalar=node.outputs[0].shape == ())
+        case pointwise.LessEqual(), [x, y] if x.number is not None:
+            return _atom(f"[{y} ≥ {x}]", y.uses, scalar=node.outputs[0].shape == ())
+        case Sum(axes=axes), [x] if axes and len(axes) == node.inputs[0].ndim:
+            return applied(Sum(()), [x], scalar=True)
         case pointwise.Select(), [mask, x, y] if y.number == 0.0:
             return _product(x, mask, node)
         case ((layout.Broadcast() | layout.Reshape() | pointwise.Cast()), [x]) if _is_silent(
@@ -201,6 +252,19 @@ def _quotient(x: Formula, y: Formula, node: Node) -> Formula:
     return Formula((numerator.times(inverse),))
 
 
+def _power(x: Formula, exponent: int, node: Node) -> Formula:
+    if x.number is not None:
+        value = float(np.power(np.float64(x.number), float(exponent)))
+        return Formula((Term(value),) if value else ())
+    base = _single(x, node.outputs[0].shape == ())
+    if exponent < 0:
+        base = Term(1.0 / base.number, base.divisors, base.factors)
+    result = base
+    for _ in range(abs(exponent) - 1):
+        result = result.times(base)
+    return Formula((result,))
+
+
 def _held(x: Formula, node: Node) -> Formula:
     """A sum as one factor, so that a number before it is not multiplied out: 2 (x − y)."""
     return Formula((_single(x, node.outputs[0].shape == ()),)) if len(x.terms) > 1 else x
@@ -209,7 +273,11 @@ def _held(x: Formula, node: Node) -> Formula:
 def _single(x: Formula, scalar: bool) -> Term:
     if len(x.terms) == 1:
         return x.terms[0]
-    return Term(1.0, (Factor(str(x), x.uses, scalar),)) if x.terms else Term(0.0)
+    return Term(1.0, (Factor(str(x), x.uses, scalar, x.terms),)) if x.terms else Term(0.0)
+
+
+def _place(x: Array, node: Node) -> int:
+    return [y is x for y in node.outputs].index(True)
 
 
 def _unit(x: Formula) -> tuple[float, Formula]:
@@ -240,25 +308,38 @@ def _texts(factors: tuple[Factor, ...]) -> tuple[str, ...]:
 
 
 def _print_term(term: Term, *, alone: bool = False) -> str:
+    if alone and term.number < 0:
+        term = _turned(term)
     if alone and term.number == 1.0 and len(term.factors) == 1 and not term.divisors:
         return term.factors[0].text
     sign, number = ("−" if term.number < 0 else ""), abs(term.number)
     product = ""
     powers = _powers(term.factors)
+    least = PRODUCT if len(powers) == 1 and not term.divisors else APPLICATION
     for i, (f, exponent) in enumerate(powers):
         if i:
             product += " · " if f.scalar or powers[i - 1][0].scalar else " ⊙ "
         if exponent > 1:
             product += f"{_enclosed(f.text, ATOM)}{_superscript(exponent)}"
         else:
-            product += _enclosed(f.text, APPLICATION)
+            product += _enclosed(f.text, least)
     if not product:
         product = _print_number(number)
     elif number != 1.0:
         product = f"{_print_number(number)} {product}"
-    for f in term.divisors:
-        product += f" / {_enclosed(f.text, APPLICATION)}"
+    for f, exponent in _powers(term.divisors):
+        power = _superscript(exponent) if exponent > 1 else ""
+        product += f" / {_enclosed(f.text, ATOM if power else APPLICATION)}{power}"
     return sign + product
+
+
+def _turned(term: Term) -> Term:
+    """−(a − b) as b − a."""
+    inner = term.factors[0].inner if len(term.factors) == 1 else ()
+    if len(inner) != 2 or not inner[0].number > 0 > inner[1].number:
+        return term
+    turned = Formula((inner[1], inner[0])).scaled(-1.0)
+    return replace(term, number=-term.number, factors=(replace(term.factors[0], text=str(turned)),))
 
 
 def _powers(factors: tuple[Factor, ...]) -> list[tuple[Factor, int]]:
@@ -295,13 +376,15 @@ def _enclosed(text: str, least: int) -> str:
 def binding(text: str) -> int:
     """How tightly the text holds together, read off its operators outside brackets."""
     flat = _outside(text)
+    if flat.startswith("Σ"):
+        return SUM if " + " in flat or " − " in flat else PRODUCT
     if " + " in flat or " − " in flat or flat.startswith(("−", "-")):
         return SUM
     if any(sign in flat for sign in (" ⊙ ", " · ", " / ")):
         return PRODUCT
     if " " in flat or "·" in flat:
         return APPLICATION
-    return PREFIX if flat.startswith(("Σ", "√", "½")) else ATOM
+    return PREFIX if flat.startswith(("√", "½")) else ATOM
 
 
 def _outside(text: str) -> str:
@@ -320,7 +403,7 @@ def _outside(text: str) -> str:
 
 
 def _apply(op: Op, operands: list[str]) -> str:
-    """`op.formula`, with parentheses around operands that hold together less than their place asks."""
+    """`op.formula`, with parentheses around operands that hold together too loosely for it."""
     marks = [chr(0xE000 + i) for i in range(len(operands))]
     pattern = op.formula(*marks)
     level, open_text = binding(pattern), _outside(pattern)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import linecache
 import math
@@ -15,7 +16,7 @@ import numpy as np
 
 from pullback.errors import Site
 from pullback.inspect.drawing import Drawing, Spacing, draw
-from pullback.inspect.table import summary
+from pullback.inspect.table import is_merge, summary
 from pullback.ir.types import Numbers, is_float
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _broken(numbers: Numbers | None) -> bool:
 
 
 class _Scale:
-    """Root mean square of δ → colour, logarithmic between the smallest and the largest on the page."""
+    """Root mean square of δ → colour, logarithmic from the smallest to the largest on the page."""
 
     def __init__(self, steps: Sequence[Step]) -> None:
         known = [r for r in map(_rms, (s.delta for s in steps)) if r]
@@ -121,19 +122,26 @@ def _mix(first: str, second: str, share: float) -> str:
 # ---- the graph ------------------------------------------------------------------------------
 
 
-def _svg(steps: Sequence[Step], edges: Sequence[tuple[int, int]], drawing: Drawing, scale: _Scale) -> str:
+def _svg(
+    steps: Sequence[Step], edges: Sequence[tuple[int, int]], drawing: Drawing, scale: _Scale
+) -> str:
     size = f'width="{drawing.width:.0f}" height="{drawing.height:.0f}"'
     box = f'viewBox="0 0 {drawing.width:.0f} {drawing.height:.0f}"'
-    parts = [f'<svg id="graph" {size} {box} role="group" aria-label="computation graph">', DEFINITIONS]
+    parts = [
+        f'<svg id="graph" {size} {box} role="group" aria-label="computation graph">',
+        DEFINITIONS,
+    ]
     parts += [_edge(steps, edge, path) for edge, path in drawing.paths.items()]
     parts += [_box(i, step, drawing.centers[i], scale) for i, step in enumerate(steps)]
     return "\n".join([*parts, "</svg>"])
 
 
 DEFINITIONS = """<defs>
-<marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">
+<marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="9" markerHeight="9"
+markerUnits="userSpaceOnUse" orient="auto">
 <path d="M0,0.5 L8,4 L0,7.5 z"/></marker>
-<pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
+<pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse"
+patternTransform="rotate(45)">
 <rect width="6" height="6" fill="#fff"/><rect width="3" height="6" fill="#d4004b"/></pattern>
 </defs>"""
 
@@ -145,24 +153,25 @@ def _edge(steps: Sequence[Step], edge: tuple[int, int], path: Sequence[tuple[flo
     points[0] = (points[0][0], points[0][1] + half)
     points[-1] = (points[-1][0], points[-1][1] - half)
     curve = f"M{points[0][0]:.1f},{points[0][1]:.1f}"
-    for (x, y), (u, v) in zip(points, points[1:], strict=False):
+    for (x, y), (u, v) in itertools.pairwise(points):
         middle = (y + v) / 2
         curve += f" C{x:.1f},{middle:.1f} {u:.1f},{middle:.1f} {u:.1f},{v:.1f}"
     passed = [c for c in steps[tail].contributions if c.through == steps[head].name]
     told = "".join(f"\n{c.rule}  =  {summary(c.value)}" for c in passed) or "\nno gradient"
     classes = "edge" if passed else "edge still"
     label = ""
-    if passed:
-        x, y = points[-1]
-        near = points[-2]
-        x, y = x + 0.22 * (near[0] - x), y - 15
-        text = html.escape(_middle(summary(sum(c.value for c in passed)).replace("‖·‖ = ", "‖"), 20))
-        text += "‖" if "‖" in text else ""
-        label = f'<text class="flow" x="{x:.1f}" y="{y:.1f}">{text}</text>'
+    if passed and is_merge(steps[tail]):  # elsewhere it would repeat the δ of the box
+        (x, y), (u, v) = points[0], points[1]
+        share = 0.42
+        ease = share * share * (3 - 2 * share)
+        text = html.escape(_size(np.asarray(sum(c.value for c in passed))))
+        place = f'x="{x + ease * (u - x):.1f}" y="{y + share * (v - y) + 4:.1f}"'
+        label = f'<text class="flow" {place}>{text}</text>'
     title = html.escape(f"{steps[tail].name} → {steps[head].name}{told}")
+    line = f'<path class="line" d="{curve}" marker-end="url(#tip)"/>'
     return (
         f'<g class="{classes}" data-tail="{tail}" data-head="{head}"><title>{title}</title>'
-        f'<path class="hit" d="{curve}"/><path class="line" d="{curve}" marker-end="url(#tip)"/>{label}</g>'
+        f'<path class="hit" d="{curve}"/>{line}{label}</g>'
     )
 
 
@@ -175,10 +184,11 @@ def _box(i: int, step: Step, center: tuple[float, float], scale: _Scale) -> str:
     label = html.escape(f"{step.equation}; value {_brief(step.value)}; delta {_brief(step.delta)}")
     shape = "×".join(map(str, step.type.shape)) or "scalar"
     return (
-        f'<g class="box {step.kind}{broken}" id="box-{i}" data-node="{i}" tabindex="0" role="button" '
-        f'aria-label="{label}" transform="translate({x:.1f},{y:.1f})"><title>{label}</title>'
+        f'<g class="box {step.kind}{broken}" id="box-{i}" data-node="{i}" tabindex="0" '
+        f'role="button" aria-label="{label}" transform="translate({x:.1f},{y:.1f})"><title>{label}</title>'
         f'<rect class="card" width="{SPACING.width:.0f}" height="{SPACING.height:.0f}" rx="9"/>'
-        f'<rect class="size" x="{SPACING.width - 9:.0f}" y="9" width="4" height="{SPACING.height - 18:.0f}" '
+        f'<rect class="size" x="{SPACING.width - 9:.0f}" y="9" width="4" '
+        f'height="{SPACING.height - 18:.0f}" '
         f'rx="2" fill="{scale.color(step.delta)}"/>'
         f'<text class="name" x="12" y="20">{html.escape(_middle(step.name, 20))}</text>'
         f'<text class="shape" x="{SPACING.width - 16:.0f}" y="20">{shape}</text>'
@@ -194,6 +204,15 @@ def _brief(numbers: Numbers | None) -> str:
     return text.partition(", ‖")[2].join(("‖", "")) if ", ‖" in text else text
 
 
+def _size(numbers: Numbers) -> str:
+    """One number: the number itself, or the norm."""
+    return (
+        _text(float(np.linalg.norm(numbers.astype(np.float64))))
+        if numbers.ndim
+        else summary(numbers)
+    )
+
+
 def _middle(text: str, most: int) -> str:
     """The text with its middle left out when it is longer than `most`."""
     half = (most - 1) // 2
@@ -207,10 +226,12 @@ def _rows(steps: Sequence[Step], numbers: dict[str, int]) -> str:
     lines = []
     for step in steps:
         depends = ", ".join(
-            f"{html.escape(d.name)}{'<small> cached</small>' if d.cached else ''}" for d in step.depends
+            f"{html.escape(d.name)}{'<small> cached</small>' if d.cached else ''}"
+            for d in step.depends
         )
         lines.append(
-            f'<tr data-node="{numbers[step.name]}" tabindex="0"><td>{html.escape(step.equation)}</td>'
+            f'<tr data-node="{numbers[step.name]}" tabindex="0">'
+            f"<td>{html.escape(step.equation)}</td>"
             f"<td><b>{html.escape(step.symbol)}</b> = {html.escape(step.formula)}</td>"
             f"<td>{html.escape(summary(step.delta))}</td><td>{depends}</td></tr>"
         )
@@ -240,9 +261,7 @@ def _details(step: Step, numbers: dict[str, int]) -> dict[str, Any]:
             }
             for c in step.contributions
         ],
-        "passes": [
-            {"to": p.to, "node": numbers.get(p.to), "rule": p.rule} for p in step.passes
-        ],
+        "passes": [{"to": p.to, "node": numbers.get(p.to), "rule": p.rule} for p in step.passes],
         "reads": [{"name": n, "node": numbers[n]} for n in step.reads if n in numbers],
         "site": _site(step.site),
     }

@@ -138,6 +138,10 @@ class Builder:
 
     # ---- where ----
 
+    def site(self) -> Site:
+        """The site of a node recorded now; at least three frames of this library call it."""
+        return self.inherited or self._capture()
+
     def _capture(self) -> Site:
         frame: Any = sys._getframe(3)
         depth = self.depth
@@ -246,7 +250,7 @@ def _finite(numbers: Numbers) -> bool:
 def located(error: PullbackError, subject: str, **operands: Array) -> PullbackError:
     """`error` completed for a function called `subject`: the user's line, and the named operands.
 
-    For checks that a function makes before it applies an op: `raise located(ShapeError(…), "matmul", left=x)`.
+    For a check that comes before any op: `raise located(ShapeError(…), "matmul", left=x)`.
     """
     builder = _current.get()
     site = calling_site() if builder is None else builder.inherited or builder._capture()

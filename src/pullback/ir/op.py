@@ -103,7 +103,11 @@ class Op:
     # ---- text ----
 
     def formula(self, *operands: str) -> str:
-        """The application in mathematical notation; operands are already formatted."""
+        """The application in mathematical notation.
+
+        The caller puts an operand in parentheses where the operators around its place ask for it:
+        `x²` and `W x` are written without.
+        """
         return f"{self.name}({', '.join(operands)})"
 
     # ---- tests ----

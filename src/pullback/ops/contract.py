@@ -85,7 +85,7 @@ class Contract(Multilinear):
         )
 
     def _canonical(self) -> tuple[str, str, str]:
-        """The letters renamed i, j, k: result axes first, then the summed ones in order of appearance."""
+        """The letters renamed i, j, k: result axes first, then the summed ones as they appear."""
         order = list(dict.fromkeys(self.result + self.left + self.right))
         inner = [c for c in order if c not in self.result]
         names = ["i", "k"] if len(self.result) == 2 and inner else ["i", "j", "k"]

@@ -21,7 +21,9 @@ from pullback.ir.interpret import interpret
 from pullback.ir.op import GraphTransforms, HigherOrder, Maybe, Op, Pull, Sample
 from pullback.ir.samples import integers, normal, positive
 from pullback.ir.types import TensorType, bool_, float64, int64, is_float
-from pullback.ops.operators import less, repeated, reshape, zeros
+from pullback.ops.operators import less, repeated, reshape, select, zeros
+from pullback.ops.pointwise import StopGradient
+from pullback.ops.reduce import AllTrue
 from pullback.ops.scan import Scan
 from pullback.ops.subgraph import (
     chosen,
@@ -178,9 +180,9 @@ def _handed_out(forward: Graph, count: int) -> list[Array]:
 
 
 def _shielded(taken: Array, operands: Sequence[Array], batched: Sequence[bool]) -> list[Array]:
-    """Operands for a branch of which only the `taken` examples count."""
+    """Operands for a branch that counts for the `taken` examples only, which may be none."""
     return [
-        shielded(taken, x) if b else shielded(some(taken), x)
+        shielded(taken, x) if b else select(some(taken), x, StopGradient()(x))
         for x, b in zip(operands, batched, strict=True)
     ]
 
@@ -214,7 +216,7 @@ class While(HigherOrder):
         steps = 0
         while interpret(self.condition, (*constants, *carry))[0]:
             if steps == self.max_steps:
-                raise LoopLimitError(*_limit(steps))
+                raise LoopLimitError(too_many_steps(steps))
             carry = interpret(self.body, (*constants, *carry))
             steps += 1
         return tuple(carry)
@@ -230,7 +232,7 @@ class While(HigherOrder):
         outputs, pull = self._bounded(transforms).augmented(inputs, wanted, transforms)
         assert outputs is not None
         ended = negated(transforms.inline(self.condition, inputs[: self.constants] + outputs)[0])
-        return Check(*_limit(self.max_steps)[:1]).outputs(ended, *outputs), pull
+        return Check(too_many_steps(self.max_steps)).outputs(ended, *outputs), pull
 
     def _bounded(self, transforms: GraphTransforms) -> Scan:
         """The loop as `max_steps` steps, each of which does nothing once the condition is false."""
@@ -256,7 +258,7 @@ class While(HigherOrder):
                 paired(pushed.inputs[: len(inputs)], put(moving, pushed.inputs[len(inputs) :]), cut)
             ),
             pushed.nodes,
-            (*pushed.outputs[:count], *chosen(tangents, moving[cut:])),
+            (*pushed.outputs[:count], *present(chosen(tangents, moving[cut:]))),
         )
         condition = record(
             lambda *values: transforms.inline(self.condition, unpaired(values, moving, cut)[0]),
@@ -326,8 +328,9 @@ class While(HigherOrder):
         yield Sample(cls(keeps, keeps, 0), normal())
 
 
-def _limit(steps: int) -> tuple[str, ...]:
-    return (f"the loop did not end within max_steps={steps}",)
+def too_many_steps(limit: int) -> str:
+    """What is wrong with a loop that goes on after `limit` steps."""
+    return f"the loop needs more than max_steps={limit} steps"
 
 
 def _until_all_end(
@@ -390,7 +393,7 @@ class Check(Op):
         self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]
     ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
         holds, *values = inputs
-        every = negated(some(negated(holds))) if batched[0] else holds
+        every = AllTrue((0,))(holds) if batched[0] else holds
         return self.outputs(every, *values), tuple(batched[1:])
 
     @classmethod

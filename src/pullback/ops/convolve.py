@@ -1,6 +1,6 @@
 """Convolution and its two transposes.
 
-All three come from one sum over images n, channel groups g, channels c in and o out, windows q, taps k:
+All three come from one sum over images n, groups g, channels c in and o out, windows q and taps k:
 
     Σ  y[n,(g,o),q] · w[(g,o),c,k] · x[n,(g,c), q·stride + k·dilation − low]
 
@@ -125,7 +125,7 @@ class Convolution(Multilinear):
 
 @dataclass(frozen=True)
 class Convolve(Convolution):
-    """y from x (N, C, *spatial) and w (O, C/groups, *kernel): cross-correlation, as networks use it."""
+    """y from x (N, C, *spatial) and w (O, C/groups, *kernel), which is not flipped."""
 
     name = "convolve"
     operands = "xw"

@@ -18,8 +18,8 @@ from pullback.ir.op import Maybe, Op, Sample
 from pullback.ir.samples import integers, normal
 from pullback.ir.types import Shape, TensorType, is_float
 from pullback.ops.diagonal import Triangle
+from pullback.ops.matmul import matmul, matrix_transpose
 from pullback.ops.operators import repeated, reshape, sum_over, transpose
-from pullback.ops.products import matmul, matrix_transpose
 from pullback.ops.reduce import wide
 
 
@@ -54,7 +54,8 @@ class MatrixOp(Op):
 class Cholesky(MatrixOp):
     """The lower triangular L with L Lᵀ = (A + Aᵀ)/2 and a positive diagonal.
 
-    The symmetric part is taken inside, as in JAX: both triangles are read, and the gradient is symmetric.
+    The symmetric part is taken inside, as in JAX: both triangles are read, and the gradient is
+    symmetric.
     """
 
     name = "cholesky"
@@ -111,8 +112,10 @@ class System(Op):
         _require_square(self.name, a)
         if a.dtype != b.dtype:
             raise DTypeError(f"element types differ: {a.dtype} and {b.dtype}")
-        if b.ndim != a.ndim or a.shape[:-1] != b.shape[:-1]:
-            raise ShapeError(f"a system {a} has no right-hand side {b}")
+        if b.ndim != a.ndim or a.shape[:-2] != b.shape[:-2]:
+            raise ShapeError(f"the batches of {a} and {b} differ")
+        if b.shape[-2] != a.shape[-1]:
+            raise ShapeError(f"{a.shape[-1]} equations, and {b.shape[-2]} right-hand sides")
         return b
 
     def batch(
@@ -280,7 +283,7 @@ class Inverse(MatrixOp):
 
 @dataclass(frozen=True)
 class Det(MatrixOp):
-    """Determinant. Its gradient is the matrix of cofactors, so it is right at singular matrices too."""
+    """Determinant. Its gradient is the matrix of cofactors: right at singular matrices too."""
 
     name = "det"
 
@@ -355,7 +358,7 @@ class Cofactor(MatrixOp):
 
 @dataclass(frozen=True)
 class SlogDet(MatrixOp):
-    """Sign and logarithm of the absolute value of the determinant; (0, −∞) for a singular matrix."""
+    """Sign and log of the absolute value of the determinant; (0, −∞) for a singular matrix."""
 
     name = "slogdet"
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from pullback._public import public
-from pullback.errors import DTypeError, ShapeError, StructureError
+from pullback.errors import DTypeError, PullbackError, ShapeError, StructureError
 from pullback.ir import families
 from pullback.ir.array import Array, concrete
-from pullback.ir.builder import current
+from pullback.ir.builder import current, located
 from pullback.ir.op import Op
 from pullback.ir.types import (
     DType,
@@ -232,11 +232,14 @@ def remainder(x: Any, y: Any) -> Array:
 
 
 def power(x: Any, y: Any) -> Array:
-    """x^y; a small whole literal exponent becomes part of the op, whose gradient needs no logarithm."""
-    if isinstance(y, bool | int | float) and float(y).is_integer() and abs(y) <= LARGEST_EXPONENT:
+    """x^y. A whole literal exponent becomes part of the op, whose gradient needs no logarithm."""
+    whole = isinstance(y, int) or (isinstance(y, float) and y.is_integer())
+    if whole and y <= LARGEST_EXPONENT:
         base = lift(x)
-        whole = pair(base, y)[0] if isinstance(y, float) or is_bool(base.dtype) else base
-        return pointwise.Power(int(y))(whole)
+        if isinstance(y, float) or is_bool(base.dtype):
+            base, _ = pair(base, y)
+        if is_integer(base.dtype) or y >= -LARGEST_EXPONENT:
+            return pointwise.Power(int(y))(base)
     left, right = pair(x, y)
     if is_float(left.dtype):
         return pointwise.Pow()(left, right)
@@ -310,6 +313,15 @@ COMPARISON = {
 OPERANDS = (Array, np.ndarray, np.generic, bool, int, float)
 
 
+def apply_as(subject: str, op: Op, **operands: Array) -> Array:
+    """`op` of the operands; an error names the function `subject` and the operands."""
+    try:
+        op.output_types(*(x.type for x in operands.values()))
+    except PullbackError as error:
+        raise located(error, subject, **operands) from None
+    return op(*operands.values())
+
+
 def bind_operators(binary: dict[str, Any], comparison: dict[str, Any], **methods: Any) -> None:
     """Give `Array` its operators and methods."""
     for name, function in binary.items():
@@ -322,23 +334,21 @@ def bind_operators(binary: dict[str, Any], comparison: dict[str, Any], **methods
 
 
 def _forward(function: Any) -> Any:
-    @public
     def method(self: Array, other: Any, /) -> Any:
         if not isinstance(other, OPERANDS):
             return NotImplemented
         return function(self, other)
 
-    return method
+    return public(method, function.__name__)
 
 
 def _reflected(function: Any) -> Any:
-    @public
     def method(self: Array, other: Any, /) -> Any:
         if not isinstance(other, OPERANDS):
             return NotImplemented
         return function(other, self)
 
-    return method
+    return public(method, function.__name__)
 
 
 def bind() -> None:
@@ -353,5 +363,4 @@ def bind() -> None:
         __pos__=positive,
         __abs__=absolute,
         __invert__=invert,
-        astype=astype,
     )

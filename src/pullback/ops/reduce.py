@@ -76,7 +76,8 @@ class Sum(Reduction, Linear):
         return Broadcast(x.shape, self.axes)(bar)
 
     def formula(self, *operands: str) -> str:
-        return f"Σ{operands[0]}"
+        axes = "".join("₀₁₂₃₄₅₆₇₈₉"[int(digit)] for digit in "".join(map(str, self.axes)))
+        return f"Σ{axes} {operands[0]}"
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

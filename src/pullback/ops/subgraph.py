@@ -11,16 +11,10 @@ from pullback.ir.array import Array
 from pullback.ir.graph import Graph, active_values
 from pullback.ir.op import Maybe
 from pullback.ir.types import TensorType, int64, is_float
-from pullback.ops.operators import (
-    cast,
-    constant,
-    less,
-    reshape,
-    select,
-    sum_over,
-    zeros,
-)
+from pullback.ops.index import Gather
+from pullback.ops.operators import cast, reshape, select, zeros
 from pullback.ops.pointwise import LogicalNot, StopGradient
+from pullback.ops.reduce import AnyTrue, ArgMax
 
 T = TypeVar("T")
 
@@ -79,9 +73,9 @@ def put(flags: Iterable[bool], values: Iterable[T]) -> list[T | None]:
     return [next(supply) if flag else None for flag in flags]
 
 
-def chosen(values: Iterable[T | None], flags: Iterable[bool]) -> list[T]:
+def chosen(values: Iterable[T], flags: Iterable[bool]) -> list[T]:
     """The inverse of `put`."""
-    return present(x for x, flag in zip(values, flags, strict=True) if flag)
+    return [x for x, flag in zip(values, flags, strict=True) if flag]
 
 
 def filled(dots: Sequence[Maybe], moving: Sequence[bool], inputs: Sequence[Array]) -> list[Maybe]:
@@ -136,7 +130,7 @@ def grown(
 
 def some(mask: Array) -> Array:
     """Whether one element of a vector of bools is true."""
-    return less(constant(0, int64), sum_over(cast(mask, int64), (0,)))
+    return AnyTrue((0,))(mask)
 
 
 def where_taken(mask: Array, x: Array, y: Array) -> Array:
@@ -145,11 +139,16 @@ def where_taken(mask: Array, x: Array, y: Array) -> Array:
 
 
 def shielded(taken: Array, x: Array) -> Array:
-    """`x` for a computation of which only the `taken` examples count.
+    """Examples `x` for a computation of which only the `taken` ones count.
 
-    No gradient passes where it is not taken, so an infinite derivative there poisons nothing.
+    The others are replaced by the first that is taken, for which the computation makes sense: so no
+    index leaves its axis, and no infinity or NaN born for an example that does not count reaches a
+    gradient, not even that of an operand which all examples share.
     """
-    return where_taken(taken, x, StopGradient()(x)) if is_float(x.dtype) else x
+    if taken.size == 0:
+        return x
+    row = Gather((0,))(StopGradient()(x), ArgMax(0)(cast(taken, int64)))
+    return where_taken(taken, x, row)
 
 
 def negated(mask: Array) -> Array:

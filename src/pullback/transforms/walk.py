@@ -9,6 +9,7 @@ from pullback.errors import Operand, Phase, PullbackError
 from pullback.ir.array import Array
 from pullback.ir.builder import apply, current, quiet
 from pullback.ir.graph import Graph, Node
+from pullback.ir.op import Op
 
 At = Callable[[Node, Phase | None], None]
 
@@ -58,3 +59,12 @@ def inline(graph: Graph, inputs: Sequence[Array]) -> tuple[Array, ...]:
                 zip(node.outputs, apply(node.op, [env[x] for x in node.inputs]), strict=True)
             )
     return tuple(env[x] for x in graph.outputs)
+
+
+def apply_known(op: Op, inputs: Sequence[Array], known: Sequence[Array]) -> tuple[Array, ...]:
+    """The outputs of `op` on `inputs`, recorded with the numbers of `known`, which are its own."""
+    builder = current()
+    if builder is None or not builder.evaluating:
+        return apply(op, inputs)
+    site = builder.inherited or builder._capture()
+    return builder.adopt(Node(op, tuple(inputs), tuple(known), site), inputs)

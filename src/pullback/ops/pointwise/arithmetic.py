@@ -67,9 +67,10 @@ class Subtract(Elementwise):
 
 @dataclass(frozen=True)
 class Multiply(Elementwise):
-    """x · y."""
+    """x · y. Guarded, because an operand may be infinite: x·log x in a masked branch at 0."""
 
     name = "multiply"
+    guarded = True
 
     def reference(self, x: Any, y: Any) -> Any:
         return x * y
@@ -204,7 +205,7 @@ class Square(Elementwise):
         return s.mul(x, x)
 
     def formula(self, *operands: str) -> str:
-        return f"({operands[0]})²"
+        return f"{operands[0]}²"
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

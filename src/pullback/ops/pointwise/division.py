@@ -103,7 +103,7 @@ def _opposite(s: Any, rest: Any, y: Any) -> Any:
 
 @dataclass(frozen=True)
 class Power(Elementwise):
-    """x^n for a literal whole exponent; its gradient needs no logarithm, so x may be negative or 0."""
+    """x^n for a literal whole exponent: its derivative holds for x ≤ 0 too."""
 
     name = "power"
     exponent: int
@@ -138,7 +138,7 @@ class Power(Elementwise):
         return s.div(s.const(1, x), result) if self.exponent < 0 else result
 
     def formula(self, *operands: str) -> str:
-        return f"({operands[0]})^{self.exponent}"
+        return f"{operands[0]}^{self.exponent}"
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -158,7 +158,7 @@ class Power(Elementwise):
 
 @dataclass(frozen=True)
 class IntegerPow(Elementwise):
-    """x^y for integers, modulo 2^bits. For y < 0 it is 1/x^|y| cut to an integer, and 0 for x = 0."""
+    """x^y for integers, modulo 2^bits; for y < 0, 1/x^|y| cut to an integer, and 0 for x = 0."""
 
     name = "integer_pow"
     accepts = staticmethod(Operands.integers)

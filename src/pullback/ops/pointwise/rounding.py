@@ -112,7 +112,7 @@ class CopySign(Elementwise):
 
 @dataclass(frozen=True)
 class NextAfter(Elementwise):
-    """The next number of the same type from x towards y. A step: its derivative in x is 1, in y 0."""
+    """The next number of the element type from x towards y; derivative 1 in x, 0 in y."""
 
     name = "nextafter"
     accepts = staticmethod(Operands.floats)

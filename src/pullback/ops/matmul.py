@@ -15,7 +15,7 @@ from pullback.ops.operators import pair, reshape, transpose
 
 
 def matmul(x: Any, y: Any) -> Array:
-    """Matrix product over the last two axes; leading axes broadcast, a vector is a row or a column."""
+    """Product over the last two axes; leading axes broadcast, a vector is a row or a column."""
     left, right = pair(x, y)
     try:
         plan = _plan(left.type.shape, right.type.shape)
