@@ -1,11 +1,11 @@
 """Random numbers from explicit keys, with the signatures of `jax.random`.
 
-A draw is a pure function of its key: the same key gives the same bits, on every machine, in eager and
-in compiled code, and again when a backward pass recomputes it. Element i depends on (key, i) alone. Use
-a key for one draw and `split` it for more.
+A draw is a pure function of its key: the same key gives the same bits, on every machine, in eager
+and in compiled code, and again when a backward pass recomputes it. Element i depends on (key, i)
+alone. Use a key for one draw and `split` it for more.
 
-Every function runs under `vmap`, `grad` and `compile`. Draws are differentiable in the parameters they
-are scaled by (`minval`, `maxval`): the underlying bits are held.
+Every function runs under `vmap`, `grad` and `compile`. Draws are differentiable in the parameters
+they are scaled by (`minval`, `maxval`): the underlying bits are held.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ SIGNIFICANT = {bfloat16: 8, float16: 11, float32: 24, float64: 53}
 """Bits of the significand: integers up to 2^bits are exact."""
 
 FOLD = (0x9E3779B9, 0x7F4A7C15)
-"""Added to a key before `fold_in`, so that folding and splitting never meet (2^64 / golden ratio)."""
+"""Added to a key by `fold_in`, so that folding and splitting never meet: 2⁶⁴ / golden ratio."""
 
 # ---- keys -----------------------------------------------------------------------------------
 
