@@ -154,6 +154,7 @@ from pullback.functions.manipulation import (
     broadcast_arrays,
     broadcast_to,
     concat,
+    diff,
     expand_dims,
     flip,
     matrix_transpose,
@@ -332,6 +333,7 @@ __all__ = [
     "cumulative_prod",
     "cumulative_sum",
     "custom_derivative",
+    "diff",
     "digamma",
     "divide",
     "dot",
@@ -489,6 +491,7 @@ __all__ = [
     "vjp",
     "vmap",
     "where",
+    "while_loop",
     "zeros",
     "zeros_like",
 ]
