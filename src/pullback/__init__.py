@@ -1,7 +1,12 @@
 """pullback: backpropagation, compiled and accountable."""
 
 from pullback import (
+    data,
     linalg,
+    nn,
+    optim,
+    random,
+    train,
 )
 from pullback.array import (
     asarray,
@@ -272,6 +277,8 @@ from pullback.transforms.vectorize import (
     vmap,
 )
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Array",
     "__array_namespace_info__",
@@ -333,6 +340,7 @@ __all__ = [
     "cumulative_prod",
     "cumulative_sum",
     "custom_derivative",
+    "data",
     "diff",
     "digamma",
     "divide",
@@ -416,11 +424,13 @@ __all__ = [
     "negative",
     "newaxis",
     "nextafter",
+    "nn",
     "nonzero",
     "not_equal",
     "one_hot",
     "ones",
     "ones_like",
+    "optim",
     "outer",
     "pad",
     "permute_dims",
@@ -431,6 +441,7 @@ __all__ = [
     "prod",
     "put_along_axis",
     "quantile",
+    "random",
     "ravel",
     "reciprocal",
     "relu",
@@ -473,6 +484,7 @@ __all__ = [
     "tile",
     "top_k",
     "trace",
+    "train",
     "tril",
     "triu",
     "trunc",
