@@ -1,11 +1,11 @@
 """Random numbers from explicit keys, with the signatures of `jax.random`.
 
-A draw is a pure function of its key: the same key gives the same bits, on every machine, in eager and
-in compiled code, and again when a backward pass recomputes it. Element i depends on (key, i) alone. Use
-a key for one draw and `split` it for more.
+A draw is a pure function of its key: the same key gives the same bits, on every machine, in eager
+and in compiled code, and again when a backward pass recomputes it. Element i depends on (key, i)
+alone. Use a key for one draw and `split` it for more.
 
-Every function runs under `vmap`, `grad` and `compile`. Draws are differentiable in the parameters they
-are scaled by (`minval`, `maxval`): the underlying bits are held.
+Every function runs under `vmap`, `grad` and `compile`. Draws are differentiable in the parameters
+they are scaled by (`minval`, `maxval`): the underlying bits are held.
 """
 
 from __future__ import annotations
@@ -18,6 +18,14 @@ import numpy as np
 
 from pullback._public import public
 from pullback.errors import ArgumentError, DTypeError, ShapeError
+from pullback.functions.contraction import matmul
+from pullback.functions.creation import eye, ones, triu
+from pullback.functions.elementwise import erf, erfinv, log, nextafter, stop_gradient, where
+from pullback.functions.gathering import take
+from pullback.functions.linear_algebra import diagonal
+from pullback.functions.manipulation import moveaxis, stack
+from pullback.functions.reductions import argmax, sum, vector_norm
+from pullback.functions.sorting import argsort
 from pullback.ir.array import Array, concrete
 from pullback.ir.types import (
     DType,
@@ -34,20 +42,15 @@ from pullback.ir.types import (
     uint32,
     uint64,
 )
-from pullback.ops import pointwise
-from pullback.ops.contract import Contract
-from pullback.ops.index import Gather
-from pullback.ops.layout import Pad
-from pullback.ops.operators import broadcast_to, cast, cut, lift, reshape, select, transpose
-from pullback.ops.reduce import ArgMax
+from pullback.ops.operators import broadcast_to, cast, lift, reshape
 from pullback.ops.sampling import RandomBits
-from pullback.ops.sort import Sort
+from pullback.transforms.control import scan
 
 SIGNIFICANT = {bfloat16: 8, float16: 11, float32: 24, float64: 53}
 """Bits of the significand: integers up to 2^bits are exact."""
 
 FOLD = (0x9E3779B9, 0x7F4A7C15)
-"""Added to a key before `fold_in`, so that folding and splitting never meet (2^64 / golden ratio)."""
+"""Added to a key by `fold_in`, so that folding and splitting never meet: 2⁶⁴ / golden ratio."""
 
 # ---- keys -----------------------------------------------------------------------------------
 
@@ -77,13 +80,8 @@ def fold_in(key: Array, data: int | Array) -> Array:
     `data` is a Python integer, 0 ≤ data < 2⁶⁴, or a rank-0 integer array, traced or not.
     """
     high, low = _words(data)
-    hashed = RandomBits((2,))(_key(key) + concrete(np.array(FOLD, uint32)))
-    return RandomBits((2,))(hashed ^ _pair(high, low))
-
-
-def _pair(high: Array, low: Array) -> Array:
-    first, second = reshape(high, (1,)), reshape(low, (1,))
-    return Pad((0,), (1,), (0,))(first) | Pad((1,), (0,), (0,))(second)
+    hashed = RandomBits((2,))(_key(key) + np.array(FOLD, uint32))
+    return RandomBits((2,))(hashed ^ stack((high, low)))
 
 
 def _words(data: int | Array) -> tuple[Array, Array]:
@@ -173,7 +171,7 @@ def randint(
         raise ArgumentError(f"there is no integer in [{minval}, {maxval})")
     low = broadcast_to(_integer(minval, wanted), sizes)
     span = cast(broadcast_to(_integer(maxval, wanted), sizes) - low, uint64)
-    offset = bits(key, sizes, uint64) % select(span == 0, 1, span)
+    offset = bits(key, sizes, uint64) % where(span == 0, 1, span)
     return low + cast(offset, wanted)
 
 
@@ -192,8 +190,7 @@ def _integer(value: int | Array, dtype: DType) -> Array:
 def _two_words(key: Array, shape: Shape) -> tuple[Array, Array]:
     """The words 2i and 2i + 1 for each element i."""
     words = RandomBits((*shape, 2))(key)
-    axis = len(shape)
-    return reshape(cut(words, axis, 0, 1), shape), reshape(cut(words, axis, 1, 2), shape)
+    return words[..., 0], words[..., 1]
 
 
 def _random_whole(key: Array, shape: Shape, count: int, dtype: DType) -> Array:
@@ -229,8 +226,8 @@ def uniform(
     low, high = _bounds(minval, maxval, sizes, wanted)
     x = unit * (high - low) + low
     # Rounding can reach the upper end: one step below it, the derivative as before.
-    step = select(x < high, 0.0, pointwise.NextAfter()(high, low) - x)
-    return x + pointwise.StopGradient()(step)
+    step = where(x < high, 0.0, nextafter(high, low) - x)
+    return x + stop_gradient(step)
 
 
 @public
@@ -259,10 +256,10 @@ def truncated_normal(
     wanted, sizes = _float_dtype(dtype), _shape(shape)
     inner = _inner(wanted)
     low, high = _bounds(lower, upper, sizes, inner)
-    below, above = (pointwise.Erf()(x * math.sqrt(0.5)) for x in (low, high))
+    below, above = (erf(x * math.sqrt(0.5)) for x in (low, high))
     x = _quantile(_open_unit(_key(key), sizes, inner) * (above - below) + below)
-    excess = x - select(x < low, low, select(high < x, high, x))
-    return cast(x - pointwise.StopGradient()(excess), wanted)
+    excess = x - where(x < low, low, where(high < x, high, x))
+    return cast(x - stop_gradient(excess), wanted)
 
 
 @public
@@ -270,7 +267,7 @@ def exponential(key: Array, shape: int | Sequence[int] = (), dtype: Any = float3
     """Exponential numbers of rate 1: -log(u), u uniform in (0, 1); all positive."""
     wanted = _float_dtype(dtype)
     unit = _open_unit(_key(key), _shape(shape), _inner(wanted))
-    return cast(-pointwise.Log()(unit), wanted)
+    return cast(-log(unit), wanted)
 
 
 @public
@@ -278,7 +275,7 @@ def gumbel(key: Array, shape: int | Sequence[int] = (), dtype: Any = float32) ->
     """Standard Gumbel numbers, -log(-log(u)), u uniform in (0, 1)."""
     wanted = _float_dtype(dtype)
     unit = _open_unit(_key(key), _shape(shape), _inner(wanted))
-    return cast(-pointwise.Log()(-pointwise.Log()(unit)), wanted)
+    return cast(-log(-log(unit)), wanted)
 
 
 def _open_unit(key: Array, shape: Shape, dtype: DType) -> Array:
@@ -289,7 +286,7 @@ def _open_unit(key: Array, shape: Shape, dtype: DType) -> Array:
 
 
 def _quantile(x: Array) -> Array:
-    return pointwise.Erfinv()(x) * math.sqrt(2.0)
+    return erfinv(x) * math.sqrt(2.0)
 
 
 def _inner(dtype: DType) -> DType:
@@ -318,30 +315,27 @@ def orthogonal(key: Array, n: int, shape: int | Sequence[int] = (), dtype: Any =
     """
     wanted, lead = _float_dtype(dtype), _shape(shape)
     (size,) = _shape((n,))
-    count = math.prod(lead)
-    eye = concrete(np.eye(size))
-    vectors = normal(key, (count, size, size), float64)
-    diagonal = Contract("bij", "ij", "bi")(vectors, eye)
-    signs = select(diagonal < 0, -1.0, broadcast_to(concrete(np.ones(())), diagonal.shape))
-    q = broadcast_to(eye, vectors.shape)
-    for k in range(size):
-        # Vector k without the elements before k; adding its length to element k cannot cancel.
-        x = reshape(cut(vectors, 1, k, k + 1), (count, size)) * concrete(
-            1.0 * (np.arange(size) >= k)
-        )
-        length = pointwise.Sqrt()(_inner_product(x, x)) * reshape(cut(signs, 1, k, k + 1), (count,))
-        q = _reflected(q, x + Contract("b", "i", "bi")(length, concrete(np.eye(size)[k])))
-    return cast(reshape(q * -reshape(signs, (count, 1, size)), (*lead, size, size)), wanted)
+    units = eye(size, dtype=float64)
+    vectors = normal(key, (*lead, size, size), float64)
+    signs = where(diagonal(vectors) < 0, -1.0, 1.0)
 
+    def reflect(q: Array, k: tuple[Array, Array, Array, Array]) -> tuple[Array, None]:
+        """Q (I - 2 v vᵀ / vᵀv), where v = x + sign · |x| · e cannot cancel."""
+        vector, sign, unit, tail = k
+        x = vector * tail
+        v = x + (sign * vector_norm(x, axis=-1))[..., None] * unit
+        along = matmul(q, v[..., None]) * (2.0 / sum(v * v, axis=-1))[..., None, None]
+        return q - along * v[..., None, :], None
 
-def _reflected(q: Array, v: Array) -> Array:
-    """Q (I - 2 v vᵀ / vᵀv)."""
-    along = Contract("bij", "bj", "bi")(q, v) * reshape(2.0 / _inner_product(v, v), (v.shape[0], 1))
-    return q - Contract("bi", "bj", "bij")(along, v)
-
-
-def _inner_product(x: Array, y: Array) -> Array:
-    return Contract("bi", "bi", "b")(x, y)
+    # Vector k loses its first k elements: reflection k leaves the first k axes alone.
+    each = (
+        moveaxis(vectors, -2, 0),
+        moveaxis(signs, -1, 0),
+        units,
+        triu(ones((size, size), dtype=float64)),
+    )
+    q, _ = scan(reflect, broadcast_to(units, vectors.shape), each)
+    return cast(q * -signs[..., None, :], wanted)
 
 
 # ---- discrete distributions -----------------------------------------------------------------
@@ -392,7 +386,7 @@ def categorical(
             f"{each}, not {sizes}"
         )
     noise = gumbel(key, lead + scores.shape, _inner(scores.dtype))
-    return ArgMax(len(lead) + axis)(noise + cast(scores, noise.dtype))
+    return argmax(noise + cast(scores, noise.dtype), axis=len(lead) + axis)
 
 
 @public
@@ -406,7 +400,7 @@ def permutation(key: Array, x: int | Array, axis: int = 0) -> Array:
         return _random_order(key, size)
     array = lift(x)
     axis = normalize_axis(axis, array.ndim)
-    return _taken(array, _random_order(key, array.shape[axis]), axis)
+    return take(array, _random_order(key, array.shape[axis]), axis=axis)
 
 
 @public
@@ -430,33 +424,27 @@ def choice(
     count = math.prod(sizes)
     if (n == 0 and count) or (not replace and count > n):
         raise ArgumentError(f"{count} elements cannot be chosen from {n} ({replace=})")
-    order = _chosen(key, n, count, replace, p)
-    index = reshape(order, sizes)
-    return index if population is None else _taken(population, index, axis)
+    chosen = _chosen(key, n, count, replace, p)
+    if population is None:
+        return reshape(chosen, sizes)
+    before, after = population.shape[:axis], population.shape[axis + 1 :]
+    return reshape(take(population, chosen, axis=axis), before + sizes + after)
 
 
 def _chosen(key: Array, n: int, count: int, replace: bool, p: Array | None) -> Array:
     if p is None:
         if replace:
             return randint(key, (count,), 0, max(n, 1))
-        return cut(_random_order(key, n), 0, 0, count)
+        return _random_order(key, n)[:count]
     chances = lift(p)
     if chances.shape != (n,):
         raise ShapeError(f"{n} probabilities are needed, not {chances.type}")
-    logits = pointwise.Log()(chances)
+    logits = log(chances)
     if replace:
         return categorical(key, logits, shape=(count,))
     scores = logits + gumbel(key, (n,), logits.dtype)
-    return cut(Sort(0, descending=True).outputs(scores)[1], 0, 0, count)
+    return argsort(scores, descending=True)[:count]
 
 
 def _random_order(key: Array, size: int) -> Array:
-    return Sort(0, descending=False).outputs(bits(key, (size,), uint64))[1]
-
-
-def _taken(x: Array, index: Array, axis: int) -> Array:
-    """Slices of `x` along `axis`; the axes of `index` stand in its place."""
-    rows = Gather((axis,))(x, index)
-    rank = index.ndim
-    order = [*range(rank, rank + axis), *range(rank), *range(rank + axis, rows.ndim)]
-    return transpose(rows, tuple(order))
+    return argsort(bits(key, (size,), uint64))

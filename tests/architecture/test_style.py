@@ -23,6 +23,10 @@ ROOT = Path(__file__).parents[2]
 def test_clean(command):
     module = pytest.importorskip(command[0])
     shown = subprocess.run(
-        [sys.executable, "-m", module.__name__, *command[1:]], cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", module.__name__, *command[1:]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert shown.returncode == 0, shown.stdout[-4000:] + shown.stderr[-1000:]

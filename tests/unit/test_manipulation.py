@@ -155,6 +155,15 @@ def test_bad_input(call, error):
     assert "test_manipulation.py" in str(caught.value)
 
 
+def test_diff():
+    for n in range(4):
+        np.testing.assert_array_equal(pb.diff(X**2, axis=1, n=n).numpy(), np.diff(X**2, n, 1))
+    np.testing.assert_array_equal(
+        pb.diff(X, prepend=X[..., :1], append=X[..., :2]).numpy(),
+        np.diff(X, prepend=X[..., :1], append=X[..., :2]),
+    )
+
+
 def test_roundtrips():
     x = concrete(X.copy())
     np.testing.assert_array_equal(pb.stack(pb.unstack(x, axis=1), axis=1).numpy(), X)

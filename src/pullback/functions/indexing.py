@@ -30,7 +30,6 @@ from pullback.ir.types import (
     kind_of,
 )
 from pullback.ops import operators
-from pullback.ops.create import Iota
 from pullback.ops.index import (
     Gather,
     Scatter,
@@ -42,6 +41,7 @@ from pullback.ops.index import (
 )
 from pullback.ops.layout import Flip, Pad, Slice
 from pullback.ops.operators import broadcast_to, cast, lift, reshape, select, transpose, zeros
+from pullback.ops.pointwise import Maximum, Minimum
 
 # ---- what an index selects ------------------------------------------------------------------
 
@@ -328,20 +328,11 @@ class Mode:
     once: Callable[[Array, Array], Array]
 
 
-def _by_scatter(scatter: type[Scatter]) -> Callable[[Array, Array], Array]:
-    def once(x: Array, value: Array) -> Array:
-        places = Iota(x.size, int64)()
-        flat = scatter((0,))(reshape(x, (x.size,)), reshape(value, (x.size,)), places)
-        return reshape(flat, x.shape)
-
-    return once
-
-
 SET = Mode(ScatterSet, lambda x, value: value)
 ADD = Mode(ScatterAdd, operators.add)
 MULTIPLY = Mode(ScatterMultiply, operators.multiply)
-MIN = Mode(ScatterMin, _by_scatter(ScatterMin))
-MAX = Mode(ScatterMax, _by_scatter(ScatterMax))
+MIN = Mode(ScatterMin, Minimum())
+MAX = Mode(ScatterMax, Maximum())
 
 
 class Place:

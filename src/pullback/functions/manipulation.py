@@ -364,6 +364,23 @@ def meshgrid(*arrays: Any, indexing: str = "xy") -> tuple[Array, ...]:
     )
 
 
+@public
+def diff(
+    x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None
+) -> Array:
+    """x[i + 1] - x[i] along `axis`, taken `n` times, with these arrays before and after `x`."""
+    array = lift(x)
+    axis = normalize_axis(axis, array.ndim)
+    if n < 0:
+        raise ShapeError(f"a number of differences is not negative: {n}")
+    around = [each for each in (prepend, array, append) if each is not None]
+    array = Concat(axis)(*_together(around)) if len(around) > 1 else array
+    for _ in range(n):
+        size = array.shape[axis]
+        array = cut(array, axis, min(1, size), size) - cut(array, axis, 0, max(size - 1, 0))
+    return array
+
+
 # ---- padding --------------------------------------------------------------------------------
 
 Widths = int | tuple[int, int] | Sequence[tuple[int, int]]

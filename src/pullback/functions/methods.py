@@ -7,12 +7,11 @@ from typing import Any, NoReturn
 from pullback._public import public
 from pullback.array import namespace
 from pullback.errors import ShapeError, StructureError
-from pullback.functions import contraction, reductions
+from pullback.functions import contraction, elementwise, reductions
 from pullback.functions.indexing import At, getitem
 from pullback.functions.manipulation import matrix_transpose, reshape
 from pullback.ir.array import Array
-from pullback.ir.types import as_dtype
-from pullback.ops.operators import bind_operators, cast, transpose
+from pullback.ops.operators import bind_operators, transpose
 
 
 def _transposed(self: Array) -> Array:
@@ -23,12 +22,6 @@ def _transposed(self: Array) -> Array:
             hint="use .mT for a stack of matrices, or pb.permute_dims",
         )
     return transpose(self, (1, 0))
-
-
-@public
-def astype(self: Array, dtype: Any, /, *, copy: bool = True) -> Array:
-    """The elements with another element type."""
-    return cast(self, as_dtype(dtype))
 
 
 def _reshape(self: Array, *shape: Any) -> Array:
@@ -53,7 +46,7 @@ def bind() -> None:
         __array_namespace__=namespace,
         __getitem__=public(getitem, "indexing"),
         __setitem__=public(_setitem, "assignment"),
-        astype=astype,
+        astype=elementwise.astype,
         at=property(At),
         reshape=_reshape,
         all=reductions.all,

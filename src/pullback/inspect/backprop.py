@@ -1,4 +1,4 @@
-"""`backprop`: the forward values, the backward deltas and the rules of one gradient, as textbooks draw them."""
+"""`backprop`: the values, deltas and rules of one gradient, as the textbooks draw them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ MODERATE = 60
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """A value that a formula reads; `cached` when the forward pass computed it and had to keep it."""
+    """A value that a formula reads; `cached` when the forward pass computed and had to keep it."""
 
     name: str
     cached: bool
@@ -49,8 +49,8 @@ class Dependency:
 class Contribution:
     """What one use of a value adds to its δ: `through` names the result of the node that used it.
 
-    `rule` speaks of that node's operands and the δ of its result alone; `formula` of the values that
-    the user named.
+    `rule` speaks of that node's operands and the δ of its result alone; `formula` of the values
+    that the user named.
     """
 
     through: str
@@ -64,7 +64,7 @@ class Contribution:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """What the node of a value hands on: `rule` is its contribution to the δ of its operand `to`."""
+    """What the node of a value hands on: `rule` is its part of the δ of its operand `to`."""
 
     to: str
     rule: str
@@ -131,11 +131,11 @@ class Backprop:
         return self.step(name).delta
 
     def table(self) -> str:
-        """The backward pass as a table, one step a row, contributions at a merge listed below it."""
+        """The backward pass as a table, one step a row, contributions at a merge below it."""
         return print_table(self.steps)
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
-        """One self-contained page with the graph, its numbers, rules and lines; also written to `path`."""
+        """One self-contained page with graph, numbers, rules and lines; also written to `path`."""
         page = render(self)
         if path is not None:
             Path(path).write_text(page, encoding="utf-8")
@@ -155,9 +155,9 @@ def backprop(f: Callable[..., Any], *args: Any) -> Backprop:
     """Run `f(*args)` and its reverse pass, and keep everything: values, deltas, rules, lines.
 
     `f` returns a scalar loss. All floating arguments are differentiated, others are held fixed.
-    `.table()` is the step table of the textbooks, `.to_html()` a page with the graph, `.delta("z1")`
-    the δ of any value, `.grads` the gradients in the structure of the arguments (None for an
-    argument leaf that is not floating; the bare structure when there is one argument).
+    `.table()` is the step table of the textbooks, `.to_html()` a page with the graph,
+    `.delta("z1")` the δ of any value, `.grads` the gradients in the structure of the arguments
+    (None for a leaf that is not floating; the bare structure when there is one argument).
 
     Every formula is printed from the nodes that the op's own derivative rule recorded.
 
@@ -184,7 +184,7 @@ def backprop(f: Callable[..., Any], *args: Any) -> Backprop:
 
 
 def _gradients(run: _Run, leaves: Sequence[Array], treedef: TreeDef) -> Any:
-    found = []
+    found: list[Array | None] = []
     for x, leaf in zip(run.graph.inputs, leaves, strict=False):
         bar = run.totals.get(x)
         if not is_float(leaf.dtype):
@@ -272,7 +272,7 @@ class _Record:
     # ---- as a person would write it ----
 
     def _written_values(self) -> dict[Array, str]:
-        """Names for the forward values that formulas mention: the others are short enough to be written out."""
+        """Names of the forward values that formulas mention; the others are spelled out."""
         written = self._named(x for x in self.makers if x in self.names.known)
         for node in self.run.graph.nodes:
             for x in node.outputs:

@@ -20,7 +20,7 @@ from pullback.errors import (
     StructureError,
 )
 from pullback.inspect.differences import Tolerance, tolerance
-from pullback.inspect.localise import Culprit, find_culprit, rule_of
+from pullback.inspect.localise import Culprit, find_culprit, rule_of, ruled_function
 from pullback.inspect.mismatch import Flat, Mismatch, Mode, directions, first_mismatch
 from pullback.inspect.names import function_name
 from pullback.ir.array import Array
@@ -43,14 +43,14 @@ def check_grads(
     atol: float | None = None,
     rtol: float | None = None,
 ) -> None:
-    """Compare the derivatives of `f` at `args` with finite differences, up to `order`, in each mode.
+    """Compare the derivatives of `f` at `args` with finite differences, in each mode up to `order`.
 
     `args` is the tuple of arguments; leaves that are not floating are held fixed. Use float64: the
     tolerances follow the coarsest element type. `eps` is the longest step of the differences.
 
-    Raises `GradientError` that names the first op whose own rule is wrong, the user's line, the rule
-    and both numbers; `NotDifferentiableError` where the function has a kink at `args`, which is no
-    mistake of a rule.
+    Raises `GradientError` that names the first op whose own rule is wrong, the user's line, the
+    rule and both numbers; `NotDifferentiableError` where the function has a kink at `args`, which
+    is no mistake of a rule.
     """
     function, primals, leaves, treedef = _flat(f, args)
     chosen = _modes(modes)
@@ -109,7 +109,7 @@ def _search(
     modes: tuple[Mode, ...],
     allowed: Tolerance,
 ) -> Culprit | None:
-    """Node by node: the graph at first order, the graphs of its derivatives, then the higher orders.
+    """Node by node: the graph at first order, its derivatives' graphs, then the higher orders.
 
     A rule that is wrong may stand in no node of the function itself, only in what another rule
     records: so the derivative's own graph is searched before a second order is blamed on anybody.
@@ -168,9 +168,10 @@ def _named(culprit: Culprit) -> PullbackError:
 
 
 def _title(culprit: Culprit) -> str:
-    op = culprit.node.op
-    function = getattr(op, "function", None) or getattr(op, "label", None)
-    return f"{op.name} of {function}" if isinstance(function, str) else op.name
+    """The op; for one that carries the rules of a user's function, that function."""
+    function = ruled_function(culprit.node.op)
+    name = culprit.node.op.name
+    return name if function is None else f"{name} derivative of {function}"
 
 
 def _at_order(mismatch: Mismatch) -> str:
@@ -180,8 +181,8 @@ def _at_order(mismatch: Mismatch) -> str:
 def _numbers(mismatch: Mismatch) -> str:
     if mismatch.shapes is not None:
         return f"shape {mismatch.shapes[0]} instead of {mismatch.shapes[1]} ({mismatch.place})"
-    if mismatch.place.startswith("the rule raises"):
-        return mismatch.place
+    if mismatch.raises:
+        return mismatch.raises
     measured = "finite differences give" if mismatch.rule == "jvp" else "the tangents give"
     return (
         f"it gives {mismatch.found:.10g}, {measured} {mismatch.expected:.10g} "
@@ -198,5 +199,5 @@ def _unnamed(f: Callable[..., Any], mismatch: Mismatch) -> PullbackError:
         )
     return GradientError(
         f"the {mismatch.rule} of {name}{_at_order(mismatch)}: {_numbers(mismatch)}",
-        hint="every op passes alone: the function may be too steep here; try eps=, rtol= or float64",
+        hint="each op passes alone: is the function very steep here? try float64, eps= or rtol=",
     )

@@ -15,7 +15,7 @@ Along = Callable[[float], list[Numbers]]
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """Steps, largest first, and the errors that are allowed; `unit` is the rounding error of one number."""
+    """Steps, largest first, and the errors allowed; `unit` is the rounding error of a number."""
 
     steps: tuple[float, ...]
     rtol: float
@@ -48,7 +48,7 @@ def tolerance(
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One derivative array beside its measurement: where they differ, and where no derivative is."""
+    """A derivative beside its measurement: where they differ, and where no derivative is."""
 
     rule: Numbers
     measured: Numbers
@@ -67,29 +67,30 @@ class Comparison:
 def compare(rules: Sequence[Numbers], along: Along, allowed: Tolerance) -> list[Comparison]:
     """Each derivative against central differences with Richardson extrapolation.
 
-    An element agrees if it does for one of the steps: a kink or a strong curvature nearby spoils the
-    long steps, rounding the short ones. It is rough where the one-sided slopes do not approach each
-    other, or the measurement does not settle, as the step shrinks.
+    An element agrees if it does for one of the steps: a kink or a strong curvature nearby spoils
+    the long steps, rounding the short ones. It is rough where, as the step shrinks, the one-sided
+    slopes do not approach each other or the measurement does not settle.
     """
     with np.errstate(all="ignore"):
         center = [_wide(y) for y in along(0.0)]
-        sides = [_sides(along, step) for step in allowed.steps]
+        sides = [(step, _sides(along, step)) for step in allowed.steps]
         return [
             _compare(
-                _wide(rule), center[i], [(h, *[s[i] for s in side]) for h, side in sides], allowed
+                _wide(rule), center[i], [(h, [y[i] for y in side]) for h, side in sides], allowed
             )
             for i, rule in enumerate(rules)
         ]
 
 
-def _sides(along: Along, step: float) -> tuple[float, tuple[list[Numbers], ...]]:
-    return step, tuple([_wide(y) for y in along(t)] for t in (-step, -step / 2, step / 2, step))
+def _sides(along: Along, step: float) -> list[list[Numbers]]:
+    """The values at −h, −h/2, h/2 and h."""
+    return [[_wide(y) for y in along(t)] for t in (-step, -step / 2, step / 2, step)]
 
 
 def _compare(
     rule: Numbers,
     center: Numbers,
-    sides: Sequence[tuple[float, *tuple[Numbers, ...]]],
+    sides: Sequence[tuple[float, list[Numbers]]],
     allowed: Tolerance,
 ) -> Comparison:
     size = np.max(np.abs(center), initial=0.0)
@@ -97,7 +98,7 @@ def _compare(
     best = np.full(rule.shape, np.inf)
     measured = np.full(rule.shape, np.nan)
     agrees = np.zeros(rule.shape, bool)
-    for h, far_left, left, right, far_right in sides:
+    for h, (far_left, left, right, far_right) in sides:
         slope = (4 * (right - left) / h - (far_right - far_left) / (2 * h)) / 3
         noise = 50 * allowed.unit * size / h
         scale = np.maximum(np.abs(slope), 1e-2 * np.max(np.abs(slope), initial=0.0))

@@ -6,9 +6,9 @@ layer, barycentres to order each layer, then positions pulled towards the neighb
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-
 
 SWEEPS = 8
 PULLS = 16
@@ -103,7 +103,7 @@ def _neighbours(
     above: dict[int, list[int]] = {}
     below: dict[int, list[int]] = {}
     for chain in chains.values():
-        for upper, lower in zip(chain, chain[1:], strict=False):
+        for upper, lower in itertools.pairwise(chain):
             above.setdefault(lower, []).append(upper)
             below.setdefault(upper, []).append(lower)
     return above, below
@@ -162,7 +162,7 @@ def _apart(
     is isotonic regression, solved by pooling adjacent violators.
     """
     offsets = [0.0]
-    for a, b in zip(row, row[1:], strict=False):
+    for a, b in itertools.pairwise(row):
         offsets.append(offsets[-1] + reach(a) + reach(b) + between)
     pools: list[tuple[float, float, int]] = []
     for i, offset in zip(row, offsets, strict=False):

@@ -1,9 +1,9 @@
 """Print a piece of a graph as one formula.
 
 The derivative rules are Python that records nodes; whatever they recorded is printed here, so the
-formula shown is the rule itself. Each op prints its own application (`Op.formula`); this module adds
-what lies between applications: parentheses, and the school algebra that a reader expects (numbers
-multiplied out, equal terms collected, factors of a product in one row).
+formula shown is the rule itself. Each op prints its own application (`Op.formula`); this module
+adds what lies between applications: parentheses, and the school algebra that a reader expects
+(numbers multiplied out, equal terms collected, factors of a product in one row).
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class Factor:
     text: str
     uses: tuple[str, ...] = ()
     scalar: bool = False
+    inner: tuple[Term, ...] = ()
+    """The terms, where the text is their sum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +121,6 @@ class Printer:
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         self.makers = {x: node for node in nodes for x in node.outputs}
-        self.sigmoids = {
-            node.inputs[0]: y
-            for y, node in self.makers.items()
-            if isinstance(node.op, pointwise.Sigmoid)
-        }
 
     def formula(self, x: Array, names: Mapping[Array, str]) -> Formula:
         """`x` in terms of `names`; an array that has a name is that name."""
@@ -135,7 +132,7 @@ class Printer:
         if isinstance(node.op, Barrier):
             return self.formula(node.inputs[_place(x, node)], names)
         operands = [self.formula(each, names) for each in node.inputs]
-        result = self._reflected(node, names) or _algebra(node, operands)
+        result = _algebra(node, operands)
         if result is None:
             result = applied(node.op, operands, scalar=x.shape == ())
         if len(node.outputs) > 1:
@@ -157,16 +154,6 @@ class Printer:
                 seen.update(fresh)
                 pending += fresh
         return tuple(found)
-
-    def _reflected(self, node: Node, names: Mapping[Array, str]) -> Formula | None:
-        """σ(−z) as 1 − σ(z), where σ(z) is at hand: the identity behind the rule of the sigmoid."""
-        inner = self.makers.get(node.inputs[0]) if node.inputs else None
-        if not isinstance(node.op, pointwise.Sigmoid) or inner is None:
-            return None
-        y = self.sigmoids.get(inner.inputs[0]) if isinstance(inner.op, pointwise.Negative) else None
-        if y is None or y not in names:
-            return None
-        return total((Formula((Term(1.0),)), self.formula(y, names).scaled(-1.0)))
 
 
 def applied(op: Op, operands: Sequence[Formula], *, scalar: bool) -> Formula:
@@ -271,7 +258,7 @@ def _held(x: Formula, node: Node) -> Formula:
 def _single(x: Formula, scalar: bool) -> Term:
     if len(x.terms) == 1:
         return x.terms[0]
-    return Term(1.0, (Factor(str(x), x.uses, scalar),)) if x.terms else Term(0.0)
+    return Term(1.0, (Factor(str(x), x.uses, scalar, x.terms),)) if x.terms else Term(0.0)
 
 
 def _place(x: Array, node: Node) -> int:
@@ -306,6 +293,8 @@ def _texts(factors: tuple[Factor, ...]) -> tuple[str, ...]:
 
 
 def _print_term(term: Term, *, alone: bool = False) -> str:
+    if alone and term.number < 0:
+        term = _turned(term)
     if alone and term.number == 1.0 and len(term.factors) == 1 and not term.divisors:
         return term.factors[0].text
     sign, number = ("−" if term.number < 0 else ""), abs(term.number)
@@ -327,6 +316,15 @@ def _print_term(term: Term, *, alone: bool = False) -> str:
         power = _superscript(exponent) if exponent > 1 else ""
         product += f" / {_enclosed(f.text, ATOM if power else APPLICATION)}{power}"
     return sign + product
+
+
+def _turned(term: Term) -> Term:
+    """−(a − b) as b − a."""
+    inner = term.factors[0].inner if len(term.factors) == 1 else ()
+    if len(inner) != 2 or not inner[0].number > 0 > inner[1].number:
+        return term
+    turned = Formula((inner[1], inner[0])).scaled(-1.0)
+    return replace(term, number=-term.number, factors=(replace(term.factors[0], text=str(turned)),))
 
 
 def _powers(factors: tuple[Factor, ...]) -> list[tuple[Factor, int]]:
@@ -390,7 +388,7 @@ def _outside(text: str) -> str:
 
 
 def _apply(op: Op, operands: list[str]) -> str:
-    """`op.formula`, with parentheses around operands that hold together less than their place asks."""
+    """`op.formula`, with parentheses around operands that hold together too loosely for it."""
     marks = [chr(0xE000 + i) for i in range(len(operands))]
     pattern = op.formula(*marks)
     level, open_text = binding(pattern), _outside(pattern)

@@ -1,4 +1,4 @@
-"""Which op of a graph has the wrong rule: each node is checked alone, at the values it really had."""
+"""Which op of a graph has the wrong rule: each node is checked alone, at the values it had."""
 
 from __future__ import annotations
 
@@ -59,16 +59,15 @@ def _examine(node: Node, order: int, modes: Sequence[Mode], allowed: Tolerance) 
     try:
         mismatch = first_mismatch(f, primals, order, modes, allowed)
     except (PullbackError, ValueError, TypeError, IndexError) as error:
-        mismatch = Mismatch(
-            "vjp" if "rev" in modes else "jvp", order, np.nan, np.nan, _raised(error)
-        )
+        rule = "vjp" if "rev" in modes else "jvp"
+        mismatch = Mismatch(rule, 1, np.nan, np.nan, "", raises=_raised(error))
     if mismatch is None:
         return None
     if isinstance(node.op, HigherOrder) and not mismatch.kink:
         deeper = _inside(node.op, order, modes, allowed)
         if deeper is not None:
             return deeper
-    guess = None if mismatch.kink else explain(f, primals, mismatch)
+    guess = None if mismatch.kink or mismatch.raises else explain(f, primals, mismatch)
     return Culprit(node, mismatch, guess)
 
 
@@ -98,7 +97,7 @@ def _has_float_output(node: Node) -> bool:
 
 
 def _raised(error: Exception) -> str:
-    return f"the rule raises {type(error).__name__}: {str(error).splitlines()[0]}"
+    return f"it raises {type(error).__name__}: {str(error).splitlines()[0]}"
 
 
 def _inside(
@@ -136,6 +135,9 @@ def _with_numbers(graph: Graph) -> Graph:
 
 def rule_of(op: Op, mismatch: Mismatch) -> str:
     """Where the rule stands in the source."""
+    function = ruled_function(op)
+    if function is not None:
+        return f"of {function}"
     if isinstance(op, Elementwise) and _own(op, Elementwise) == "partials":
         method = "partials"
     elif isinstance(op, Linear | Multilinear) and mismatch.rule == "vjp":
@@ -147,6 +149,13 @@ def rule_of(op: Op, mismatch: Mismatch) -> str:
     if isinstance(op, HigherOrder):
         method = "augmented" if mismatch.rule == "vjp" else "tangents_of"
     return f"{type(op).__name__}.{method}"
+
+
+def ruled_function(op: Op) -> str | None:
+    """The function of the user whose derivative rules the op carries."""
+    rules = getattr(op, "rules", None)
+    name = getattr(rules, "name", None)
+    return name if isinstance(name, str) else None
 
 
 def _own(op: Op, family: type[Op]) -> str:

@@ -32,6 +32,8 @@ class Mismatch:
     kink: bool = False
     shapes: tuple[tuple[int, ...], tuple[int, ...]] | None = None
     """The shape of a cotangent and that of its operand, where they differ."""
+    raises: str = ""
+    """The error of a rule that gives no derivative at all."""
 
     @property
     def relative(self) -> float:

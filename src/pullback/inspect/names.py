@@ -18,6 +18,7 @@ import numpy as np
 from pullback.errors import Frame, Site
 from pullback.ir.array import Array
 from pullback.ir.graph import Graph, Node
+from pullback.ir.types import Numbers
 from pullback.ops.pointwise import Constant
 from pullback.transforms.tree import TreeDef, argument_names, argument_paths
 
@@ -48,7 +49,7 @@ def function_name(f: Callable[..., Any]) -> str:
 def name_values(
     f: Callable[..., Any], treedef: TreeDef, graph: Graph, captured: Sequence[Array]
 ) -> Names:
-    """Names for the values of `graph`, which was traced from `f` with arguments of structure `treedef`."""
+    """Names for the values of `graph`, traced from `f` with arguments of structure `treedef`."""
     arguments = argument_paths(treedef, argument_names(f, range(treedef.num_children)))
     wishes: dict[Array, str | None] = dict.fromkeys(graph.inputs)
     wishes.update(zip(graph.inputs, arguments, strict=False))
@@ -107,10 +108,13 @@ def captured_name(f: Callable[..., Any], value: Array) -> str | None:
     for name, seen in _visible(f):
         if seen is value:
             return name
-        if isinstance(seen, np.ndarray) and value.has_numbers and seen.dtype == value.dtype:
-            if seen.shape == value.shape and np.array_equal(seen, value.numpy()):
-                return name
+        if isinstance(seen, np.ndarray) and value.has_numbers and _equal(seen, value.numpy()):
+            return name
     return None
+
+
+def _equal(x: Numbers, y: Numbers) -> bool:
+    return x.dtype == y.dtype and np.array_equal(x, y)
 
 
 def _visible(f: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
@@ -195,8 +199,17 @@ def _targets(file: str) -> dict[Span | None, str]:
     found: dict[Span | None, str] = {}
     for node in ast.walk(tree):
         for target, value in _assignments(node):
-            found[_place(value)] = target
+            found.update((_place(each), target) for each in _branches(value))
     return found
+
+
+def _branches(value: ast.AST) -> Iterator[ast.AST]:
+    """The expressions that may give the value: both arms of `a if c else b`."""
+    if isinstance(value, ast.IfExp):
+        yield from _branches(value.body)
+        yield from _branches(value.orelse)
+    else:
+        yield value
 
 
 def _assignments(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:

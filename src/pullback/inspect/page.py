@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import itertools
 import json
 import linecache
 import math
@@ -80,7 +81,7 @@ def _broken(numbers: Numbers | None) -> bool:
 
 
 class _Scale:
-    """Root mean square of δ → colour, logarithmic between the smallest and the largest on the page."""
+    """Root mean square of δ → colour, logarithmic from the smallest to the largest on the page."""
 
     def __init__(self, steps: Sequence[Step]) -> None:
         known = [r for r in map(_rms, (s.delta for s in steps)) if r]
@@ -139,7 +140,8 @@ DEFINITIONS = """<defs>
 <marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="9" markerHeight="9"
 markerUnits="userSpaceOnUse" orient="auto">
 <path d="M0,0.5 L8,4 L0,7.5 z"/></marker>
-<pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
+<pattern id="hatch" width="6" height="6" patternUnits="userSpaceOnUse"
+patternTransform="rotate(45)">
 <rect width="6" height="6" fill="#fff"/><rect width="3" height="6" fill="#d4004b"/></pattern>
 </defs>"""
 
@@ -151,7 +153,7 @@ def _edge(steps: Sequence[Step], edge: tuple[int, int], path: Sequence[tuple[flo
     points[0] = (points[0][0], points[0][1] + half)
     points[-1] = (points[-1][0], points[-1][1] - half)
     curve = f"M{points[0][0]:.1f},{points[0][1]:.1f}"
-    for (x, y), (u, v) in zip(points, points[1:], strict=False):
+    for (x, y), (u, v) in itertools.pairwise(points):
         middle = (y + v) / 2
         curve += f" C{x:.1f},{middle:.1f} {u:.1f},{middle:.1f} {u:.1f},{v:.1f}"
     passed = [c for c in steps[tail].contributions if c.through == steps[head].name]
@@ -166,9 +168,10 @@ def _edge(steps: Sequence[Step], edge: tuple[int, int], path: Sequence[tuple[flo
         place = f'x="{x + ease * (u - x):.1f}" y="{y + share * (v - y) + 4:.1f}"'
         label = f'<text class="flow" {place}>{text}</text>'
     title = html.escape(f"{steps[tail].name} → {steps[head].name}{told}")
+    line = f'<path class="line" d="{curve}" marker-end="url(#tip)"/>'
     return (
         f'<g class="{classes}" data-tail="{tail}" data-head="{head}"><title>{title}</title>'
-        f'<path class="hit" d="{curve}"/><path class="line" d="{curve}" marker-end="url(#tip)"/>{label}</g>'
+        f'<path class="hit" d="{curve}"/>{line}{label}</g>'
     )
 
 
@@ -181,10 +184,12 @@ def _box(i: int, step: Step, center: tuple[float, float], scale: _Scale) -> str:
     label = html.escape(f"{step.equation}; value {_brief(step.value)}; delta {_brief(step.delta)}")
     shape = "×".join(map(str, step.type.shape)) or "scalar"
     return (
-        f'<g class="box {step.kind}{broken}" id="box-{i}" data-node="{i}" tabindex="0" role="button" '
-        f'aria-label="{label}" transform="translate({x:.1f},{y:.1f})"><title>{label}</title>'
+        f'<g class="box {step.kind}{broken}" id="box-{i}" data-node="{i}" tabindex="0" '
+        f'role="button" aria-label="{label}" transform="translate({x:.1f},{y:.1f})">'
+        f"<title>{label}</title>"
         f'<rect class="card" width="{SPACING.width:.0f}" height="{SPACING.height:.0f}" rx="9"/>'
-        f'<rect class="size" x="{SPACING.width - 9:.0f}" y="9" width="4" height="{SPACING.height - 18:.0f}" '
+        f'<rect class="size" x="{SPACING.width - 9:.0f}" y="9" width="4" '
+        f'height="{SPACING.height - 18:.0f}" '
         f'rx="2" fill="{scale.color(step.delta)}"/>'
         f'<text class="name" x="12" y="20">{html.escape(_middle(step.name, 20))}</text>'
         f'<text class="shape" x="{SPACING.width - 16:.0f}" y="20">{shape}</text>'
@@ -226,7 +231,8 @@ def _rows(steps: Sequence[Step], numbers: dict[str, int]) -> str:
             for d in step.depends
         )
         lines.append(
-            f'<tr data-node="{numbers[step.name]}" tabindex="0"><td>{html.escape(step.equation)}</td>'
+            f'<tr data-node="{numbers[step.name]}" tabindex="0">'
+            f"<td>{html.escape(step.equation)}</td>"
             f"<td><b>{html.escape(step.symbol)}</b> = {html.escape(step.formula)}</td>"
             f"<td>{html.escape(summary(step.delta))}</td><td>{depends}</td></tr>"
         )

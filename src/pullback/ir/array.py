@@ -1,4 +1,4 @@
-"""`Array`: an immutable tensor. Outside a trace it owns numbers; inside one it is a value of the graph.
+"""`Array`: an immutable tensor. It owns numbers, or inside a trace it is a value of the graph.
 
 One class serves both, so the same code runs on numbers and on traced values. The operators are
 declared here and bound by `pullback.ops`, because they are made of ops.
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from pullback._public import public
 from pullback.errors import DTypeError, ShapeError, TracedValueError, calling_site
 from pullback.ir import dlpack
 from pullback.ir.types import DType, Numbers, Shape, TensorType, is_float, is_integer
@@ -85,10 +86,12 @@ class Array:
 
     # ---- numbers out ----
 
+    @public
     def numpy(self) -> Numbers:
         """The numbers as a read-only NumPy array, without a copy. Detached from any gradient."""
         return self._numbers("a NumPy array")
 
+    @public
     def item(self) -> bool | int | float:
         """The only element as a Python scalar; `ShapeError` unless there is exactly one."""
         if self.size != 1:
@@ -96,15 +99,18 @@ class Array:
         scalar = self._numbers("a Python scalar").reshape(()).item()
         return float(scalar) if is_float(self.dtype) else scalar
 
+    @public
     def tolist(self) -> Any:
         """The numbers as nested Python lists."""
         return self._numbers("a list").tolist()
 
+    @public
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Numbers:
         if self.trace != CONCRETE:
             self._refuse(
                 "a NumPy function was called on a traced value",
-                "use the pullback function of the same name; x.numpy() shows the numbers without their gradient",
+                "use the pullback function of the same name; "
+                "x.numpy() shows numbers without gradient",
             )
         data = self._numbers("a NumPy array")
         if dtype is not None and data.dtype != dtype:
@@ -113,6 +119,7 @@ class Array:
             return data.astype(dtype)
         return data.copy() if copy else data
 
+    @public
     def __dlpack__(self, **options: Any) -> Any:
         if self.trace != CONCRETE:
             self._refuse(
@@ -124,6 +131,7 @@ class Array:
     def __dlpack_device__(self) -> tuple[int, int]:
         return (1, 0)
 
+    @public
     def __bool__(self) -> bool:
         if self.size != 1:
             raise ShapeError(
@@ -132,15 +140,19 @@ class Array:
             )
         return bool(self._numbers("a truth value").reshape(()))
 
+    @public
     def __int__(self) -> int:
         return int(self.item())
 
+    @public
     def __float__(self) -> float:
         return float(self.item())
 
+    @public
     def __complex__(self) -> complex:
         return complex(self.item())
 
+    @public
     def __index__(self) -> int:
         if not is_integer(self.dtype) or self.ndim:
             raise DTypeError(f"only a rank-0 integer array can be an index, not {self.type}")
@@ -183,7 +195,8 @@ class Array:
         if self._data is None:
             self._refuse(
                 f"{wanted} was asked of a traced value, which has no numbers yet ({self.type})",
-                "use pb.where, pb.cond or pb.while_loop instead of a Python branch, or make the argument static",
+                "use pb.where, pb.cond or pb.while_loop instead of a Python branch, "
+                "or make the argument static",
             )
         return self._data
 

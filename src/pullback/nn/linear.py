@@ -8,68 +8,59 @@ from typing import Any
 
 from pullback import random
 from pullback.errors import ArgumentError, ShapeError
+from pullback.functions.activations import relu
+from pullback.functions.contraction import matmul
 from pullback.ir.array import Array
 from pullback.ir.types import float32
 from pullback.nn import init
 from pullback.nn.init import Initializer
 from pullback.nn.module import Module
-from pullback.ops.contract import LETTERS, Contract
 from pullback.ops.operators import lift
-from pullback.ops.pointwise import Relu
 
 
 class Linear(Module):
-    """The affine map x ↦ x Wᵀ + b on the last axis: (…, n_in) → (…, n_out)."""
+    """The affine map x ↦ x Wᵀ + b on the last axis: (…, in_features) → (…, out_features)."""
 
     weight: Array
-    """(n_out, n_in)"""
+    """(out_features, in_features)"""
     bias: Array | None
-    """(n_out,), or None"""
+    """(out_features,), or None"""
 
     def __init__(
         self,
-        n_in: int,
-        n_out: int,
+        in_features: int,
+        out_features: int,
         use_bias: bool = True,
         *,
         key: Array,
         initializer: Initializer = init.lecun_normal,
         dtype: Any = float32,
     ) -> None:
-        _require_sizes(n_in=n_in, n_out=n_out)
-        self.weight = initializer(key, (n_out, n_in), dtype)
-        self.bias = init.zeros(key, (n_out,), dtype) if use_bias else None
+        _require_sizes(in_features=in_features, out_features=out_features)
+        self.weight = initializer(key, (out_features, in_features), dtype)
+        self.bias = init.zeros(key, (out_features,), dtype) if use_bias else None
 
-    def __call__(self, x: Array) -> Array:
-        product = _times_transposed(x, self.weight)
+    def __call__(self, x: Any) -> Array:
+        operand, features = lift(x), self.weight.shape[1]
+        if operand.shape[-1:] != (features,):
+            raise ShapeError(
+                f"the layer takes arrays of shape (..., {features}), not {operand.type}"
+            )
+        product = matmul(operand, self.weight.T)
         return product if self.bias is None else product + self.bias
 
 
-def _times_transposed(x: Array, weight: Array) -> Array:
-    operand = lift(x)
-    n_in = weight.shape[1]
-    if operand.shape[-1:] != (n_in,):
-        raise ShapeError(f"the layer takes arrays of shape (..., {n_in}), not {operand.type}")
-    lead = LETTERS[: operand.ndim - 1]
-    return Contract(f"{lead}Y", "ZY", f"{lead}Z")(operand, weight)
-
-
-def relu(x: Array, /) -> Array:
-    """max(x, 0); derivative 0 at 0."""
-    return Relu()(lift(x))
-
-
 class MLP(Module):
-    """Affine layers with an activation between: (…, n_in) → (…, n_out)."""
+    """Affine layers with an activation between: (…, in_size) → (…, out_size)."""
 
     layers: tuple[Linear, ...]
     activation: Callable[[Array], Array]
 
     def __init__(
         self,
-        n_in: int,
-        n_out: int,
-        width: int,
+        in_size: int,
+        out_size: int,
+        width_size: int,
         depth: int,
         activation: Callable[[Array], Array] = relu,
         *,
@@ -77,18 +68,18 @@ class MLP(Module):
         initializer: Initializer = init.he_normal,
         dtype: Any = float32,
     ) -> None:
-        """`depth` hidden layers of `width` units each; the last layer is not activated."""
-        _require_sizes(width=width)
+        """`depth` hidden layers of `width_size` units each; the last layer is not activated."""
+        _require_sizes(width_size=width_size)
         if depth < 0:
             raise ArgumentError(f"a depth is not negative: {depth}")
-        sizes = itertools.pairwise((n_in, *[width] * depth, n_out))
+        sizes = itertools.pairwise((in_size, *[width_size] * depth, out_size))
         self.layers = tuple(
             Linear(a, b, key=random.fold_in(key, i), initializer=initializer, dtype=dtype)
             for i, (a, b) in enumerate(sizes)
         )
         self.activation = activation
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Any) -> Array:
         *hidden, last = self.layers
         for layer in hidden:
             x = self.activation(layer(x))

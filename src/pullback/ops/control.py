@@ -258,7 +258,7 @@ class While(HigherOrder):
                 paired(pushed.inputs[: len(inputs)], put(moving, pushed.inputs[len(inputs) :]), cut)
             ),
             pushed.nodes,
-            (*pushed.outputs[:count], *chosen(tangents, moving[cut:])),
+            (*pushed.outputs[:count], *present(chosen(tangents, moving[cut:]))),
         )
         condition = record(
             lambda *values: transforms.inline(self.condition, unpaired(values, moving, cut)[0]),

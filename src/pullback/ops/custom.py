@@ -19,7 +19,6 @@ from pullback.ops.subgraph import (
     filled,
     floats,
     full_bars,
-    indices,
     put,
     require_types,
     types_of,

@@ -340,23 +340,21 @@ def bind_operators(binary: dict[str, Any], comparison: dict[str, Any], **methods
 
 
 def _forward(function: Any) -> Any:
-    @public
     def method(self: Array, other: Any, /) -> Any:
         if not isinstance(other, OPERANDS):
             return NotImplemented
         return function(self, other)
 
-    return method
+    return public(method, function.__name__)
 
 
 def _reflected(function: Any) -> Any:
-    @public
     def method(self: Array, other: Any, /) -> Any:
         if not isinstance(other, OPERANDS):
             return NotImplemented
         return function(other, self)
 
-    return method
+    return public(method, function.__name__)
 
 
 def bind() -> None:
@@ -371,5 +369,4 @@ def bind() -> None:
         __pos__=positive,
         __abs__=absolute,
         __invert__=invert,
-        astype=astype,
     )

@@ -18,7 +18,7 @@ from pullback.ops.subgraph import indices, present, put, require_types, types_of
 
 @dataclass(frozen=True)
 class Checkpoint(HigherOrder):
-    """The outputs of a graph. Its derivative computes the inner values anew instead of keeping them.
+    """The outputs of a graph, whose derivative computes the inner values anew.
 
     The recomputation reads its operands through a `Barrier` that also takes the cotangents: it
     cannot begin before they exist, and is never merged with the first computation.
@@ -85,7 +85,7 @@ class Checkpoint(HigherOrder):
 
 @dataclass(frozen=True)
 class Barrier(Op):
-    """The operands, unchanged, when all of them exist. No pass may remove, merge or look through it."""
+    """The operands, when all of them exist. No pass may remove, merge or look through it."""
 
     name = "barrier"
 

@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Scan(HigherOrder):
-    """`for x in rows: carry, y = body(constants, carry, x)`; gives the last carry and the stacked y.
+    """`for x in rows: carry, y = body(constants, carry, x)`: the last carry, and the y stacked.
 
     The body is a graph `(*constants, *carry, *x) → (*carry, *y)`. The operands are the constants,
     the carry on entry, and arrays whose rows along axis 0 are the x. With `reverse` the rows are
@@ -113,7 +113,7 @@ class Scan(HigherOrder):
             in_constants, in_carry, _ = self._parts(moving)
             carry_in = self._parts(inputs)[1]
             sums = [zeros(x.type) for x in chosen(inputs[: self.constants], in_constants)]
-            start = [*chosen(filled(at_exit, in_carry, carry_in), in_carry), *sums]
+            start = [*present(filled(at_exit, in_carry, carry_in)), *sums]
 
             def step(*values: Array) -> Iterable[Array]:
                 held, values = values[: len(fixed)], values[len(fixed) :]
@@ -189,7 +189,7 @@ class Scan(HigherOrder):
         batched: Sequence[bool],
         transforms: GraphTransforms,
     ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
-        """Rows stay along axis 0, so batched rows, and batched y, carry the examples along axis 1."""
+        """Rows stay along axis 0: batched rows, and batched y, carry the examples along axis 1."""
         count, carries = len(self.body.outputs), self.carries
         flags = grown(
             batched,

@@ -73,9 +73,9 @@ def put(flags: Iterable[bool], values: Iterable[T]) -> list[T | None]:
     return [next(supply) if flag else None for flag in flags]
 
 
-def chosen(values: Iterable[T | None], flags: Iterable[bool]) -> list[T]:
+def chosen(values: Iterable[T], flags: Iterable[bool]) -> list[T]:
     """The inverse of `put`."""
-    return present(x for x, flag in zip(values, flags, strict=True) if flag)
+    return [x for x, flag in zip(values, flags, strict=True) if flag]
 
 
 def filled(dots: Sequence[Maybe], moving: Sequence[bool], inputs: Sequence[Array]) -> list[Maybe]:

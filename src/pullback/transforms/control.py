@@ -31,7 +31,15 @@ from pullback.ops.rows import Rows, stacked
 from pullback.ops.scan import Scan
 from pullback.ops.subgraph import types_of
 from pullback.transforms.trace import Traced, trace_leaves
-from pullback.transforms.tree import Tree, TreeDef, flatten, flatten_arrays, paths, unflatten
+from pullback.transforms.tree import (
+    Tree,
+    TreeDef,
+    described,
+    flatten,
+    flatten_arrays,
+    paths,
+    unflatten,
+)
 
 Function = Callable[..., Any]
 UNUSED = -1
@@ -241,6 +249,9 @@ class _Leaves:
     def types(self) -> tuple[TensorType, ...]:
         return types_of(self.arrays)
 
+    def __str__(self) -> str:
+        return described(self.treedef, self.types)
+
 
 def _has_numbers() -> bool:
     """Whether values have numbers here, so that Python's own control flow can decide."""
@@ -271,14 +282,12 @@ def _next_carry(before: _Leaves, after: _Leaves) -> _Leaves:
 def _require_same(left: _Leaves, right: _Leaves, what: str, here: str, there: str) -> None:
     """Raise unless two trees, found `here` and `there`, have the same structure and types."""
     if left.treedef != right.treedef:
-        raise StructureError(
-            f"the {what} has the structure {left.treedef} {here} and {right.treedef} {there}"
-        )
+        raise StructureError(f"the {what} is {left} {here} and {right} {there}")
     for i, (x, y) in enumerate(zip(left.types, right.types, strict=True)):
         if x != y:
             path = paths(left.treedef, what)[i]
             error = ShapeError if x.shape != y.shape else DTypeError
-            hint = f"cast one of them: .astype(pb.{x.dtype})" if error is DTypeError else None
+            hint = "cast one of them with .astype(...)" if error is DTypeError else None
             raise error(f"{path} is {x} {here} and {y} {there}", hint=hint)
 
 

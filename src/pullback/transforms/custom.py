@@ -33,6 +33,7 @@ from pullback.transforms.tree import (
     Tree,
     TreeDef,
     argument_names,
+    described,
     flatten,
     flatten_arrays,
     paths,
@@ -161,7 +162,7 @@ class _Mixed:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class _UserRules:
-    """A user's rules between flat arrays, as the op `Custom` calls them, with their results checked."""
+    """A user's rules between flat arrays, as `Custom` calls them; checks what they return."""
 
     f: Function
     fwd: Function | None
@@ -194,8 +195,8 @@ class _UserRules:
         leaves, treedef = flatten_arrays(out, "the result")
         if treedef != self.result or types_of(leaves) != self.types:
             raise StructureError(
-                f"fwd of {self.name} returned ({_listed(types_of(leaves))}) in the structure "
-                f"{treedef}, {self.name} itself ({_listed(self.types)}) in {self.result}"
+                f"fwd of {self.name} returned {described(treedef, types_of(leaves))} as its "
+                f"result, {self.name} itself returns {described(self.result, self.types)}"
             )
         arrays, structure = _Mixed.of(residuals)
         return Residuals(tuple(arrays), structure)
@@ -208,10 +209,10 @@ class _UserRules:
         children = self.arguments.treedef.children()
         names = argument_names(self.f, range(len(children)))
         if not isinstance(pulled, tuple) or len(pulled) != len(children):
-            count = f"{len(pulled)} cotangents" if isinstance(pulled, tuple) else repr(type(pulled))
+            found = f"a tuple of {len(pulled)}" if isinstance(pulled, tuple) else "no tuple"
             raise StructureError(
-                f"bwd of {self.name} returned {count}; a tuple of {len(children)} is needed, one "
-                f"for each of its arguments ({', '.join(names)})",
+                f"bwd of {self.name} returned {found}; a tuple of {len(children)} is needed, a "
+                f"cotangent for each of its arguments ({', '.join(names)})",
                 hint="None stands for zero, and for the cotangent of what is no array",
             )
         given: list[Any] = []
@@ -272,13 +273,11 @@ def _up_to(treedef: TreeDef, tree: Tree, what: str) -> list[Any]:
 def _checked(bar: Any, kind: TensorType, what: str) -> Maybe:
     if bar is None or not is_float(kind.dtype):
         return None
-    array = constant(bar, kind.dtype) if isinstance(bar, bool | int | float) else lift(bar)
+    if not isinstance(bar, Array | bool | int | float | np.ndarray | np.generic):
+        raise StructureError(f"{what} is a {type(bar).__name__}, the value it belongs to is {kind}")
+    array = constant(bar, kind.dtype) if type(bar) in (bool, int, float) else lift(bar)
     if array.shape != kind.shape:
         raise ShapeError(f"{what} is {array.type}, the value it belongs to is {kind}")
     if array.dtype != kind.dtype:
         raise DTypeError(f"{what} is {array.type}, the value it belongs to is {kind}")
     return array
-
-
-def _listed(types: Sequence[TensorType]) -> str:
-    return ", ".join(map(str, types))

@@ -12,7 +12,7 @@ from pullback.ir.op import GraphTransforms, HigherOrder, Maybe, Pull
 from pullback.transforms.walk import blaming, walking
 
 Observer = Callable[[Node, Array, Array, Array], None]
-"""Called with (node, input of the node, its contribution to that input's cotangent, the sum so far)."""
+"""Called with (node, input of the node, contribution to that input's cotangent, the sum so far)."""
 
 
 class Reverse:

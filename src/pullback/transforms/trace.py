@@ -98,7 +98,7 @@ def _call(f: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
             raise
         refused = TracedValueError(
             "a NumPy function was called on a traced value",
-            hint="use the pullback function of the same name; x.numpy() shows numbers without gradient",
+            hint="use the pullback function of the same name; x.numpy() has no gradient",
         )
         refused.locate(
             "traced value", calling_site() if error.__traceback__ is None else _innermost(error)

@@ -69,6 +69,19 @@ def argument_paths(treedef: TreeDef, names: Sequence[str]) -> list[str]:
     return [path for name, child in children for path in paths(child, name)]
 
 
+def described(treedef: TreeDef, types: Iterable[object]) -> str:
+    """The tree with the type of each leaf in its place: `{'h': float32[3]}`."""
+    return str(unflatten(treedef, [_Named(str(kind)) for kind in types]))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Named:
+    name: str
+
+    def __repr__(self) -> str:
+        return self.name
+
+
 def map_leaves(function: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
     """The tree of `function(leaf, *leaves of rest)`."""
     return optree.tree_map(function, tree, *rest, namespace=NAMESPACE)
@@ -77,7 +90,11 @@ def map_leaves(function: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
 def require_same(expected: TreeDef, actual: TreeDef, what: str) -> None:
     """Raise `StructureError` unless both structures are equal."""
     if expected != actual:
-        raise StructureError(f"{what} has the structure {actual}, expected {expected}")
+        raise StructureError(f"{what} must be like {_outline(expected)}, not {_outline(actual)}")
+
+
+def _outline(treedef: TreeDef) -> str:
+    return described(treedef, ["*"] * treedef.num_leaves)
 
 
 def broadcast_prefix(prefix: Tree, tree: Tree, what: str) -> list[Any]:

@@ -213,6 +213,14 @@ def test_casts_carry_gradients_between_floats(source, target):
     assert gradient.astype(pb.float32).tolist() == [2.0, 2.0]
 
 
+def test_bfloat16_is_rounded_once():
+    tie, beside = 1 + 2.0**-8, 2.0**-40
+    x = np.array([tie, tie + beside, tie - beside, -tie - beside, 1e300, np.inf, np.nan, 0.0])
+    expected = [1.0, 1 + 2.0**-7, 1.0, -1 - 2.0**-7, np.inf, np.inf, np.nan, 0.0]
+    result = pb.astype(x, pb.bfloat16).numpy().astype(np.float64)
+    np.testing.assert_array_equal(result, expected)
+
+
 # ---- derivatives at the edge of the domain --------------------------------------------------
 
 MASKED = {

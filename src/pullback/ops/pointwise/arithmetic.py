@@ -67,9 +67,10 @@ class Subtract(Elementwise):
 
 @dataclass(frozen=True)
 class Multiply(Elementwise):
-    """x · y."""
+    """x · y. Guarded, because an operand may be infinite: x·log x in a masked branch at 0."""
 
     name = "multiply"
+    guarded = True
 
     def reference(self, x: Any, y: Any) -> Any:
         return x * y

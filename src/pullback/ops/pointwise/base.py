@@ -12,7 +12,17 @@ from pullback.ir.array import Array
 from pullback.ir.families import Elementwise, Operands
 from pullback.ir.op import Op, Sample
 from pullback.ir.samples import extremes, normal, uniform
-from pullback.ir.types import DType, TensorType, bool_, float32, float64, int32, is_float, promote
+from pullback.ir.types import (
+    DType,
+    TensorType,
+    bfloat16,
+    bool_,
+    float32,
+    float64,
+    int32,
+    is_float,
+    promote,
+)
 
 
 class Function(Elementwise):
@@ -83,7 +93,25 @@ def rounded(f: Callable[..., Any], *inputs: Any, through: DType = float32) -> An
     """
     dtype = inputs[0].dtype
     wider = promote(dtype, through)
-    return np.asarray(f(*[x.astype(wider) for x in inputs])).astype(dtype)
+    return converted(np.asarray(f(*[x.astype(wider) for x in inputs])), dtype)
+
+
+def converted(x: Any, dtype: DType) -> Any:
+    """`x` as another floating type, rounded once."""
+    return (_odd_single(x) if dtype == bfloat16 else x).astype(dtype)
+
+
+def _odd_single(x: Any) -> Any:
+    """`x` as float32; where it is inexact, the one of the two neighbours with an odd last bit.
+
+    bfloat16 is reached through float32. Rounding twice to nearest may move a number just beside a
+    tie onto it; rounding first to odd may not (Boldo and Melquiond 2008).
+    """
+    exact = x.astype(float64)
+    single = exact.astype(float32)
+    back = single.astype(float64)
+    bits = single.view(int32) - (np.abs(back) > np.abs(exact))
+    return (bits | (back != exact)).astype(int32).view(float32)
 
 
 # ---- samples --------------------------------------------------------------------------------

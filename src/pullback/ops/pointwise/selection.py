@@ -25,7 +25,7 @@ from pullback.ir.types import (
     int32,
     is_float,
 )
-from pullback.ops.pointwise.base import all_pairs, literal
+from pullback.ops.pointwise.base import all_pairs, converted, literal
 
 # ---- comparison, selection ------------------------------------------------------------------
 
@@ -330,7 +330,7 @@ class Cast(Elementwise):
     def reference(self, x: Any) -> Any:
         if is_float(x.dtype) and not is_float(self.dtype) and self.dtype != bool_:
             return _saturating(x, self.dtype)
-        return x.astype(self.dtype)
+        return converted(x, self.dtype)
 
     def cotangents(
         self,

@@ -7,12 +7,12 @@ absolute. Every branch is computed on clipped operands for all elements, and `np
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.polynomial.chebyshev import chebval
 
-from pullback.ops.pointwise.chebyshev import DIGAMMA, DIGAMMA_ROOT, ERF, ERFCX, LGAMMA
+from pullback.ops.pointwise.polynomials import DIGAMMA, DIGAMMA_ROOT, ERF, ERFCX, LGAMMA
 
 # Bernoulli numbers B₂, B₄, …
 BERNOULLI = (1 / 6, -1 / 30, 1 / 42, -1 / 30, 5 / 66, -691 / 2730, 7 / 6, -3617 / 510)
@@ -26,21 +26,24 @@ LARGE = 9.0
 
 def erf(x: Any) -> Any:
     """2/√π ∫₀ˣ exp(-t²) dt."""
-    inner = np.clip(x, -1.0, 1.0)
-    near = x * chebval(2 * inner * inner - 1, ERF)
     far = np.copysign(1 - _erfc_of_positive(np.abs(x)), x)
-    return np.where(np.abs(x) < 1, near, far)
+    return np.where(np.abs(x) < 1, _erf_near_0(x), far)
 
 
 def erfc(x: Any) -> Any:
     """1 − erf(x), without the cancellation for large x."""
     tail = _erfc_of_positive(np.abs(x))
-    return np.where(np.abs(x) < 0.5, 1 - erf(x), np.where(x < 0, 2 - tail, tail))
+    return np.where(np.abs(x) < 0.5, 1 - _erf_near_0(x), np.where(x < 0, 2 - tail, tail))
+
+
+def _erf_near_0(x: Any) -> Any:
+    inner = np.clip(x, -1.0, 1.0)
+    return inner * _polynomial(ERF, 2 * inner * inner - 1)
 
 
 def _erfc_of_positive(x: Any) -> Any:
     x = np.minimum(x, 30.0)  # erfc(30) underflows
-    return _exp_minus_square(x) * chebval((x - 3) / (x + 3), ERFCX) / (1 + 2 * x)
+    return _exp_minus_square(x) * _polynomial(ERFCX, (x - 3) / (x + 3)) / (1 + 2 * x)
 
 
 def _exp_minus_square(x: Any) -> Any:
@@ -88,7 +91,7 @@ def _lgamma_of_positive(x: Any) -> Any:
         shifts = y > 3
         y = np.where(shifts, y - 1, y)
         product = np.where(shifts, product * y, product)
-    series = chebval(np.clip(y, 1, 3) - 2, LGAMMA)
+    series = _polynomial(LGAMMA, np.clip(y, 1, 3) - 2)
     near_0 = x * (x - 1) * series - np.log(x)  # x + 1 would be rounded
     middle = np.log(product) + (y - 1) * (y - 2) * series
     return np.where(small, near_0, np.where(x < LARGE, middle, _stirling(x)))
@@ -119,7 +122,7 @@ def _digamma_of_positive(x: Any) -> Any:
         y = np.where(shifts, y - 1, y)
         total = np.where(shifts, total + 1 / y, total)
     first, second = DIGAMMA_ROOT
-    middle = total + ((y - first) - second) * chebval(np.clip(y, 1, 3) - 2, DIGAMMA)
+    middle = total + ((y - first) - second) * _polynomial(DIGAMMA, np.clip(y, 1, 3) - 2)
     return np.where(x < LARGE, np.where(small, middle - 1 / x, middle), _digamma_of_large(x))
 
 
@@ -137,7 +140,7 @@ def polygamma(n: int, x: Any) -> Any:
     sign = (-1.0) ** (n + 1)
     positive = sign * math.factorial(n) * _hurwitz(n + 1, np.where(below, 1 - x, x))
     # ψₙ(1−x) + (−1)ⁿ⁺¹ ψₙ(x) = (−1)ⁿ π dⁿ/dxⁿ cot πx
-    reflected = (-1.0) ** n * positive - math.pi * _horner(cot_pi_derivative(n), _cot_pi(x))
+    reflected = (-1.0) ** n * positive - math.pi * _polynomial(cot_pi_derivative(n), _cot_pi(x))
     at_pole = np.inf if n % 2 else np.nan
     pole = below & (x == np.floor(x))
     return np.where(pole, at_pole, np.where(below, reflected, positive))
@@ -179,8 +182,10 @@ def cot_pi_derivative(n: int) -> list[float]:
     return [float(each) for each in polynomial.coef]
 
 
-def _horner(coefficients: list[float], x: Any) -> Any:
+def _polynomial(coefficients: Sequence[float], x: Any) -> Any:
+    """c₀ + c₁x + c₂x² + … by Horner's rule."""
     total = np.full_like(x, coefficients[-1])
     for coefficient in reversed(coefficients[:-1]):
-        total = total * x + coefficient
+        total *= x
+        total += coefficient
     return total

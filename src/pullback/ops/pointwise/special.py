@@ -18,8 +18,8 @@ from pullback.ir.types import TensorType, float64
 from pullback.ops.pointwise import specfun
 from pullback.ops.pointwise.arithmetic import Square
 from pullback.ops.pointwise.base import Function, rounded
-from pullback.ops.pointwise.chebyshev import DIGAMMA, DIGAMMA_ROOT, LGAMMA, clenshaw
 from pullback.ops.pointwise.exponential import Exp
+from pullback.ops.pointwise.polynomials import DIGAMMA, DIGAMMA_ROOT, LGAMMA
 from pullback.ops.pointwise.specfun import BERNOULLI, LARGE
 
 LARGEST_ORDER = 100
@@ -138,7 +138,7 @@ def _lgamma_of_positive(s: Any, x: Any) -> Any:
         shifts, lower = s.less(s.const(3, x), y), s.sub(y, one)
         product = s.select(shifts, s.mul(product, lower), product)
         y = s.select(shifts, lower, y)
-    series = clenshaw(s, LGAMMA, s.sub(y, s.const(2, x)))
+    series = _polynomial(s, LGAMMA, s.sub(y, s.const(2, x)))
     near_0 = s.sub(s.mul(s.mul(x, s.sub(x, one)), series), s.log(x))
     zeros = s.mul(s.sub(y, one), s.sub(y, s.const(2, x)))
     middle = s.add(s.log(product), s.mul(zeros, series))
@@ -148,7 +148,7 @@ def _lgamma_of_positive(s: Any, x: Any) -> Any:
 def _stirling(s: Any, x: Any) -> Any:
     half, inverse = s.const(0.5, x), s.div(s.const(1, x), x)
     terms = [b / (2 * k * (2 * k - 1)) for k, b in enumerate(BERNOULLI, start=1)]
-    series = s.mul(inverse, _horner(s, terms, s.mul(inverse, inverse)))
+    series = s.mul(inverse, _polynomial(s, terms, s.mul(inverse, inverse)))
     growth = s.mul(s.sub(x, half), s.sub(s.log(x), s.const(1, x)))
     return s.add(growth, s.add(s.const(0.5 * math.log(2 * math.pi) - 0.5, x), series))
 
@@ -195,7 +195,7 @@ def _digamma_of_positive(s: Any, x: Any) -> Any:
         y = s.select(shifts, lower, y)
     first, second = DIGAMMA_ROOT
     distance = s.sub(s.sub(y, s.const(first, x)), s.const(second, x))
-    series = clenshaw(s, DIGAMMA, s.sub(y, s.const(2, x)))
+    series = _polynomial(s, DIGAMMA, s.sub(y, s.const(2, x)))
     middle = s.add(total, s.mul(distance, series))
     near = s.select(small, s.sub(middle, s.div(one, x)), middle)
     return s.select(s.less(x, large), near, _digamma_of_large(s, x))
@@ -205,7 +205,7 @@ def _digamma_of_large(s: Any, x: Any) -> Any:
     inverse = s.div(s.const(1, x), x)
     square = s.mul(inverse, inverse)
     terms = [b / (2 * k) for k, b in enumerate(BERNOULLI, start=1)]
-    series = s.mul(square, _horner(s, terms, square))
+    series = s.mul(square, _polynomial(s, terms, square))
     return s.sub(s.sub(s.log(x), s.mul(s.const(0.5, x), inverse)), series)
 
 
@@ -238,7 +238,7 @@ class Polygamma(Function):
         size = s.mul(s.const(math.factorial(n), x), zeta)
         positive = size if n % 2 else s.neg(size)
         polynomial = specfun.cot_pi_derivative(n)
-        cotangent = _horner(s, polynomial, _cot_pi(s, x))
+        cotangent = _polynomial(s, polynomial, _cot_pi(s, x))
         reflected = s.sub(s.const(0, x), s.add(s.mul(s.const(math.pi, x), cotangent), size))
         pole = s.const(math.inf if n % 2 else math.nan, x)
         reflected = s.select(s.equal(x, s.floor(x)), pole, reflected)
@@ -264,7 +264,7 @@ def _hurwitz(s: Any, order: int, x: Any) -> Any:
         terms.append(bernoulli / math.factorial(2 * k) * rising)
         rising *= (order + 2 * k - 1) * (order + 2 * k)
     inverse, power = s.div(one, y), s.div(one, _power(s, y, order))
-    series = s.mul(s.mul(power, inverse), _horner(s, terms, s.mul(inverse, inverse)))
+    series = s.mul(s.mul(power, inverse), _polynomial(s, terms, s.mul(inverse, inverse)))
     leading = s.div(s.div(one, _power(s, y, order - 1)), s.const(order - 1, x))
     return s.add(total, s.add(s.add(leading, s.mul(s.const(0.5, x), power)), series))
 
@@ -272,7 +272,7 @@ def _hurwitz(s: Any, order: int, x: Any) -> Any:
 # ---- pieces of bodies -----------------------------------------------------------------------
 
 
-def _horner(s: Any, coefficients: Any, x: Any) -> Any:
+def _polynomial(s: Any, coefficients: Any, x: Any) -> Any:
     """c₀ + c₁x + c₂x² + …"""
     total = s.const(coefficients[-1], x)
     for coefficient in reversed(coefficients[:-1]):

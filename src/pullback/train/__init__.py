@@ -1,0 +1,5 @@
+"""Training runs and what they leave behind. Plots and reports are in `pullback.train.report`."""
+
+from pullback.train.run import Run
+
+__all__ = ["Run"]
