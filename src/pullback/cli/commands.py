@@ -49,20 +49,50 @@ def train() -> None:
 
 
 @train.command()
-@click.option("--epochs", type=COUNT, default=Settings.epochs, show_default=True,
-              help="Passes over the training images.")
-@click.option("--batch-size", type=COUNT, default=Settings.batch_size, show_default=True,
-              help="Images in one step.")
-@click.option("--lr", type=Positive(), default=Settings.lr, show_default=True,
-              help="Learning rate of Adam.")
-@click.option("--hidden", type=COUNT, default=Settings.hidden, show_default=True,
-              help="Units of each hidden layer.")
-@click.option("--depth", type=COUNT, default=Settings.depth, show_default=True,
-              help="Number of hidden layers.")
-@click.option("--seed", type=SEED, default=Settings.seed, show_default=True,
-              help="Decides the first weights and the order of the images.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=None,
-              help="Folder for metrics, plots and report.  [default: runs/digits-<time>]")
+@click.option(
+    "--epochs",
+    type=COUNT,
+    default=Settings.epochs,
+    show_default=True,
+    help="Passes over the training images.",
+)
+@click.option(
+    "--batch-size",
+    type=COUNT,
+    default=Settings.batch_size,
+    show_default=True,
+    help="Images in one step.",
+)
+@click.option(
+    "--lr", type=Positive(), default=Settings.lr, show_default=True, help="Learning rate of Adam."
+)
+@click.option(
+    "--hidden",
+    type=COUNT,
+    default=Settings.hidden,
+    show_default=True,
+    help="Units of each hidden layer.",
+)
+@click.option(
+    "--depth",
+    type=COUNT,
+    default=Settings.depth,
+    show_default=True,
+    help="Number of hidden layers.",
+)
+@click.option(
+    "--seed",
+    type=SEED,
+    default=Settings.seed,
+    show_default=True,
+    help="Decides the first weights and the order of the images.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Folder for metrics, plots and report.  [default: runs/digits-<time>]",
+)
 def digits(out: Path | None, **chosen: Any) -> None:
     """Classify handwritten digits (1,797 images of 8 × 8 pixels, shipped with the package).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,7 +20,6 @@ from pullback.ops.reduce import wide
 from pullback.ops.sort import Selection
 
 
-@dataclass(frozen=True)
 class CumSum(Running, Linear):
     """Running sum yₖ = x₀ + ⋯ + xₖ; its transpose runs backwards."""
 
@@ -44,7 +42,6 @@ class CumSum(Running, Linear):
 # ---- extrema --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class RunningExtremum(Selection, Running):
     """Values and the indices they came from: the latest of equal elements, the first NaN for ever.
 
@@ -86,7 +83,6 @@ class RunningExtremum(Selection, Running):
         yield Sample(cls(0, True), integers(6))
 
 
-@dataclass(frozen=True)
 class CumMax(RunningExtremum):
     """Running maximum, and the indices of the maxima."""
 
@@ -94,7 +90,6 @@ class CumMax(RunningExtremum):
     extreme = np.maximum
 
 
-@dataclass(frozen=True)
 class CumMin(RunningExtremum):
     """Running minimum, and the indices of the minima."""
 
@@ -105,7 +100,6 @@ class CumMin(RunningExtremum):
 # ---- log-sum-exp ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class CumLogSumExp(Running):
     """Running yₖ = log(e^x₀ + ⋯ + e^xₖ), never overflowing.
 

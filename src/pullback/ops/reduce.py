@@ -69,7 +69,6 @@ class Reduction(Op):
         return max(inputs[0].size - outputs[0].size, 0)
 
 
-@dataclass(frozen=True)
 class Sum(Reduction, Linear):
     """Sum over `axes`."""
 
@@ -149,7 +148,6 @@ class Extremum(Reduction):
         yield Sample(cls((0,)), truths(3))
 
 
-@dataclass(frozen=True)
 class Max(Extremum):
     """Largest element over `axes`."""
 
@@ -159,7 +157,6 @@ class Max(Extremum):
         return np.max(wide(x), axis=self.axes).astype(x.dtype)
 
 
-@dataclass(frozen=True)
 class Min(Extremum):
     """Smallest element over `axes`."""
 
@@ -201,7 +198,6 @@ class Position(Op):
         yield Sample(cls(0), truths(3))
 
 
-@dataclass(frozen=True)
 class ArgMax(Position):
     """Index of the first largest element."""
 
@@ -211,7 +207,6 @@ class ArgMax(Position):
         return np.argmax(wide(x), axis=self.axis)
 
 
-@dataclass(frozen=True)
 class ArgMin(Position):
     """Index of the first smallest element."""
 
@@ -250,7 +245,6 @@ class Quantifier(Reduction):
         yield Sample(cls((0,)), normal(3))
 
 
-@dataclass(frozen=True)
 class AnyTrue(Quantifier):
     """Whether one element over `axes` is true; False for none."""
 
@@ -260,7 +254,6 @@ class AnyTrue(Quantifier):
         return np.any(x, axis=self.axes)
 
 
-@dataclass(frozen=True)
 class AllTrue(Quantifier):
     """Whether every element over `axes` is true; True for none."""
 

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
-
 import jinja2
 import numpy as np
 from markupsafe import Markup
@@ -196,5 +195,3 @@ def gallery(
             axes.imshow(image, cmap="Greys", vmin=0)
             axes.set_title(title, fontsize=9, fontweight="normal", loc="center")
     return Plot(name, caption, figure)
-
-
