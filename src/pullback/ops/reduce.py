@@ -237,6 +237,8 @@ class Quantifier(Reduction):
     def samples(cls) -> Iterator[Sample]:
         yield Sample(cls((0,)), truths(3, 4))
         yield Sample(cls((0, 2)), truths(2, 3, 4))
+        yield Sample(cls((0,)), np.arange(6).reshape(2, 3) == 1)
+        yield Sample(cls((0,)), np.arange(6).reshape(2, 3) != 1)
         yield Sample(cls((1,)), truths(2, 0))
 
     @classmethod
