@@ -13,8 +13,37 @@ P, Q = positive(3, 4), positive(3, 4, seed=1)
 UNIT = uniform(-0.9, 0.9, 3, 4)
 STEP = "piecewise constant"
 
-ON_THE_LINE = ["exp", "exp2", "expm1", "sin", "cos", "tan", "atan", "sinh", "cosh", "tanh", "asinh", "erf", "erfc", "sigmoid", "square", "abs", "negative", "relu"]
-ON_THE_HALF_LINE = ["log", "log1p", "log2", "log10", "sqrt", "reciprocal", "rsqrt", "lgamma", "digamma"]
+ON_THE_LINE = [
+    "exp",
+    "exp2",
+    "expm1",
+    "sin",
+    "cos",
+    "tan",
+    "atan",
+    "sinh",
+    "cosh",
+    "tanh",
+    "asinh",
+    "erf",
+    "erfc",
+    "sigmoid",
+    "square",
+    "abs",
+    "negative",
+    "relu",
+]
+ON_THE_HALF_LINE = [
+    "log",
+    "log1p",
+    "log2",
+    "log10",
+    "sqrt",
+    "reciprocal",
+    "rsqrt",
+    "lgamma",
+    "digamma",
+]
 ON_THE_INTERVAL = ["asin", "acos", "atanh", "erfinv"]
 STEPS = ["floor", "ceil", "round", "trunc", "sign"]
 TESTS = ["isnan", "isinf", "isfinite"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -42,6 +43,7 @@ class CumSum(Running, Linear):
 # ---- extrema --------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
 class RunningExtremum(Selection, Running):
     """Values and the indices they came from: the latest of equal elements, the first NaN for ever.
 
