@@ -1,4 +1,4 @@
-"""Networks: modules that hold arrays, layers, initial weights, and the functions layers are made of."""
+"""Networks: modules that hold arrays, layers, initial weights, the functions layers are made of."""
 
 from pullback.functions.activations import (
     elu,

@@ -1,6 +1,7 @@
 """Initial weights: `f(key, shape, dtype)` with the variance the name stands for.
 
-The shape of a weight is (n_out, n_in, *window); its fans are n_in and n_out times the window's size.
+The shape of a weight is (n_out, n_in, *window); its fans are n_in and n_out, each times the size
+of the window.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def lecun_normal(key: Array, shape: Shape, dtype: Any = float32, gain: float = 1
 def truncated_normal(
     key: Array, shape: Shape, dtype: Any = float32, std: float = 1.0, bound: float = 2.0
 ) -> Array:
-    """Normal, cut at ± `bound` standard deviations of the uncut one; the result has variance std²."""
+    """Normal, cut at ± `bound` of its standard deviations; what is left has variance std²."""
     if not (math.isfinite(bound) and bound > 0):
         raise ArgumentError(f"the bound of a truncated normal is positive, not {bound}")
     x = random.truncated_normal(key, -bound, bound, tuple(shape), dtype)

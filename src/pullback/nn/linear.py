@@ -8,14 +8,14 @@ from typing import Any
 
 from pullback import random
 from pullback.errors import ArgumentError, ShapeError
+from pullback.functions.activations import relu
+from pullback.functions.contraction import matmul
 from pullback.ir.array import Array
 from pullback.ir.types import float32
 from pullback.nn import init
 from pullback.nn.init import Initializer
 from pullback.nn.module import Module
-from pullback.ops.contract import LETTERS, Contract
 from pullback.ops.operators import lift
-from pullback.ops.pointwise import Relu
 
 
 class Linear(Module):
@@ -40,23 +40,14 @@ class Linear(Module):
         self.weight = initializer(key, (out_features, in_features), dtype)
         self.bias = init.zeros(key, (out_features,), dtype) if use_bias else None
 
-    def __call__(self, x: Array) -> Array:
-        product = _times_transposed(x, self.weight)
+    def __call__(self, x: Any) -> Array:
+        operand, features = lift(x), self.weight.shape[1]
+        if operand.shape[-1:] != (features,):
+            raise ShapeError(
+                f"the layer takes arrays of shape (..., {features}), not {operand.type}"
+            )
+        product = matmul(operand, self.weight.T)
         return product if self.bias is None else product + self.bias
-
-
-def _times_transposed(x: Array, weight: Array) -> Array:
-    operand = lift(x)
-    features = weight.shape[1]
-    if operand.shape[-1:] != (features,):
-        raise ShapeError(f"the layer takes arrays of shape (..., {features}), not {operand.type}")
-    lead = LETTERS[: operand.ndim - 1]
-    return Contract(f"{lead}Y", "ZY", f"{lead}Z")(operand, weight)
-
-
-def relu(x: Array, /) -> Array:
-    """max(x, 0); derivative 0 at 0."""
-    return Relu()(lift(x))
 
 
 class MLP(Module):
@@ -88,7 +79,7 @@ class MLP(Module):
         )
         self.activation = activation
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Any) -> Array:
         *hidden, last = self.layers
         for layer in hidden:
             x = self.activation(layer(x))

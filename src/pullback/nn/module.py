@@ -5,19 +5,20 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import FrozenInstanceError, dataclass
-from typing import Any, Self, dataclass_transform
+from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
 import numpy as np
 import optree
 
-from pullback.errors import StructureError
+from pullback.errors import PullbackError, StructureError, calling_site
 from pullback.ir.array import Array
 from pullback.ir.builder import current, named_scope
-from pullback.transforms.tree import NAMESPACE
+from pullback.transforms.tree import NAMESPACE, flatten
 
+M = TypeVar("M", bound="Module")
 _children: ContextVar[dict[int, str] | None] = ContextVar(
     "names of the modules within", default=None
 )
@@ -27,9 +28,9 @@ _children: ContextVar[dict[int, str] | None] = ContextVar(
 class Module:
     """Base class of layers and models. A subclass declares its fields and becomes a dataclass.
 
-    Arrays and modules within the fields, also inside lists, tuples and dicts, are the children: `grad`
-    differentiates them, `vmap` batches them, an optimiser updates them. All else (sizes, names,
-    functions, None) belongs to the structure and is compared by equality.
+    Arrays and modules within the fields, also inside lists, tuples and dicts, are the children:
+    `grad` differentiates them, `vmap` batches them, an optimiser updates them. All else (sizes,
+    names, functions, None) belongs to the structure and is compared by equality.
 
     A field is set once, in `__init__` (the one of the dataclass or one's own); later assignments
     raise `FrozenInstanceError`. `replace` gives a changed copy.
@@ -40,24 +41,26 @@ class Module:
     ...         return self.factor * x
     """
 
+    _fields: ClassVar[tuple[str, ...]] = ()
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         dataclass(eq=False, repr=False)(cls)
+        container: Any = cls
+        cls._fields = tuple(field.name for field in dataclasses.fields(container))
         if "__call__" in vars(cls):
-            cls.__call__ = _scoped(vars(cls)["__call__"])  # type: ignore[attr-defined]
+            container.__call__ = _scoped(vars(cls)["__call__"])
+        rebuild: Any = functools.partial(_unflatten, cls)
+        take_apart: Any = _flatten
         optree.register_pytree_node(
-            cls,
-            _flatten,
-            functools.partial(_unflatten, cls),
-            path_entry_type=_Entry,
-            namespace=NAMESPACE,
+            container, take_apart, rebuild, path_entry_type=_Entry, namespace=NAMESPACE
         )
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name in vars(self) or name not in _field_names(type(self)):
+        if name in vars(self) or name not in self._fields:
             what = "is set already" if name in vars(self) else "is no field"
             raise FrozenInstanceError(
-                f"{type(self).__name__}.{name} {what}; model.replace({name}=...) gives a changed copy"
+                f"{type(self).__name__}.{name} {what}; replace({name}=...) gives a changed copy"
             )
         object.__setattr__(self, name, value)
 
@@ -66,19 +69,19 @@ class Module:
 
     def replace(self, **changes: Any) -> Self:
         """A copy with some fields changed; `StructureError` for a name that is no field."""
-        unknown = changes.keys() - set(_field_names(type(self)))
+        unknown = changes.keys() - set(self._fields)
         if unknown:
             raise StructureError(
                 f"{type(self).__name__} has no field {min(unknown)!r}",
-                hint=f"its fields are {', '.join(_field_names(type(self)))}",
+                hint=f"its fields are {', '.join(self._fields)}",
             )
-        names = _field_names(type(self))
-        return _build(type(self), dict(zip(names, _values(self), strict=True)) | changes)
+        fields = dict(zip(self._fields, _values(self), strict=True))
+        return _build(type(self), fields | changes)
 
     @property
     def parameter_count(self) -> int:
         """Number of elements of all arrays in the module."""
-        leaves = optree.tree_leaves(self, namespace=NAMESPACE)  # type: ignore[arg-type]
+        leaves = flatten(self)[0]
         return sum(x.size for x in leaves if isinstance(x, Array | np.ndarray))
 
     def __repr__(self) -> str:
@@ -90,7 +93,7 @@ class Module:
 
 @dataclass(frozen=True, repr=False)
 class _Layout:
-    """The structure of a module: its fields as a tree, and the leaves of it that are no children."""
+    """The structure of a module: its fields as a tree, and the leaves that are no children."""
 
     fields: optree.PyTreeSpec
     names: tuple[str, ...]
@@ -124,8 +127,9 @@ class _Entry(optree.PyTreeEntry):
 
 def _flatten(module: Module) -> tuple[list[Any], _Layout, tuple[str, ...]]:
     layout = _layout(module)
+    values: Any = _values(module)
     try:
-        leaves = layout.fields.flatten_up_to(_values(module))
+        leaves: list[Any] = layout.fields.flatten_up_to(values)
     except ValueError as error:
         raise StructureError(f"{type(module).__name__} was changed in place: {error}") from None
     return [leaves[i] for i in layout.places], layout, layout.child_names
@@ -137,14 +141,14 @@ def _unflatten(cls: type[Module], layout: _Layout, children: Any) -> Module:
         leaves[place] = value
     for place, child in zip(layout.places, children, strict=True):
         leaves[place] = child
-    values = layout.fields.unflatten(leaves)
-    module = _build(cls, dict(zip(_field_names(cls), values, strict=True)))
+    values: Any = layout.fields.unflatten(leaves)
+    module = _build(cls, dict(zip(cls._fields, values, strict=True)))
     # Kept, because the leaves of a tree need not be arrays: None, a path, an axis of vmap.
     object.__setattr__(module, "_layout", layout)
     return module
 
 
-def _build(cls: type[Any], fields: dict[str, Any]) -> Any:
+def _build(cls: type[M], fields: dict[str, Any]) -> M:
     module = object.__new__(cls)
     vars(module).update(fields)
     return module
@@ -154,18 +158,16 @@ def _layout(module: Module) -> _Layout:
     known = vars(module).get("_layout")
     if known is not None:
         return known  # type: ignore[no-any-return]
-    leaves, structure = optree.tree_flatten(
-        _values(module), is_leaf=_is_module, namespace=NAMESPACE
-    )
+    values: Any = _values(module)
+    leaves, structure = optree.tree_flatten(values, is_leaf=_is_module, namespace=NAMESPACE)
     static = tuple((i, x) for i, x in enumerate(leaves) if not _is_child(x))
     for _, value in static:
         _refuse_hidden_arrays(module, value)
-    return _Layout(structure, _names(type(module), structure), static)
+    return _Layout(structure, _names(module._fields, structure), static)
 
 
 @functools.cache
-def _names(cls: type[Module], structure: optree.PyTreeSpec) -> tuple[str, ...]:
-    fields = _field_names(cls)
+def _names(fields: tuple[str, ...], structure: optree.PyTreeSpec) -> tuple[str, ...]:
     return tuple(fields[path[0].entry] + path[1:].codify("") for path in structure.accessors())
 
 
@@ -173,17 +175,12 @@ def _values(module: Module) -> tuple[Any, ...]:
     """What the fields hold, in the order of their declaration."""
     values = vars(module)
     try:
-        return tuple([values[name] for name in _field_names(type(module))])
+        return tuple([values[name] for name in module._fields])
     except KeyError as missing:
         raise StructureError(
             f"{type(module).__name__} has no value for its field {missing}",
             hint="set every declared field in __init__",
         ) from None
-
-
-@functools.cache
-def _field_names(cls: type[Any]) -> tuple[str, ...]:
-    return tuple(field.name for field in dataclasses.fields(cls))
 
 
 def _is_module(value: object) -> bool:
@@ -201,7 +198,7 @@ def _refuse_hidden_arrays(module: Module, value: object) -> None:
         return
     if any(_is_child(getattr(value, field.name, None)) for field in dataclasses.fields(value)):
         raise StructureError(
-            f"{type(module).__name__} holds a {type(value).__name__} whose arrays no transform sees",
+            f"{type(module).__name__} holds a {type(value).__name__} whose arrays nothing sees",
             hint=f"make {type(value).__name__} a subclass of pb.nn.Module",
         )
 
@@ -214,18 +211,28 @@ def _scoped(call: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(call)
     def called(self: Module, *args: Any, **kwargs: Any) -> Any:
-        if current() is None:
-            return call(self, *args, **kwargs)
-        around = _children.get()
-        name = "" if around is None else around.get(id(self), type(self).__name__)
-        token = _children.set(_names_within(self))
         try:
-            with named_scope(name) if name else nullcontext():
+            if current() is None:
                 return call(self, *args, **kwargs)
-        finally:
-            _children.reset(token)
+            with _within(self):
+                return call(self, *args, **kwargs)
+        except PullbackError as error:
+            error.locate(type(self).__name__, calling_site())
+            raise
 
     return called
+
+
+@contextmanager
+def _within(module: Module) -> Iterator[None]:
+    around = _children.get()
+    name = "" if around is None else around.get(id(module), type(module).__name__)
+    token = _children.set(_names_within(module))
+    try:
+        with named_scope(name) if name else nullcontext():
+            yield
+    finally:
+        _children.reset(token)
 
 
 def _names_within(module: Module) -> dict[int, str]:

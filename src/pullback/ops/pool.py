@@ -52,7 +52,6 @@ class Pooling(Op):
 # ---- sum ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class WindowSum(Pooling, Linear):
     """The sum over each window; places outside count 0."""
 
@@ -121,7 +120,6 @@ class WindowSpread(Pooling, Linear):
 # ---- maximum --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class MaxPool(Pooling):
     """The maximum of each window; places outside never win.
 
@@ -157,7 +155,6 @@ class MaxPool(Pooling):
         yield Sample(cls(line), truths(3))
 
 
-@dataclass(frozen=True)
 class Winners(Pooling, Linear):
     """Linear in its first operand; the maxima of the second decide which places count."""
 
@@ -181,7 +178,6 @@ class Winners(Pooling, Linear):
         return self.outputs(*from_one), (True,)
 
 
-@dataclass(frozen=True)
 class MaxPoolPick(Winners):
     """The element of the first operand where the second has the window's first maximum."""
 
@@ -210,7 +206,6 @@ class MaxPoolPick(Winners):
         yield Sample(cls(Windows((2,), (1,), (0,), (0,), (1,))), normal(3), normal(4))
 
 
-@dataclass(frozen=True)
 class MaxPoolRoute(Winners):
     """Each window's number put where the second operand has its first maximum."""
 

@@ -41,8 +41,8 @@ def threefry(key: Any, counter: Any) -> tuple[Any, Any]:
 class RandomBits(Op):
     """`shape` uniform 32-bit words for each key: word i is word i mod 2 of Threefry(key, i div 2).
 
-    A key is two uint32 words on the last axis; other axes of the operand are examples and come first
-    in the result.
+    A key is two uint32 words on the last axis; other axes of the operand are examples and come
+    first in the result.
     """
 
     name = "random_bits"

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 from pullback._public import public
 from pullback.errors import ArgumentError, ShapeError
+from pullback.functions.elementwise import pow, sqrt
 from pullback.ir.array import Array
 from pullback.ir.types import float64, int64
 from pullback.ops.operators import cast, constant, lift, zeros
-from pullback.ops.pointwise import Exp, Sqrt
 from pullback.transforms.tree import Tree, flatten_arrays, map_leaves, paths, require_same
 
 
@@ -72,7 +72,7 @@ def sgd(lr: float, momentum: float = 0.0, nesterov: bool = False) -> Optimizer:
 class AdamState(NamedTuple):
     """The number of steps taken, and the running means of the gradient and of its square."""
 
-    count: Array
+    step: Array
     mean: Tree
     square: Tree
 
@@ -92,16 +92,16 @@ def adam(lr: float = 1e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
 
     def update(grads: Tree, state: AdamState, params: Tree) -> tuple[Tree, AdamState]:
         _require_fitting(params, grads, "grads")
-        count = state.count + 1
+        step = state.step + 1
         mean = map_leaves(lambda m, g: m * b1 + g * (1 - b1), state.mean, grads)
         square = map_leaves(lambda v, g: v * b2 + g * g * (1 - b2), state.square, grads)
-        rest1, rest2 = (1 - _power(b, count) for b in (b1, b2))  # of the weights: m̂ = m / rest1
+        rest1, rest2 = (1 - _power(b, step) for b in (b1, b2))  # of the weights: m̂ = m / rest1
 
-        def step(m: Array, v: Array) -> Array:
+        def change(m: Array, v: Array) -> Array:
             scale = cast(rest2, v.dtype)
-            return m * cast(-lr / rest1, m.dtype) / (Sqrt()(v / scale) + eps)
+            return m * cast(-lr / rest1, m.dtype) / (sqrt(v / scale) + eps)
 
-        return map_leaves(step, mean, square), AdamState(count, mean, square)
+        return map_leaves(change, mean, square), AdamState(step, mean, square)
 
     return Optimizer(public(init, "adam"), public(update, "adam"))
 
@@ -110,8 +110,8 @@ def adam(lr: float = 1e-3, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
 
 
 def _power(base: float, exponent: Array) -> Array:
-    """baseᵗ in float64, which a float32 product of many factors near 1 would not be."""
-    return Exp()(cast(exponent, float64) * (math.log(base) if base else -math.inf))
+    """baseᵗ in float64: in float32 the base alone would be off by 6e-8."""
+    return pow(constant(base, float64), exponent)
 
 
 def _zeros_like(tree: Tree) -> Tree:
