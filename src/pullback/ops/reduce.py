@@ -15,7 +15,17 @@ from pullback.ir.array import Array
 from pullback.ir.families import Linear
 from pullback.ir.op import Op, Sample
 from pullback.ir.samples import distinct, integers, normal, truths
-from pullback.ir.types import Axes, TensorType, bfloat16, bool_, float16, float32, int64
+from pullback.ir.types import (
+    Axes,
+    DType,
+    TensorType,
+    bfloat16,
+    bool_,
+    float16,
+    float32,
+    int64,
+    is_float,
+)
 from pullback.ops.layout import Broadcast
 from pullback.ops.pointwise import Cast
 
@@ -50,9 +60,17 @@ def wide(x: Any) -> Any:
 
 @dataclass(frozen=True)
 class Reduction(Op):
-    """An op of one operand that removes `axes`."""
+    """An op of one operand that removes `axes`, by folding the elements with `combine`."""
 
     axes: Axes
+
+    def start(self, dtype: DType) -> bool | int | float:
+        """What folding begins with: `combine(start, x)` is x."""
+        raise NotImplementedError
+
+    def combine(self, s: Any, x: Any, y: Any) -> Any:
+        """Two partial results as one, in the scalar algebra."""
+        raise NotImplementedError
 
     def infer(self, x: TensorType) -> TensorType:
         check_axes(self.axes, x)
@@ -76,6 +94,12 @@ class Sum(Reduction, Linear):
 
     def reference(self, x: Any) -> Any:
         return np.add.reduce(wide(x), axis=self.axes).astype(x.dtype, copy=False)
+
+    def start(self, dtype: DType) -> bool | int | float:
+        return 0
+
+    def combine(self, s: Any, x: Any, y: Any) -> Any:
+        return s.add(x, y)
 
     def transpose(self, bar: Array, x: Array) -> Array:
         return Broadcast(x.shape, self.axes)(bar)
@@ -153,6 +177,12 @@ class Max(Extremum):
 
     name = "max"
 
+    def start(self, dtype: DType) -> bool | int | float:
+        return -np.inf if is_float(dtype) else int(np.iinfo(dtype).min)
+
+    def combine(self, s: Any, x: Any, y: Any) -> Any:
+        return s.maximum(x, y)
+
     def reference(self, x: Any) -> Any:
         return np.max(wide(x), axis=self.axes).astype(x.dtype)
 
@@ -161,6 +191,12 @@ class Min(Extremum):
     """Smallest element over `axes`."""
 
     name = "min"
+
+    def start(self, dtype: DType) -> bool | int | float:
+        return np.inf if is_float(dtype) else int(np.iinfo(dtype).max)
+
+    def combine(self, s: Any, x: Any, y: Any) -> Any:
+        return s.minimum(x, y)
 
     def reference(self, x: Any) -> Any:
         return np.min(wide(x), axis=self.axes).astype(x.dtype)
@@ -252,6 +288,12 @@ class AnyTrue(Quantifier):
 
     name = "any"
 
+    def start(self, dtype: DType) -> bool | int | float:
+        return False
+
+    def combine(self, s: Any, x: Any, y: Any) -> Any:
+        return s.bit_or(x, y)
+
     def reference(self, x: Any) -> Any:
         return np.any(x, axis=self.axes)
 
@@ -260,6 +302,12 @@ class AllTrue(Quantifier):
     """Whether every element over `axes` is true; True for none."""
 
     name = "all"
+
+    def start(self, dtype: DType) -> bool | int | float:
+        return True
+
+    def combine(self, s: Any, x: Any, y: Any) -> Any:
+        return s.bit_and(x, y)
 
     def reference(self, x: Any) -> Any:
         return np.all(x, axis=self.axes)

@@ -324,8 +324,12 @@ class _Writer:
             return known[key]
 
         for node in group.nodes:
-            domain = node.inputs[0].shape if isinstance(node.op, Reduction) else node.outputs[0].shape
-            extent = Extent.FULL if isinstance(node.op, Reduction) else group.extents[node.outputs[0]]
+            domain = (
+                node.inputs[0].shape if isinstance(node.op, Reduction) else node.outputs[0].shape
+            )
+            extent = (
+                Extent.FULL if isinstance(node.op, Reduction) else group.extents[node.outputs[0]]
+            )
             arguments = []
             for x in node.inputs:
                 place = self.fuser.places[x]
@@ -351,7 +355,9 @@ class _Writer:
         )
         return Loops(group.shape[:split], group.shape[split:], tuple(steps), stores)
 
-    def _load(self, place: _Place, domain: Shape, extent: Extent, group: _Group, split: int) -> Load:
+    def _load(
+        self, place: _Place, domain: Shape, extent: Extent, group: _Group, split: int
+    ) -> Load:
         seen = place.layout.broadcast_to(domain)
         strides = tuple(s for s, n in zip(seen.strides, seen.shape, strict=True) if n != 1)
         inner = strides[split:] if extent is Extent.FULL else ()

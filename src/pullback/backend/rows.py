@@ -1,0 +1,409 @@
+"""Loop kernels: elementwise work and reductions over rows, written as vector code.
+
+A row is walked in passes. Pass p computes what depends on p reductions of the row one after the other;
+what an earlier pass computed is read back if it was stored, computed again if that is cheap, and kept
+in the thread's scratch otherwise.
+
+The order of a reduction is fixed by its op and shape alone: element i of a row goes to lane i mod 16,
+lanes are added up in order of i, then in halves. So its bits do not depend on the kernel it is part of.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from pullback.backend.assembly import Function, Ssa, integer, vector
+from pullback.backend.lanes import LANES, Lane, Lanes
+from pullback.ir.types import Shape
+from pullback.schedule.kernels import Access, Apply, Extent, Fold, Literal, Load, Loops, Step
+
+CHUNK = 4096
+"""Elements of a flat domain in one outer iteration: 16 KB of float32 an operand, half of L1."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopKernel:
+    """A written kernel: its code, how many outer iterations it has, the scratch bytes of a thread."""
+
+    function: Function
+    buffers: tuple[int, ...]
+    iterations: int
+    scratch: int
+
+
+def write_loops(loops: Loops, name: str) -> LoopKernel:
+    """`void @name(ptr %operands, i64 %begin, i64 %end, ptr %scratch)` for a row kernel."""
+    flat = _flattened(loops)
+    writer = _Writer(flat, name)
+    writer.write()
+    iterations = -(-flat.total // CHUNK) if flat.total is not None else math.prod(flat.loops.outer)
+    return LoopKernel(writer.function, writer.buffers, iterations, writer.scratch_bytes)
+
+
+# ---- the shape of the loops -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Flat:
+    """A row kernel with merged axes and one inner axis. `total` is set when rows are chunks of it."""
+
+    loops: Loops
+    total: int | None
+
+
+def _flattened(loops: Loops) -> _Flat:
+    accesses = [s.access for s in loops.steps if isinstance(s, Load)]
+    accesses += [s.access for s in loops.stores]
+    if not loops.inner and not any(isinstance(s, Fold) for s in loops.steps):
+        return _pointwise(loops, accesses)
+    outer = _merged(loops.outer, [a.outer for a in accesses])
+    inner = _merged(loops.inner, [a.inner for a in accesses if a.inner])
+    return _Flat(_reshaped(loops, outer, inner), None)
+
+
+def _pointwise(loops: Loops, accesses: list[Access]) -> _Flat:
+    """A kernel without reductions: its last axis is the inner one, or chunks of its only one."""
+    groups = _merged(loops.outer, [a.outer for a in accesses])
+    if len(groups) <= 1:
+        total = math.prod(loops.outer)
+        flat = _reshaped(loops, [], groups, shift=True)
+        return _Flat(replace(flat, inner=(total,)), total)
+    return _Flat(_reshaped(loops, groups[:-1], groups[-1:], shift=True), None)
+
+
+def _merged(shape: Shape, strides: list[tuple[int, ...]]) -> list[list[int]]:
+    """Axes in runs that every operand walks with one stride."""
+    runs: list[list[int]] = []
+    for axis in range(len(shape)):
+        if runs and all(s[runs[-1][-1]] == s[axis] * shape[axis] for s in strides):
+            runs[-1].append(axis)
+        else:
+            runs.append([axis])
+    return runs
+
+
+def _reshaped(
+    loops: Loops, outer: list[list[int]], inner: list[list[int]], shift: bool = False
+) -> Loops:
+    """The loops with each run of axes as one; with `shift` the inner runs are axes of the outer domain."""
+    inner_shape = loops.outer if shift else loops.inner
+
+    def moved(access: Access) -> Access:
+        source = access.outer if shift else access.inner
+        return Access(
+            access.buffer,
+            access.offset,
+            tuple(access.outer[run[-1]] for run in outer),
+            tuple(source[run[-1]] for run in inner) if source else (),
+        )
+
+    steps = tuple(replace(s, access=moved(s.access)) if isinstance(s, Load) else s for s in loops.steps)
+    stores = tuple(replace(s, access=moved(s.access)) for s in loops.stores)
+    return Loops(
+        tuple(math.prod(loops.outer[a] for a in run) for run in outer),
+        tuple(math.prod(inner_shape[a] for a in run) for run in inner),
+        steps,
+        stores,
+    )
+
+
+# ---- passes ---------------------------------------------------------------------------------
+
+
+def _levels(steps: tuple[Step, ...]) -> list[int]:
+    """For each step the number of reductions of its row that must be done before it."""
+    levels: list[int] = []
+    for step in steps:
+        match step:
+            case Apply():
+                levels.append(max((levels[i] for i in step.arguments), default=0))
+            case Fold():
+                levels.append(levels[step.argument] + 1)
+            case _:
+                levels.append(0)
+    return levels
+
+
+@dataclass(slots=True)
+class _Writer:
+    flat: _Flat
+    name: str
+    function: Function = field(init=False)
+    lanes: Lanes = field(init=False)
+    buffers: tuple[int, ...] = field(init=False)
+    pointers: dict[int, Ssa] = field(init=False, default_factory=dict)
+    rows: dict[int, Lane] = field(init=False, default_factory=dict)
+    saved: dict[int, int] = field(init=False, default_factory=dict)
+    scratch_bytes: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        loops = self.flat.loops
+        self.function = Function(
+            self.name,
+            [("ptr noalias", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr noalias", "scratch")],
+        )
+        self.lanes = Lanes(self.function)
+        self.buffers = tuple(sorted(loops.reads() | loops.writes()))
+        self.levels = _levels(loops.steps)
+
+    levels: list[int] = field(init=False, default_factory=list)
+
+    # ---- the kernel ----
+
+    def write(self) -> None:
+        f = self.function
+        operands, begin, end, _ = f.parameters
+        for i, buffer in enumerate(self.buffers):
+            self.pointers[buffer] = f.load("ptr", f.at(operands, "ptr", integer(i)), 8)
+        self._choose_saved()
+        with f.loop(begin, end) as row:
+            self._row(row.index)
+        f.finish()
+
+    def _row(self, row: Ssa) -> None:
+        f, loops = self.function, self.flat.loops
+        self.rows = {}
+        if self.flat.total is not None:
+            start = f.binary("mul", row, integer(CHUNK))
+            left = f.binary("sub", integer(self.flat.total), start)
+            count = f.call("llvm.smin.i64", "i64", left, integer(CHUNK))
+            self._pass(0, {s.access: start for s in self._accesses()}, count, start)
+            return
+        starts = self._starts(row)
+        count = integer(math.prod(loops.inner)) if loops.inner else integer(1)
+        for number in range(max(self.levels, default=0) + 1):
+            self._rows_ready(number, starts)
+            if loops.inner and self._work(number):
+                self._pass(number, starts, count, None)
+        self._rows_stored(starts)
+
+    def _accesses(self) -> list[Load | object]:
+        loops = self.flat.loops
+        return [s for s in (*loops.steps, *loops.stores) if hasattr(s, "access")]
+
+    def _starts(self, row: Ssa) -> dict[Access, Ssa]:
+        """For each operand the offset of this row."""
+        f, outer = self.function, self.flat.loops.outer
+        coordinates: list[Ssa] = []
+        rest = row
+        for i in reversed(range(len(outer))):
+            if i == 0:
+                coordinates.append(rest)
+            else:
+                coordinates.append(f.binary("urem", rest, integer(outer[i])))
+                rest = f.binary("udiv", rest, integer(outer[i]))
+        coordinates.reverse()
+        starts: dict[Access, Ssa] = {}
+        for each in self._accesses():
+            access = each.access
+            total = integer(access.offset)
+            for place, stride in zip(coordinates, access.outer, strict=True):
+                if stride:
+                    total = f.binary("add", total, f.binary("mul", place, integer(stride)))
+            starts[access] = total
+        return starts
+
+    # ---- what a row's passes must do ----
+
+    def _work(self, number: int) -> bool:
+        return bool(self._folds(number) or self._stores(number) or self._saves(number))
+
+    def _folds(self, number: int) -> list[int]:
+        steps = self.flat.loops.steps
+        return [
+            i for i, s in enumerate(steps) if isinstance(s, Fold) and self.levels[s.argument] == number
+        ]
+
+    def _stores(self, number: int) -> list[int]:
+        loops = self.flat.loops
+        return [
+            i
+            for i, s in enumerate(loops.stores)
+            if loops.steps[s.value].extent is Extent.FULL and self.levels[s.value] == number
+        ]
+
+    def _saves(self, number: int) -> list[int]:
+        return [i for i in self.saved if self.levels[i] == number]
+
+    def _choose_saved(self) -> None:
+        """Costly values that a later pass reads and no store keeps."""
+        loops = self.flat.loops
+        stored = {s.value for s in loops.stores}
+        readers = [(i, s) for i, s in enumerate(loops.steps) if isinstance(s, Apply | Fold)]
+        for i, reader in readers:
+            pass_of = self.levels[reader.argument] if isinstance(reader, Fold) else self.levels[i]
+            for j in (reader.argument,) if isinstance(reader, Fold) else reader.arguments:
+                step = loops.steps[j]
+                costly = isinstance(step, Apply) and step.extent is Extent.FULL and is_costly(step)
+                if costly and self.levels[j] < pass_of and j not in stored and j not in self.saved:
+                    self.saved[j] = self.scratch_bytes
+                    self.scratch_bytes += -(-math.prod(loops.inner) * 8 // 64) * 64 + 128
+
+    # ---- values of the row ----
+
+    def _rows_ready(self, number: int, starts: dict[Access, Ssa]) -> None:
+        for i, step in enumerate(self.flat.loops.steps):
+            if i in self.rows or step.extent is not Extent.ROW or self.levels[i] > number:
+                continue
+            match step:
+                case Literal():
+                    self.rows[i] = self.lanes.literal(step.value, step.dtype, 1)
+                case Load():
+                    pointer = self.pointers[step.access.buffer]
+                    self.rows[i] = self.lanes.load(pointer, starts[step.access], step.dtype, 1)
+                case Apply():
+                    arguments = [self.rows[j] for j in step.arguments]
+                    self.rows[i] = self.lanes.apply(step.op, step.dtype, arguments)
+
+    def _rows_stored(self, starts: dict[Access, Ssa]) -> None:
+        for store in self.flat.loops.stores:
+            if self.flat.loops.steps[store.value].extent is Extent.ROW:
+                pointer = self.pointers[store.access.buffer]
+                self.lanes.store(self.rows[store.value], pointer, starts[store.access])
+
+    # ---- one pass over a row ----
+
+    def _pass(
+        self, number: int, starts: dict[Access, Ssa], count: Ssa, chunk: Ssa | None
+    ) -> None:
+        f = self.function
+        folds = self._folds(number)
+        steps = self.flat.loops.steps
+        begin = [self._start_of(steps[i]) for i in folds]
+        whole = f.binary("and", count, integer(-LANES))
+        with f.loop(integer(0), whole, LANES, begin) as loop:
+            loop.carry(*self._body(number, folds, starts, loop.index, loop.values, None))
+        rest = f.binary("sub", count, whole)
+        some = f.compare("icmp sgt", rest, integer(0))
+        mask = f.first_lanes(rest, LANES)
+        if folds:
+            # A masked step on an empty rest changes no accumulator.
+            totals = self._body(number, folds, starts, whole, loop.results, mask)
+            for i, total in zip(folds, totals, strict=True):
+                self.rows[i] = self._folded(steps[i], total)
+        else:
+            with f.when(some):
+                self._body(number, folds, starts, whole, (), mask)
+
+    def _start_of(self, step: Step) -> Ssa:
+        assert isinstance(step, Fold)
+        lane = self.lanes.literal(step.op.start(step.dtype), self.lanes.accumulated(step.dtype), LANES)
+        return self.lanes.register(lane)
+
+    def _folded(self, step: Step, total: Ssa) -> Lane:
+        """The lanes of an accumulator as one number, halves onto halves."""
+        assert isinstance(step, Fold)
+        f = self.function
+        dtype = self.lanes.accumulated(step.dtype)
+        width = LANES
+        while width > 1:
+            width //= 2
+            low = f.shuffle(total, total, range(width))
+            high = f.shuffle(total, total, range(width, 2 * width))
+            merged = step.op.combine(self.lanes, Lane(low, dtype), Lane(high, dtype))
+            total = self.lanes.register(merged)
+        return self.lanes.cast(Lane(f.lane(total, 0), dtype), step.dtype)
+
+    def _body(
+        self,
+        number: int,
+        folds: list[int],
+        starts: dict[Access, Ssa],
+        index: Ssa,
+        totals: tuple[Ssa, ...],
+        mask: Ssa | None,
+    ) -> list[Ssa]:
+        f, loops = self.function, self.flat.loops
+        ready: dict[int, Lane] = {}
+
+        def place(access: Access) -> tuple[Ssa, int]:
+            stride = access.inner[0] if access.inner else 0
+            moved = index if stride == 1 else f.binary("mul", index, integer(stride))
+            return (f.binary("add", starts[access], moved) if stride else starts[access]), stride
+
+        def value(i: int) -> Lane:
+            if i not in ready:
+                ready[i] = compute(i)
+            return ready[i]
+
+        def compute(i: int) -> Lane:
+            step = loops.steps[i]
+            if step.extent is Extent.ROW and i in self.rows:
+                return self.lanes.spread(self.rows[i])
+            match step:
+                case Literal():
+                    return self.lanes.literal(step.value, step.dtype, LANES)
+                case Load():
+                    offset, stride = place(step.access)
+                    pointer = self.pointers[step.access.buffer]
+                    return self.lanes.load(pointer, offset, step.dtype, LANES, stride, mask)
+                case Apply():
+                    if self.levels[i] < number:
+                        if (stored := self._stored_access(i)) is not None:
+                            offset, stride = place(stored)
+                            pointer = self.pointers[stored.buffer]
+                            return self.lanes.load(pointer, offset, step.dtype, LANES, stride, mask)
+                        if i in self.saved:
+                            return self.lanes.load(self._scratch(i), index, step.dtype, LANES, 1, mask)
+                    return self.lanes.apply(step.op, step.dtype, [value(j) for j in step.arguments])
+            raise AssertionError(step)
+
+        for i in self._saves(number):
+            self.lanes.store(value(i), self._scratch(i), index, 1, mask)
+        results = []
+        for i, total in zip(folds, totals, strict=True):
+            fold = loops.steps[i]
+            assert isinstance(fold, Fold)
+            dtype = self.lanes.accumulated(fold.dtype)
+            old = Lane(total, dtype)
+            added = fold.op.combine(self.lanes, old, self.lanes.cast(value(fold.argument), dtype))
+            if mask is not None:
+                added = Lane(f.select(mask, self.lanes.register(added), total), dtype)
+            results.append(self.lanes.register(added))
+        for i in self._stores(number):
+            store = loops.stores[i]
+            offset, stride = place(store.access)
+            self.lanes.store(value(store.value), self.pointers[store.access.buffer], offset, stride, mask)
+        return results
+
+    def _stored_access(self, i: int) -> Access | None:
+        for store in self.flat.loops.stores:
+            if store.value == i:
+                return store.access
+        return None
+
+    def _scratch(self, i: int) -> Ssa:
+        f = self.function
+        return f.at(f.parameters[3], "i8", integer(self.saved[i]))
+
+
+# ---- what is cheap to compute again ---------------------------------------------------------
+
+
+class _Atoms:
+    """A scalar algebra that only notes which operations a body uses."""
+
+    def __init__(self) -> None:
+        self.used: set[str] = set()
+
+    def __getattr__(self, operation: str) -> Callable[..., None]:
+        self.used.add(operation)
+        return lambda *operands: None
+
+
+_CHEAP = frozenset(
+    "const cast bitcast add sub mul neg fma abs minimum maximum floor ceil trunc round less"
+    " less_equal equal select bit_and bit_or bit_xor bit_not shift_left shift_right copysign".split()
+)
+
+
+def is_costly(step: Apply) -> bool:
+    """Whether an op's body does more than arithmetic that a vector unit does at once."""
+    atoms = _Atoms()
+    step.op.body(atoms, *([None] * len(step.arguments)))  # type: ignore[attr-defined]
+    return not atoms.used <= _CHEAP
+
+
+__all__ = ["CHUNK", "LoopKernel", "is_costly", "vector", "write_loops"]
