@@ -1,9 +1,9 @@
 """The whole idea of backpropagation in one file: python examples/tiny_engine.py
 
-A program is a list of nodes. Each op knows its value and how to hand a cotangent back to its inputs.
+A program is a list of nodes. An op knows its value and how to hand a cotangent to its inputs.
 The backward pass walks the list in reverse, sends each node's cotangent through its op's rule, and
 adds where paths merge. The rules are written with the same ops, so a gradient can be differentiated
-again. Needs NumPy only; the real engine (src/pullback) is this plus types, lines, batching and forward mode.
+again. Needs NumPy only; the real engine is this plus types, lines, batching and forward mode.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-
 
 # ---- values and the list of nodes -----------------------------------------------------------
 
@@ -50,7 +49,7 @@ def wrap(x) -> Value:
 
 
 def op(forward, rule):
-    """An op is a forward meaning and a backward rule; applying it appends a node to every open tape."""
+    """A forward meaning and a backward rule; applying them appends a node to every open tape."""
 
     def apply(*inputs):
         inputs = tuple(wrap(x) for x in inputs)

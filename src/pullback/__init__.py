@@ -2,6 +2,8 @@
 
 from pullback import (
     data,
+    errors,
+    inspect,
     linalg,
     nn,
     optim,
@@ -353,6 +355,7 @@ __all__ = [
     "erf",
     "erfc",
     "erfinv",
+    "errors",
     "exp",
     "exp2",
     "expand_dims",
@@ -379,6 +382,7 @@ __all__ = [
     "hypot",
     "iinfo",
     "inf",
+    "inspect",
     "int16",
     "int32",
     "int64",

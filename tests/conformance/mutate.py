@@ -37,6 +37,7 @@ JUDGES = (
     laws.adjoint,
     laws.finite_everywhere,
     laws.second_order,
+    laws.declared,
     laws.batches,
 )
 ENTRIES = 4

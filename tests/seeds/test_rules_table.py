@@ -110,7 +110,7 @@ def test_layer_norm_goes_through_mean_and_variance():
 def test_convolution_is_back_a_convolution_with_the_flipped_kernel():
     """y = w ⋆ x:  x̄ = ȳ * w (full), that is a correlation with the kernel flipped."""
     signal, kernel, bar = (random.normal(size=(1, 1, n)) for n in (8, 3, 6))
-    signal_bar, kernel_bar = back(pb.nn.conv1d, signal, kernel, bar=bar)
+    signal_bar, kernel_bar = back(pb.conv1d, signal, kernel, bar=bar)
     same(signal_bar[0, 0], np.convolve(bar[0, 0], kernel[0, 0]))
     same(kernel_bar[0, 0], np.correlate(signal[0, 0], bar[0, 0]))
 

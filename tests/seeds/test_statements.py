@@ -1,4 +1,4 @@
-"""What the texts state of backpropagation as a whole: modes, flow, initialisation, batches, memory."""
+"""What the texts state of backpropagation as a whole: modes, flow, weights, batches, memory."""
 
 from __future__ import annotations
 
@@ -140,14 +140,14 @@ def test_dead_relu_stays_dead_and_leaky_relu_does_not():
     ],
 )
 def test_weight_variances(name, expected):
-    """Var W = 2/(n_in + n_out) for Xavier, 2/n_in for He, 1/n_in for LeCun, measured on a real layer."""
+    """Var W = 2/(n_in + n_out) for Xavier, 2/n_in for He, 1/n_in for LeCun, on a real layer."""
     W = getattr(pb.nn.init, name)(pb.random.key(0), (300, 700)).numpy()  # (fan_out, fan_in)
     same(W.var(), expected(700, 300), rtol=0.02)
     assert abs(W.mean()) < 3 * np.sqrt(expected(700, 300) / W.size)
 
 
 def test_he_keeps_the_scale_of_a_deep_relu_network():
-    """n_in Var W = 2 makes up for the half that ReLU cuts: q_L/q_0 stays near 1; LeCun loses 2⁻ᴸ."""
+    """n_in Var W = 2 makes up for the half that ReLU cuts; with LeCun the scale falls as 2⁻ᴸ."""
     x = random.normal(size=(256, 400))
 
     def second_moment(init):
@@ -186,7 +186,7 @@ def test_accumulating_micro_batches_is_one_large_batch(K):
 
 
 def test_backpropagation_is_exact_and_finite_differences_are_not():
-    """One pass gives every derivative to rounding; a one-sided difference errs by O(h) and takes P passes."""
+    """One pass gives every derivative to rounding; differences err by O(h) and take P passes."""
     W, X, Y = random.normal(size=(3, 2)), random.normal(size=(8, 3)), random.normal(size=(8, 2))
     exact = pb.grad(model_loss)(W, X, Y).numpy()
     h, passes, approximate = 1e-6, 0, np.zeros_like(W)
@@ -205,7 +205,7 @@ def test_backpropagation_is_exact_and_finite_differences_are_not():
 
 
 def test_checkpointing_recomputes_and_changes_nothing():
-    """Recomputing a block in the backward pass gives the same bits for one more forward pass of it."""
+    """Recomputing a block in the backward pass gives the same bits, for one more forward pass."""
     W, x = random.normal(size=(6, 6)), random.normal(size=6)
 
     def block(h):
@@ -217,9 +217,9 @@ def test_checkpointing_recomputes_and_changes_nothing():
 
 
 def test_forward_only_needs_no_nodes_of_the_backward():
-    """The forward values do not depend on the gradient: dead code removal leaves the forward pass alone."""
+    """The forward values do not depend on the gradient: without it the forward pass is left."""
     x = random.normal(size=3)
-    both = pb.trace(lambda x: pb.value_and_grad(lambda x: pb.sum(pb.tanh(x)))(x), x)
+    both = pb.trace(pb.value_and_grad(lambda x: pb.sum(pb.tanh(x))), x)
     alone = pb.trace(lambda x: pb.sum(pb.tanh(x)), x)
     assert len(needed_nodes(both.nodes, both.outputs[:1])) == len(alone.nodes)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -87,8 +89,7 @@ def test_layer_recurrence(depth):
     """δˡ⁻¹ = ((Wˡ)ᵀ δˡ) ⊙ φ′(zˡ⁻¹),  W̄ˡ = δˡ (aˡ⁻¹)ᵀ, from δᴸ = aᴸ − y with an identity output."""
     sizes = [3, *[4] * depth, 2]
     layers = [
-        (random.normal(size=(m, n)), random.normal(size=m))
-        for n, m in zip(sizes, sizes[1:], strict=False)
+        (random.normal(size=(m, n)), random.normal(size=m)) for n, m in itertools.pairwise(sizes)
     ]
     x, y = random.normal(size=3), random.normal(size=2)
 

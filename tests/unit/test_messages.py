@@ -113,7 +113,7 @@ def truth_of_a_traced_value():
 
 
 def number_of_a_traced_value():
-    pb.vmap(lambda x: float(x))(np.ones(3))
+    pb.vmap(float)(np.ones(3))
 
 
 def truth_of_many():

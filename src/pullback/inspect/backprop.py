@@ -156,8 +156,8 @@ def backprop(f: Callable[..., Any], *args: Any) -> Backprop:
 
     `f` returns a scalar loss. All floating arguments are differentiated, others are held fixed.
     `.table()` is the step table of the textbooks, `.to_html()` a page with the graph,
-    `.delta("z1")` the δ of any value, `.grads` the gradients in the structure of the arguments (None for an
-    argument leaf that is not floating; the bare structure when there is one argument).
+    `.delta("z1")` the δ of any value, `.grads` the gradients in the structure of the arguments
+    (None for a leaf that is not floating; the bare structure when there is one argument).
 
     Every formula is printed from the nodes that the op's own derivative rule recorded.
 
@@ -272,7 +272,7 @@ class _Record:
     # ---- as a person would write it ----
 
     def _written_values(self) -> dict[Array, str]:
-        """Names for the forward values that formulas mention; the others are short, and spelled out."""
+        """Names of the forward values that formulas mention; the others are spelled out."""
         written = self._named(x for x in self.makers if x in self.names.known)
         for node in self.run.graph.nodes:
             for x in node.outputs:

@@ -20,7 +20,7 @@ from pullback.errors import (
     StructureError,
 )
 from pullback.inspect.differences import Tolerance, tolerance
-from pullback.inspect.localise import Culprit, find_culprit, rule_of
+from pullback.inspect.localise import Culprit, find_culprit, rule_of, ruled_function
 from pullback.inspect.mismatch import Flat, Mismatch, Mode, directions, first_mismatch
 from pullback.inspect.names import function_name
 from pullback.ir.array import Array
@@ -49,8 +49,8 @@ def check_grads(
     tolerances follow the coarsest element type. `eps` is the longest step of the differences.
 
     Raises `GradientError` that names the first op whose own rule is wrong, the user's line, the
-    rule and both numbers; `NotDifferentiableError` where the function has a kink at `args`, which is no
-    mistake of a rule.
+    rule and both numbers; `NotDifferentiableError` where the function has a kink at `args`, which
+    is no mistake of a rule.
     """
     function, primals, leaves, treedef = _flat(f, args)
     chosen = _modes(modes)
@@ -169,9 +169,9 @@ def _named(culprit: Culprit) -> PullbackError:
 
 def _title(culprit: Culprit) -> str:
     """The op; for one that carries the rules of a user's function, that function."""
-    op = culprit.node.op
-    function = getattr(getattr(op, "rules", None), "name", None)
-    return op.name if function is None else f"{op.name} derivative of {function}"
+    function = ruled_function(culprit.node.op)
+    name = culprit.node.op.name
+    return name if function is None else f"{name} derivative of {function}"
 
 
 def _at_order(mismatch: Mismatch) -> str:

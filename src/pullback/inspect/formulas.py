@@ -121,11 +121,6 @@ class Printer:
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         self.makers = {x: node for node in nodes for x in node.outputs}
-        self.sigmoids = {
-            node.inputs[0]: y
-            for y, node in self.makers.items()
-            if isinstance(node.op, pointwise.Sigmoid)
-        }
 
     def formula(self, x: Array, names: Mapping[Array, str]) -> Formula:
         """`x` in terms of `names`; an array that has a name is that name."""
@@ -137,7 +132,7 @@ class Printer:
         if isinstance(node.op, Barrier):
             return self.formula(node.inputs[_place(x, node)], names)
         operands = [self.formula(each, names) for each in node.inputs]
-        result = self._reflected(node, names) or _algebra(node, operands)
+        result = _algebra(node, operands)
         if result is None:
             result = applied(node.op, operands, scalar=x.shape == ())
         if len(node.outputs) > 1:
@@ -159,16 +154,6 @@ class Printer:
                 seen.update(fresh)
                 pending += fresh
         return tuple(found)
-
-    def _reflected(self, node: Node, names: Mapping[Array, str]) -> Formula | None:
-        """σ(−z) as 1 − σ(z), where σ(z) is at hand: the identity behind the rule of the sigmoid."""
-        inner = self.makers.get(node.inputs[0]) if node.inputs else None
-        if not isinstance(node.op, pointwise.Sigmoid) or inner is None:
-            return None
-        y = self.sigmoids.get(inner.inputs[0]) if isinstance(inner.op, pointwise.Negative) else None
-        if y is None or y not in names:
-            return None
-        return total((Formula((Term(1.0),)), self.formula(y, names).scaled(-1.0)))
 
 
 def applied(op: Op, operands: Sequence[Formula], *, scalar: bool) -> Formula:

@@ -135,6 +135,9 @@ def _with_numbers(graph: Graph) -> Graph:
 
 def rule_of(op: Op, mismatch: Mismatch) -> str:
     """Where the rule stands in the source."""
+    function = ruled_function(op)
+    if function is not None:
+        return f"of {function}"
     if isinstance(op, Elementwise) and _own(op, Elementwise) == "partials":
         method = "partials"
     elif isinstance(op, Linear | Multilinear) and mismatch.rule == "vjp":
@@ -146,6 +149,13 @@ def rule_of(op: Op, mismatch: Mismatch) -> str:
     if isinstance(op, HigherOrder):
         method = "augmented" if mismatch.rule == "vjp" else "tangents_of"
     return f"{type(op).__name__}.{method}"
+
+
+def ruled_function(op: Op) -> str | None:
+    """The function of the user whose derivative rules the op carries."""
+    rules = getattr(op, "rules", None)
+    name = getattr(rules, "name", None)
+    return name if isinstance(name, str) else None
 
 
 def _own(op: Op, family: type[Op]) -> str:

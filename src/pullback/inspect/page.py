@@ -185,7 +185,8 @@ def _box(i: int, step: Step, center: tuple[float, float], scale: _Scale) -> str:
     shape = "×".join(map(str, step.type.shape)) or "scalar"
     return (
         f'<g class="box {step.kind}{broken}" id="box-{i}" data-node="{i}" tabindex="0" '
-        f'role="button" aria-label="{label}" transform="translate({x:.1f},{y:.1f})"><title>{label}</title>'
+        f'role="button" aria-label="{label}" transform="translate({x:.1f},{y:.1f})">'
+        f"<title>{label}</title>"
         f'<rect class="card" width="{SPACING.width:.0f}" height="{SPACING.height:.0f}" rx="9"/>'
         f'<rect class="size" x="{SPACING.width - 9:.0f}" y="9" width="4" '
         f'height="{SPACING.height - 18:.0f}" '

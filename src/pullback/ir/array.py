@@ -109,7 +109,8 @@ class Array:
         if self.trace != CONCRETE:
             self._refuse(
                 "a NumPy function was called on a traced value",
-                "use the pullback function of the same name; x.numpy() shows numbers without gradient",
+                "use the pullback function of the same name; "
+                "x.numpy() shows numbers without gradient",
             )
         data = self._numbers("a NumPy array")
         if dtype is not None and data.dtype != dtype:

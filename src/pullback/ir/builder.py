@@ -265,7 +265,7 @@ def located(error: PullbackError, subject: str, **operands: Array) -> PullbackEr
 def _leak(value: Array) -> PullbackError:
     error = LeakedValueError(
         f"a value of an earlier trace ({value.type}) was used after that trace had ended",
-        hint="return it from the function instead of storing it outside; has_aux=True carries extras",
+        hint="return it from the function instead of storing it; has_aux=True carries extras",
     )
     error.locate("leaked value", calling_site())
     return error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -172,7 +171,6 @@ class Elementwise(Op):
                 yield Sample(sample.op, *[wrong] * count)
 
 
-@dataclass(frozen=True)
 class Scale(Elementwise):
     """Product that is 0 where the first factor is 0, whatever the second: 0·∞ = 0·NaN = 0."""
 

@@ -175,7 +175,6 @@ class GraphTransforms(Protocol):
         ...
 
 
-@dataclass(frozen=True)
 class HigherOrder(Op):
     """An op that holds sub-graphs. Its rules receive the graph transforms they need.
 

@@ -123,7 +123,6 @@ class Convolution(Multilinear):
         )
 
 
-@dataclass(frozen=True)
 class Convolve(Convolution):
     """y from x (N, C, *spatial) and w (O, C/groups, *kernel), which is not flipped."""
 
@@ -209,7 +208,6 @@ class ConvolveInput(Convolution):
         yield Sample(cls(line, 1, (4,)), normal(3), normal(1, 2, 2))
 
 
-@dataclass(frozen=True)
 class ConvolveKernel(Convolution):
     """w from x and y: the transpose of `Convolve` in its kernel."""
 

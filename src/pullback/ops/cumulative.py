@@ -21,7 +21,6 @@ from pullback.ops.reduce import wide
 from pullback.ops.sort import Selection
 
 
-@dataclass(frozen=True)
 class CumSum(Running, Linear):
     """Running sum yₖ = x₀ + ⋯ + xₖ; its transpose runs backwards."""
 
@@ -86,7 +85,6 @@ class RunningExtremum(Selection, Running):
         yield Sample(cls(0, True), integers(6))
 
 
-@dataclass(frozen=True)
 class CumMax(RunningExtremum):
     """Running maximum, and the indices of the maxima."""
 
@@ -94,7 +92,6 @@ class CumMax(RunningExtremum):
     extreme = np.maximum
 
 
-@dataclass(frozen=True)
 class CumMin(RunningExtremum):
     """Running minimum, and the indices of the minima."""
 
@@ -105,7 +102,6 @@ class CumMin(RunningExtremum):
 # ---- log-sum-exp ----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class CumLogSumExp(Running):
     """Running yₖ = log(e^x₀ + ⋯ + e^xₖ), never overflowing.
 

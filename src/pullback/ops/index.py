@@ -84,7 +84,6 @@ def _checked(index: Numbers, axis: int, size: int) -> Numbers:
     return np.where(signed < 0, signed + size, signed)
 
 
-@dataclass(frozen=True)
 class Gather(Linear, Indexed):
     """The elements of `x` at the given places. Linear in `x`; the transpose adds at the places."""
 
@@ -153,7 +152,6 @@ def _repeat(arrays: Sequence[Array], batched: Sequence[bool], size: int) -> list
 # ---- writing --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Scatter(Indexed):
     """`base` with `updates` written at the given places, one after the other in row-major order.
 
@@ -291,7 +289,6 @@ def _weighted(bar: Array, partial: Partial) -> Array:
     return select(partial, bar, 0.0) if partial.dtype == bool_ else bar * partial
 
 
-@dataclass(frozen=True)
 class ScatterSet(Scatter):
     """`base` with `updates` in place of the elements there. Where a place is written twice the last
     update wins, and it alone has a gradient."""
@@ -328,7 +325,6 @@ class ScatterSet(Scatter):
         yield Sample(cls((0,)), truths(4), truths(2, seed=1), np.array([3, 0]))
 
 
-@dataclass(frozen=True)
 class ScatterAdd(Scatter):
     """`base` with `updates` added to the elements there; half precision adds up in float32."""
 
@@ -344,7 +340,6 @@ class ScatterAdd(Scatter):
         return 1.0
 
 
-@dataclass(frozen=True)
 class ScatterMultiply(Scatter):
     """`base` with the elements there multiplied by `updates`; right derivatives at zeros too."""
 
@@ -398,7 +393,6 @@ def _product_of_earlier(rows: Array, previous: Array, axis: int) -> Array:
     return product
 
 
-@dataclass(frozen=True)
 class ScatterExtremum(Scatter):
     """The derivative of maximum and minimum: equal candidates share the gradient equally."""
 
@@ -418,7 +412,6 @@ class ScatterExtremum(Scatter):
         )
 
 
-@dataclass(frozen=True)
 class ScatterMax(ScatterExtremum):
     """`base` with the maximum of element and updates there."""
 
@@ -435,7 +428,6 @@ class ScatterMax(ScatterExtremum):
         )
 
 
-@dataclass(frozen=True)
 class ScatterMin(ScatterExtremum):
     """`base` with the minimum of element and updates there."""
 
@@ -452,7 +444,6 @@ def _flip_last(x: Array) -> Array:
     return Flip((x.ndim - 1,))(x)
 
 
-@dataclass(frozen=True)
 class Previous(Op):
     """For each element the position of the previous equal one along the last axis, or -1."""
 

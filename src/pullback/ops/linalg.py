@@ -23,7 +23,6 @@ from pullback.ops.operators import repeated, reshape, sum_over, transpose
 from pullback.ops.reduce import wide
 
 
-@dataclass(frozen=True)
 class MatrixOp(Op):
     """An op of one square matrix."""
 
@@ -50,7 +49,6 @@ class MatrixOp(Op):
 # ---- Cholesky -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Cholesky(MatrixOp):
     """The lower triangular L with L Lᵀ = (A + Aᵀ)/2 and a positive diagonal.
 
@@ -104,7 +102,6 @@ def _symmetric(x: Array) -> Array:
 # ---- systems --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class System(Op):
     """X with op(A) X = B, for A (…, n, n) and B (…, n, m) of equal leading axes."""
 
@@ -252,7 +249,6 @@ def _residual(a_dot: Maybe, b_dot: Maybe, x: Array, transposed: bool) -> Maybe:
 # ---- inverse and determinant ----------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Inverse(MatrixOp):
     """Y = A⁻¹."""
 
@@ -281,7 +277,6 @@ class Inverse(MatrixOp):
         yield Sample(cls(), normal(0, 0))
 
 
-@dataclass(frozen=True)
 class Det(MatrixOp):
     """Determinant. Its gradient is the matrix of cofactors: right at singular matrices too."""
 
@@ -310,7 +305,6 @@ class Det(MatrixOp):
         yield Sample(cls(), normal(0, 0))
 
 
-@dataclass(frozen=True)
 class Cofactor(MatrixOp):
     """C = ∂det A/∂A; C = det(A)·A⁻ᵀ where A is regular.
 
@@ -356,7 +350,6 @@ class Cofactor(MatrixOp):
         yield Sample(cls(), normal(0, 0))
 
 
-@dataclass(frozen=True)
 class SlogDet(MatrixOp):
     """Sign and log of the absolute value of the determinant; (0, −∞) for a singular matrix."""
 

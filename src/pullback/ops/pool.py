@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +52,6 @@ class Pooling(Op):
 # ---- sum ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class WindowSum(Pooling, Linear):
     """The sum over each window; places outside count 0."""
 
@@ -61,9 +61,7 @@ class WindowSum(Pooling, Linear):
         return self._pooled(x)
 
     def reference(self, x: Any) -> Any:
-        rank = self.windows.rank
-        taps = tuple(range(-2 * rank, -rank))
-        return self.windows.patches(wide(x)).sum(axis=taps).astype(x.dtype)
+        return sum(self.windows.reads(wide(x))).astype(x.dtype)
 
     def transpose(self, bar: Array, x: Array) -> Array:
         return WindowSpread(self.windows, x.shape[x.ndim - self.windows.rank :])(bar)
@@ -122,7 +120,6 @@ class WindowSpread(Pooling, Linear):
 # ---- maximum --------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class MaxPool(Pooling):
     """The maximum of each window; places outside never win.
 
@@ -135,9 +132,7 @@ class MaxPool(Pooling):
         return self._pooled(x)
 
     def reference(self, x: Any) -> Any:
-        rank = self.windows.rank
-        taps = tuple(range(-2 * rank, -rank))
-        return self.windows.patches(x, _lowest(x)).max(axis=taps)
+        return functools.reduce(np.maximum, self.windows.reads(x, _lowest(x)))
 
     def pullback(self, bar: Array, out: Array, x: Array) -> tuple[Maybe, ...]:
         return (MaxPoolRoute(self.windows)(bar, x),)
@@ -160,7 +155,6 @@ class MaxPool(Pooling):
         yield Sample(cls(line), truths(3))
 
 
-@dataclass(frozen=True)
 class Winners(Pooling, Linear):
     """Linear in its first operand; the maxima of the second decide which places count."""
 
@@ -184,7 +178,6 @@ class Winners(Pooling, Linear):
         return self.outputs(*from_one), (True,)
 
 
-@dataclass(frozen=True)
 class MaxPoolPick(Winners):
     """The element of the first operand where the second has the window's first maximum."""
 
@@ -213,7 +206,6 @@ class MaxPoolPick(Winners):
         yield Sample(cls(Windows((2,), (1,), (0,), (0,), (1,))), normal(3), normal(4))
 
 
-@dataclass(frozen=True)
 class MaxPoolRoute(Winners):
     """Each window's number put where the second operand has its first maximum."""
 

@@ -76,7 +76,6 @@ class Running(Op):
         yield Sample(cls(0, False), truths(3))
 
 
-@dataclass(frozen=True)
 class Recurrence(Running):
     """First-order linear recurrence yₖ = aₖ yₖ₋₁ + bₖ along `axis`, from y₀ = b₀ (a₀ is not read).
 
@@ -129,7 +128,6 @@ class Recurrence(Running):
         yield Sample(cls(1, False), normal(3), normal(3))
 
 
-@dataclass(frozen=True)
 class CumProd(Running):
     """Running product yₖ = x₀ ⋯ xₖ: the recurrence yₖ = xₖ yₖ₋₁ from y₋₁ = 1."""
 
@@ -152,7 +150,6 @@ class CumProd(Running):
         yield Sample(cls(0, True), integers(5))
 
 
-@dataclass(frozen=True)
 class Prod(Reduction):
     """Product over `axes`.  ∂out/∂xᵢ = ∏_{j<i} xⱼ · ∏_{j>i} xⱼ."""
 
@@ -185,7 +182,7 @@ class Prod(Reduction):
         yield Sample(cls((0, 2)), normal(2, 3, 2))
         yield Sample(cls(()), normal(3))
         yield Sample(cls((1,)), normal(2, 0))
-        yield Sample(cls((1,)), np.array([[0.0, 2.0, 3.0], [0.0, 0.0, 3.0], [0.0, 0.0, 0.0]]))
+        yield Sample(cls((1,)), np.array([[2.0, 0.0, 3.0], [0.0, 0.0, 3.0], [0.0, 0.0, 0.0]]))
         yield Sample(cls((0,)), integers(3, 2))
 
     @classmethod

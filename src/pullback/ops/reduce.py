@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +22,13 @@ from pullback.ops.pointwise import Cast
 
 def check_axes(axes: Axes, x: TensorType) -> None:
     """Raise `ShapeError` unless `axes` are sorted, distinct axes of `x`."""
-    if any(not 0 <= a < x.ndim for a in axes) or list(axes) != sorted(set(axes)):
+    if not _are_axes(axes, x.ndim):
         raise ShapeError(f"{axes} are not axes of {x}")
+
+
+@functools.lru_cache(maxsize=1024)
+def _are_axes(axes: Axes, ndim: int) -> bool:
+    return all(0 <= a < ndim for a in axes) and list(axes) == sorted(set(axes))
 
 
 def check_axis(axis: int, x: TensorType) -> None:
@@ -63,14 +69,13 @@ class Reduction(Op):
         return max(inputs[0].size - outputs[0].size, 0)
 
 
-@dataclass(frozen=True)
 class Sum(Reduction, Linear):
     """Sum over `axes`."""
 
     name = "sum"
 
     def reference(self, x: Any) -> Any:
-        return np.sum(wide(x), axis=self.axes).astype(x.dtype)
+        return np.add.reduce(wide(x), axis=self.axes).astype(x.dtype, copy=False)
 
     def transpose(self, bar: Array, x: Array) -> Array:
         return Broadcast(x.shape, self.axes)(bar)
@@ -143,7 +148,6 @@ class Extremum(Reduction):
         yield Sample(cls((0,)), truths(3))
 
 
-@dataclass(frozen=True)
 class Max(Extremum):
     """Largest element over `axes`."""
 
@@ -153,7 +157,6 @@ class Max(Extremum):
         return np.max(wide(x), axis=self.axes).astype(x.dtype)
 
 
-@dataclass(frozen=True)
 class Min(Extremum):
     """Smallest element over `axes`."""
 
@@ -195,7 +198,6 @@ class Position(Op):
         yield Sample(cls(0), truths(3))
 
 
-@dataclass(frozen=True)
 class ArgMax(Position):
     """Index of the first largest element."""
 
@@ -205,7 +207,6 @@ class ArgMax(Position):
         return np.argmax(wide(x), axis=self.axis)
 
 
-@dataclass(frozen=True)
 class ArgMin(Position):
     """Index of the first smallest element."""
 
@@ -236,6 +237,8 @@ class Quantifier(Reduction):
     def samples(cls) -> Iterator[Sample]:
         yield Sample(cls((0,)), truths(3, 4))
         yield Sample(cls((0, 2)), truths(2, 3, 4))
+        yield Sample(cls((0,)), np.arange(6).reshape(2, 3) == 1)
+        yield Sample(cls((0,)), np.arange(6).reshape(2, 3) != 1)
         yield Sample(cls((1,)), truths(2, 0))
 
     @classmethod
@@ -244,7 +247,6 @@ class Quantifier(Reduction):
         yield Sample(cls((0,)), normal(3))
 
 
-@dataclass(frozen=True)
 class AnyTrue(Quantifier):
     """Whether one element over `axes` is true; False for none."""
 
@@ -254,7 +256,6 @@ class AnyTrue(Quantifier):
         return np.any(x, axis=self.axes)
 
 
-@dataclass(frozen=True)
 class AllTrue(Quantifier):
     """Whether every element over `axes` is true; True for none."""
 

@@ -83,7 +83,6 @@ class Checkpoint(HigherOrder):
         yield Sample(cls(body), integers(3))
 
 
-@dataclass(frozen=True)
 class Barrier(Op):
     """The operands, when all of them exist. No pass may remove, merge or look through it."""
 

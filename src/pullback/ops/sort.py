@@ -45,7 +45,6 @@ class Along(Linear):
         return replace(self, axis=self.axis + 1).outputs(*every), (True,)
 
 
-@dataclass(frozen=True)
 class TakeAlong(Along):
     """out[…, k, …] = x[…, indices[…, k, …], …] along `axis`."""
 

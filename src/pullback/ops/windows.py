@@ -54,7 +54,7 @@ class Windows:
             counts.append((room - reach) // s + 1)
         return tuple(counts)
 
-    def patches(self, x: Any, fill: float = 0) -> Any:
+    def patches(self, x: Any, fill: Any = 0) -> Any:
         """(…, *spatial) → (…, *size, *counts), a read-only view; places outside hold `fill`."""
         counts = self.counts(x.shape[-self.rank :])
         buffer: Any = np.full((*x.shape[: -self.rank], *self._span(counts)), fill, x.dtype)
@@ -65,6 +65,12 @@ class Windows:
         by_window = tuple(b * s for b, s in zip(steps, self.stride, strict=True))
         shape = (*x.shape[: -self.rank], *self.size, *counts)
         return as_strided(buffer, shape, (*lead, *by_tap, *by_window), writeable=False)
+
+    def reads(self, x: Any, fill: Any = 0) -> Iterator[Any]:
+        """(…, *counts) for each tap in row-major order: what that tap reads in every window."""
+        patches = self.patches(x, fill)
+        for tap in np.ndindex(*self.size):
+            yield patches[(..., *tap, *(slice(None),) * self.rank)]
 
     def unpatch(self, patches: Any, spatial: Shape) -> Any:
         """The transpose of `patches`: (…, *size, *counts) → (…, *spatial), adding at overlaps."""

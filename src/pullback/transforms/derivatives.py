@@ -39,7 +39,8 @@ Function = Callable[..., Any]
 def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -> Function:
     """The gradient of a scalar function, in the structure of the argument.
 
-    Several `argnums` give a tuple. With `has_aux`, `f` returns `(loss, aux)` and the result is `(gradient, aux)`.
+    Several `argnums` give a tuple. With `has_aux`, `f` returns `(loss, aux)` and the result is
+    `(gradient, aux)`.
 
     Raises `ShapeError` when the result of `f` is not a scalar, `DTypeError` when an argument is not
     floating.

@@ -34,7 +34,8 @@ def vmap(f: Function, in_axes: Any = 0, out_axes: Any = 0) -> Function:
     of each argument; `out_axes` likewise for the result, which carries the new axis unless None.
 
     `f` runs once on values without numbers: a Python branch on one raises `TracedValueError`.
-    Raises `ShapeError` when the numbers of examples differ, `StructureError` when nothing is batched.
+    Raises `ShapeError` when the numbers of examples differ, `StructureError` when no argument is
+    batched.
     """
 
     @functools.wraps(f)

@@ -7,7 +7,6 @@ import pytest
 
 import pullback as pb
 from pullback.errors import ShapeError, StructureError, TracedValueError
-from pullback.functions.contraction import matmul
 
 X = np.array([0.3, -0.5, 0.8])
 
@@ -18,7 +17,7 @@ def names(record):
 
 def test_gradients_have_the_structure_of_the_arguments():
     def loss(parameters, x, power):
-        h = pb.tanh(matmul(parameters["W"], x))
+        h = pb.tanh(parameters["W"] @ x)
         return pb.sum(h * parameters["b"]) ** power
 
     parameters = {"W": np.eye(3), "b": X}
@@ -54,7 +53,7 @@ def test_a_variable_assigned_again_is_numbered():
 
 def test_a_helper_function_names_its_result_where_it_is_assigned():
     def layer(W, x):
-        z = matmul(W, x)
+        z = W @ x
         return pb.sigmoid(z)
 
     def loss(W, V, x):
@@ -162,6 +161,39 @@ def test_errors():
         pb.backprop(pb.sum, X).delta("nothing")
     with pytest.raises(TracedValueError):
         pb.vmap(lambda x: pb.backprop(lambda y: y * y, x).value)(X)
+
+
+# ---- boxes ----------------------------------------------------------------------------------
+
+
+def test_a_custom_derivative_is_one_box_with_the_rule_of_the_user():
+    @pb.custom_derivative
+    def clipped(x):
+        return x * 1.0
+
+    clipped.defvjp(lambda x: (clipped(x), x), lambda x, bar: (pb.clip(bar, -0.1, 0.1) * 2.0,))
+
+    def loss(x):
+        a = clipped(x)
+        return pb.sum(pb.exp(a))
+
+    record = pb.backprop(loss, X)
+    assert names(record) == ["x", "a", "v1", "L"]
+    np.testing.assert_allclose(record.grads.numpy(), np.full(3, 0.2))
+    assert "δ_a" in record.step("x").formula
+
+
+def test_a_checkpoint_is_one_box():
+    block = pb.checkpoint(lambda x: pb.sin(x) * x)
+
+    def loss(x):
+        h = block(x)
+        return pb.sum(h * h)
+
+    record = pb.backprop(loss, X)
+    assert names(record) == ["x", "h", "v1", "L"]
+    np.testing.assert_allclose(record.grads.numpy(), pb.grad(loss)(X).numpy())
+    assert {part.through for part in record.step("x").contributions} == {"h"}
 
 
 # ---- formulas -------------------------------------------------------------------------------

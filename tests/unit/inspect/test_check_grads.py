@@ -13,7 +13,6 @@ from conformance.catalogue import every_sample
 from conformance.laws import Exempt, _smooth_function
 from goldens import without_places
 from pullback.errors import DTypeError, GradientError, NotDifferentiableError, StructureError
-from pullback.functions.contraction import matmul
 from pullback.ir.families import sum_over
 from pullback.ops import contract, layout, pointwise, reduce
 from pullback.ops.operators import transpose
@@ -62,7 +61,7 @@ def test_third_order():
 
 def test_containers_and_integer_arguments():
     def loss(parameters, power):
-        return pb.sum(pb.tanh(matmul(parameters["W"], parameters["b"]))) * power
+        return pb.sum(pb.tanh(parameters["W"] @ parameters["b"])) * power
 
     pb.check_grads(loss, ({"W": SQUARE, "b": VECTOR}, 3))
 
@@ -197,7 +196,7 @@ def test_wrong_only_at_second_order(monkeypatch, op):
 
 
 def product(W, x):
-    y = matmul(W, x)
+    y = W @ x
     return pb.sum(pb.tanh(y) * y)
 
 
@@ -272,6 +271,40 @@ def test_wrong_forward_and_right_reverse(monkeypatch, op):
     error = raised(lambda x, y: pb.sum(f(x, y)), (VECTOR, OTHER), order=1)
     assert f"the jvp rule {op}.tangents is wrong" in str(error)
     assert "a factor 2 is missing" in str(error)
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0])
+def test_a_wrong_custom_derivative_names_the_function_of_the_user(factor):
+    @pb.custom_derivative
+    def swish(x):
+        return x * pb.sigmoid(x)
+
+    def backward(x, bar):
+        s = pb.sigmoid(x)
+        return (bar * (s + x * s * (1.0 - s)) * factor,)
+
+    swish.defvjp(lambda x: (swish(x), x), backward)
+
+    def loss(x):
+        return pb.sum(pb.exp(swish(x)))
+
+    if factor == 1.0:
+        pb.check_grads(loss, (VECTOR,))
+        return
+    error = raised(loss, (VECTOR,))
+    assert re.match(r"custom derivative of .*swish at ", str(error))
+    assert "swish is wrong" in str(error)
+    assert "a factor 0.5 is missing" in str(error)
+    assert names_the_line(error, loss)
+
+
+def test_a_wrong_op_inside_a_checkpoint_is_named(monkeypatch):
+    method, wrap = partial(doubled)
+    monkeypatch.setattr(pointwise.Tanh, method, wrap(pointwise.Tanh.partials))
+    block = pb.checkpoint(lambda x: pb.tanh(pb.sin(x) * x))
+    error = raised(lambda x: pb.sum(pb.exp(block(x))), (VECTOR,))
+    assert str(error).startswith("tanh at ")
+    assert "Tanh.partials inside checkpoint is wrong" in str(error)
 
 
 def test_a_rule_that_raises_is_named(monkeypatch):

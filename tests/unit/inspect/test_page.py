@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import pullback as pb
-from pullback.functions.contraction import matmul
 from pullback.inspect.drawing import Spacing, draw
 
 GENERATOR = np.random.default_rng(5)
@@ -20,7 +19,7 @@ GENERATOR = np.random.default_rng(5)
 def deep(weights, x):
     h = x
     for W in weights:
-        h = h + pb.tanh(matmul(W, h))
+        h = h + pb.tanh(W @ h)
     return pb.sum(h * h)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from pullback.ops.pointwise.base import binary_samples
 # ---- the four operations --------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Add(Elementwise):
     """x + y."""
 
@@ -41,7 +39,6 @@ class Add(Elementwise):
         yield Sample(cls(), integers(3), integers(3, seed=1))
 
 
-@dataclass(frozen=True)
 class Subtract(Elementwise):
     """x - y."""
 
@@ -65,7 +62,6 @@ class Subtract(Elementwise):
         yield Sample(cls(), integers(3), integers(3, seed=1))
 
 
-@dataclass(frozen=True)
 class Multiply(Elementwise):
     """x · y. Guarded, because an operand may be infinite: x·log x in a masked branch at 0."""
 
@@ -90,7 +86,6 @@ class Multiply(Elementwise):
         yield Sample(cls(), integers(3), integers(3, seed=1))
 
 
-@dataclass(frozen=True)
 class Divide(Elementwise):
     """x / y."""
 
@@ -117,7 +112,6 @@ class Divide(Elementwise):
         yield Sample(cls(), extremes(), extremes()[::-1].copy(), smooth=False)
 
 
-@dataclass(frozen=True)
 class Negative(Elementwise):
     """-x."""
 
@@ -142,7 +136,6 @@ class Negative(Elementwise):
         yield Sample(cls(), integers(3))
 
 
-@dataclass(frozen=True)
 class Absolute(Elementwise):
     """|x|; derivative sign(x), 0 at 0."""
 
@@ -167,7 +160,6 @@ class Absolute(Elementwise):
         yield Sample(cls(), integers(3))
 
 
-@dataclass(frozen=True)
 class Sign(Elementwise):
     """-1, 0 or 1; NaN of NaN."""
 
@@ -188,7 +180,6 @@ class Sign(Elementwise):
         yield Sample(cls(), integers(3))
 
 
-@dataclass(frozen=True)
 class Square(Elementwise):
     """x²."""
 

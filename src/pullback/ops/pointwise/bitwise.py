@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,6 @@ class Bits(Elementwise):
         yield Sample(cls(), *all_pairs(np.array([0, 1, 170, 255], uint8)))
 
 
-@dataclass(frozen=True)
 class BitAnd(Bits):
     """Bits set in both."""
 
@@ -46,7 +44,6 @@ class BitAnd(Bits):
         return s.bit_and(x, y)
 
 
-@dataclass(frozen=True)
 class BitOr(Bits):
     """Bits set in either."""
 
@@ -60,7 +57,6 @@ class BitOr(Bits):
         return s.bit_or(x, y)
 
 
-@dataclass(frozen=True)
 class BitXor(Bits):
     """Bits set in exactly one."""
 
@@ -74,7 +70,6 @@ class BitXor(Bits):
         return s.bit_xor(x, y)
 
 
-@dataclass(frozen=True)
 class BitNot(Elementwise):
     """Every bit flipped."""
 
@@ -115,7 +110,6 @@ class Shift(Elementwise):
         yield Sample(cls(), *all_pairs(np.array([0, 1, 7, 8, 255], uint8)))
 
 
-@dataclass(frozen=True)
 class ShiftLeft(Shift):
     """x · 2^y, modulo 2^bits."""
 
@@ -129,7 +123,6 @@ class ShiftLeft(Shift):
         return s.shift_left(x, y)
 
 
-@dataclass(frozen=True)
 class ShiftRight(Shift):
     """⌊x / 2^y⌋: the sign is kept, so that all bits shifted out leave 0 or -1."""
 

@@ -34,7 +34,6 @@ class Division(Elementwise):
         yield Sample(cls(), *all_pairs(np.array([0, 1, 7, 254, 255], uint8)))
 
 
-@dataclass(frozen=True)
 class FloorDivide(Division):
     """⌊x / y⌋."""
 
@@ -53,7 +52,6 @@ class FloorDivide(Division):
         return f"⌊{operands[0]} / {operands[1]}⌋"
 
 
-@dataclass(frozen=True)
 class Remainder(Division):
     """x − ⌊x/y⌋·y: the remainder with the sign of y."""
 
@@ -74,7 +72,6 @@ class Remainder(Division):
         return f"{operands[0]} mod {operands[1]}"
 
 
-@dataclass(frozen=True)
 class Fmod(Division):
     """The remainder with the sign of x, as in C."""
 
@@ -156,7 +153,6 @@ class Power(Elementwise):
         yield from super().rejected()
 
 
-@dataclass(frozen=True)
 class IntegerPow(Elementwise):
     """x^y for integers, modulo 2^bits; for y < 0, 1/x^|y| cut to an integer, and 0 for x = 0."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,6 @@ from pullback.ops.pointwise.base import (
 # ---- exponentials ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Exp(Function):
     """e^x."""
 
@@ -43,7 +41,6 @@ class Exp(Function):
         return s.exp(x)
 
 
-@dataclass(frozen=True)
 class Exp2(Function):
     """2^x."""
 
@@ -63,7 +60,6 @@ class Exp2(Function):
         return f"2^({operands[0]})"
 
 
-@dataclass(frozen=True)
 class Expm1(Function):
     """e^x − 1, exact near 0."""
 
@@ -80,7 +76,6 @@ class Expm1(Function):
         return s.expm1(x)
 
 
-@dataclass(frozen=True)
 class Sigmoid(Function):
     """Logistic function σ(x) = 1 / (1 + e^-x), never overflowing."""
 
@@ -108,7 +103,6 @@ class Sigmoid(Function):
 # ---- logarithms -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Log(Function):
     """Natural logarithm."""
 
@@ -126,7 +120,6 @@ class Log(Function):
         return s.log(x)
 
 
-@dataclass(frozen=True)
 class Log1p(Function):
     """log(1 + x), exact near 0."""
 
@@ -144,7 +137,6 @@ class Log1p(Function):
         return s.log1p(x)
 
 
-@dataclass(frozen=True)
 class Log2(Function):
     """Logarithm to the base 2."""
 
@@ -162,7 +154,6 @@ class Log2(Function):
         return s.log2(x)
 
 
-@dataclass(frozen=True)
 class Log10(Function):
     """Logarithm to the base 10."""
 
@@ -180,7 +171,6 @@ class Log10(Function):
         return s.mul(s.log2(x), s.const(math.log10(2.0), x))
 
 
-@dataclass(frozen=True)
 class LogAddExp(Elementwise):
     """log(e^x + e^y), never overflowing; equal operands share the gradient, infinite ones too."""
 
@@ -213,7 +203,6 @@ class LogAddExp(Elementwise):
 # ---- roots ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Sqrt(Function):
     """Square root."""
 
@@ -234,7 +223,6 @@ class Sqrt(Function):
         return f"√({operands[0]})"
 
 
-@dataclass(frozen=True)
 class Rsqrt(Function):
     """1 / √x."""
 
@@ -255,7 +243,6 @@ class Rsqrt(Function):
         return f"1/√({operands[0]})"
 
 
-@dataclass(frozen=True)
 class Cbrt(Function):
     """Cube root, negative for a negative operand."""
 
@@ -276,7 +263,6 @@ class Cbrt(Function):
         return f"∛({operands[0]})"
 
 
-@dataclass(frozen=True)
 class Hypot(Elementwise):
     """√(x² + y²) without overflow; gradient 0 at the origin."""
 
@@ -316,7 +302,6 @@ class Hypot(Elementwise):
 # ---- powers ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Pow(Elementwise):
     """x^y for floating operands; x^0 = 1 and 1^y = 1 whatever the other is, NaN included.
 

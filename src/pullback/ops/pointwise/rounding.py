@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,6 @@ class Rounding(Elementwise):
         yield Sample(cls(), extremes(), smooth=False)
 
 
-@dataclass(frozen=True)
 class Floor(Rounding):
     """The largest whole number not above x."""
 
@@ -45,7 +43,6 @@ class Floor(Rounding):
         return f"⌊{operands[0]}⌋"
 
 
-@dataclass(frozen=True)
 class Ceil(Rounding):
     """The smallest whole number not below x."""
 
@@ -61,7 +58,6 @@ class Ceil(Rounding):
         return f"⌈{operands[0]}⌉"
 
 
-@dataclass(frozen=True)
 class Trunc(Rounding):
     """x without its fraction."""
 
@@ -74,7 +70,6 @@ class Trunc(Rounding):
         return s.trunc(x)
 
 
-@dataclass(frozen=True)
 class Round(Rounding):
     """The nearest whole number, the even one where two are equally near."""
 
@@ -87,7 +82,6 @@ class Round(Rounding):
         return s.round(x)
 
 
-@dataclass(frozen=True)
 class CopySign(Elementwise):
     """|x| with the sign of y; the derivative in x is 0 at 0."""
 
@@ -110,7 +104,6 @@ class CopySign(Elementwise):
         yield Sample(cls(), *all_pairs(extremes()), smooth=False)
 
 
-@dataclass(frozen=True)
 class NextAfter(Elementwise):
     """The next number of the element type from x towards y; derivative 1 in x, 0 in y."""
 

@@ -50,7 +50,6 @@ class Comparison(Elementwise):
         yield Sample(cls(), truths(4), truths(4, seed=1))
 
 
-@dataclass(frozen=True)
 class Less(Comparison):
     """x < y."""
 
@@ -64,7 +63,6 @@ class Less(Comparison):
         return s.less(x, y)
 
 
-@dataclass(frozen=True)
 class LessEqual(Comparison):
     """x ≤ y."""
 
@@ -78,7 +76,6 @@ class LessEqual(Comparison):
         return s.less_equal(x, y)
 
 
-@dataclass(frozen=True)
 class Equal(Comparison):
     """x = y."""
 
@@ -92,7 +89,6 @@ class Equal(Comparison):
         return s.equal(x, y)
 
 
-@dataclass(frozen=True)
 class NotEqual(Comparison):
     """x ≠ y; true when either is NaN."""
 
@@ -106,7 +102,6 @@ class NotEqual(Comparison):
         return s.bit_not(s.equal(x, y))
 
 
-@dataclass(frozen=True)
 class LogicalNot(Elementwise):
     """not x."""
 
@@ -143,7 +138,6 @@ class Question(Elementwise):
         yield Sample(cls(), extremes(), smooth=False)
 
 
-@dataclass(frozen=True)
 class IsNan(Question):
     """Whether x is not a number."""
 
@@ -156,7 +150,6 @@ class IsNan(Question):
         return s.bit_not(s.equal(x, x))
 
 
-@dataclass(frozen=True)
 class IsInf(Question):
     """Whether x is ∞ or -∞."""
 
@@ -169,7 +162,6 @@ class IsInf(Question):
         return s.equal(s.abs(x), s.const(math.inf, x))
 
 
-@dataclass(frozen=True)
 class IsFinite(Question):
     """Whether x is neither infinite nor NaN."""
 
@@ -182,7 +174,6 @@ class IsFinite(Question):
         return s.less(s.abs(x), s.const(math.inf, x))
 
 
-@dataclass(frozen=True)
 class SignBit(Question):
     """Whether the sign bit is set: x < 0, or x = -0."""
 
@@ -209,7 +200,6 @@ class Extremum(Elementwise):
         yield Sample(cls(), integers(3, 4), integers(4, seed=1))
 
 
-@dataclass(frozen=True)
 class Maximum(Extremum):
     """The larger of x and y."""
 
@@ -225,7 +215,6 @@ class Maximum(Extremum):
         return s.maximum(x, y)
 
 
-@dataclass(frozen=True)
 class Minimum(Extremum):
     """The smaller of x and y."""
 
@@ -250,7 +239,6 @@ def _share(wins: Array, loses: Array, like: Array) -> Array:
 # ---- selection ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Select(Elementwise):
     """x where `chosen`, else y."""
 
@@ -292,7 +280,6 @@ class Select(Elementwise):
         yield Sample(cls(), truths(3), normal(3), normal(4))
 
 
-@dataclass(frozen=True)
 class Relu(Elementwise):
     """max(0, x); derivative 1 where x > 0, else 0; NaN of NaN."""
 
@@ -379,7 +366,6 @@ def _saturating(x: Any, dtype: DType) -> Any:
     ).astype(dtype)
 
 
-@dataclass(frozen=True)
 class StopGradient(Elementwise):
     """x, seen by every derivative as a constant."""
 
@@ -402,7 +388,6 @@ class StopGradient(Elementwise):
         return iter(())
 
 
-@dataclass(frozen=True)
 class StraightThrough(Elementwise):
     """`hard`, seen by every derivative as `soft`."""
 

@@ -27,7 +27,6 @@ LARGEST_ORDER = 100
 # ---- error functions ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Erf(Function):
     """Error function 2/√π ∫₀ˣ exp(-t²) dt."""
 
@@ -43,7 +42,6 @@ class Erf(Function):
         return s.erf(x)
 
 
-@dataclass(frozen=True)
 class Erfc(Function):
     """1 − erf(x), without the cancellation for large x."""
 
@@ -59,7 +57,6 @@ class Erfc(Function):
         return s.erfc(x)
 
 
-@dataclass(frozen=True)
 class Erfinv(Function):
     """The inverse of erf on [-1, 1]; NaN elsewhere."""
 
@@ -99,7 +96,6 @@ def _winitzki(s: Any, x: Any) -> Any:
 # ---- gamma functions ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Lgamma(Function):
     """log |Γ(x)|; ∞ at 0, -1, -2, …"""
 
@@ -153,7 +149,6 @@ def _stirling(s: Any, x: Any) -> Any:
     return s.add(growth, s.add(s.const(0.5 * math.log(2 * math.pi) - 0.5, x), series))
 
 
-@dataclass(frozen=True)
 class Digamma(Function):
     """ψ(x) = Γ'(x)/Γ(x); ∓∞ at ±0, NaN at -1, -2, …"""
 

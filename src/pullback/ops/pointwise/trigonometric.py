@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from pullback.ops.pointwise.exponential import Hypot, Sqrt
 # ---- circular -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Sin(Function):
     """Sine."""
 
@@ -37,7 +35,6 @@ class Sin(Function):
         return s.sin(x)
 
 
-@dataclass(frozen=True)
 class Cos(Function):
     """Cosine."""
 
@@ -53,7 +50,6 @@ class Cos(Function):
         return s.cos(x)
 
 
-@dataclass(frozen=True)
 class Tan(Function):
     """Tangent."""
 
@@ -70,7 +66,6 @@ class Tan(Function):
         return s.tan(x)
 
 
-@dataclass(frozen=True)
 class Asin(Function):
     """Inverse sine on [-1, 1]; NaN elsewhere."""
 
@@ -88,7 +83,6 @@ class Asin(Function):
         return s.asin(x)
 
 
-@dataclass(frozen=True)
 class Acos(Function):
     """Inverse cosine on [-1, 1]; NaN elsewhere."""
 
@@ -109,7 +103,6 @@ class Acos(Function):
         return s.add(half, half)
 
 
-@dataclass(frozen=True)
 class Atan(Function):
     """Inverse tangent."""
 
@@ -125,7 +118,6 @@ class Atan(Function):
         return s.atan(x)
 
 
-@dataclass(frozen=True)
 class Atan2(Elementwise):
     """The angle of the point (x, y) given as (y, x), in [-π, π]; gradient 0 at the origin."""
 
@@ -166,7 +158,6 @@ class Atan2(Elementwise):
 # ---- hyperbolic -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
 class Sinh(Function):
     """Hyperbolic sine."""
 
@@ -183,7 +174,6 @@ class Sinh(Function):
         return s.sinh(x)
 
 
-@dataclass(frozen=True)
 class Cosh(Function):
     """Hyperbolic cosine."""
 
@@ -203,7 +193,6 @@ class Cosh(Function):
         return s.add(s.mul(s.mul(half, root), root), s.div(s.div(half, root), root))
 
 
-@dataclass(frozen=True)
 class Tanh(Function):
     """Hyperbolic tangent."""
 
@@ -219,7 +208,6 @@ class Tanh(Function):
         return s.tanh(x)
 
 
-@dataclass(frozen=True)
 class Asinh(Function):
     """Inverse hyperbolic sine."""
 
@@ -235,7 +223,6 @@ class Asinh(Function):
         return s.asinh(x)
 
 
-@dataclass(frozen=True)
 class Acosh(Function):
     """Inverse hyperbolic cosine on [1, ∞); NaN elsewhere."""
 
@@ -255,7 +242,6 @@ class Acosh(Function):
         return s.add(half, half)
 
 
-@dataclass(frozen=True)
 class Atanh(Function):
     """Inverse hyperbolic tangent on [-1, 1]; NaN elsewhere."""
 
