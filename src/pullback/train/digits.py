@@ -33,10 +33,10 @@ HELD_OUT = 0.1
 class Settings:
     """What can be chosen. Raises `ArgumentError` for a value that makes no sense."""
 
-    epochs: int = 40
-    batch_size: int = 64
-    lr: float = 3e-3
-    hidden: int = 128
+    epochs: int = 25
+    batch_size: int = 32
+    lr: float = 2e-3
+    hidden: int = 90
     depth: int = 2
     seed: int = 0
 

@@ -9,6 +9,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -23,7 +24,7 @@ from pullback.train.run import Row, Run
 
 # Okabe & Ito (2008): told apart with every common form of colour blindness.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#6b7280"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9.5,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
