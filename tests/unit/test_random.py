@@ -163,9 +163,7 @@ def test_a_recomputed_draw_is_the_same():
         return pb.sum(pb.sin(x * noise) * noise)
 
     x = np.linspace(-1, 1, 5)
-    np.testing.assert_array_equal(
-        pb.grad(pb.checkpoint(loss))(x).numpy(), pb.grad(loss)(x).numpy()
-    )
+    np.testing.assert_array_equal(pb.grad(pb.checkpoint(loss))(x).numpy(), pb.grad(loss)(x).numpy())
 
 
 # ---- distributions --------------------------------------------------------------------------
@@ -225,7 +223,7 @@ def test_half_precision_is_rounded_float32(dtype):
 def test_the_extreme_words_give_finite_normals():
     ends = np.array([0, 2**32 - 1], np.uint32) >> 9
     unit = (ends.astype(np.float32) * 2 + 1) * np.float32(2**-24)
-    assert 0 < unit[0]
+    assert unit[0] > 0
     assert unit[1] < 1
     z = pb.erfinv(unit * 2 - 1).numpy()
     assert np.isfinite(z).all()
