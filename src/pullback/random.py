@@ -56,7 +56,7 @@ FOLD = (0x9E3779B9, 0x7F4A7C15)
 
 
 @public
-def key(seed: int, /) -> Array:
+def key(seed: int) -> Array:
     """The random key uint32[2] of a seed, 0 ≤ seed < 2⁶⁴: its high and its low half.
 
     Raises `ArgumentError` for another number, `DTypeError` for a seed that is no integer.

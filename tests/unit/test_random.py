@@ -223,7 +223,7 @@ def test_half_precision_is_rounded_float32(dtype):
 def test_the_extreme_words_give_finite_normals():
     ends = np.array([0, 2**32 - 1], np.uint32) >> 9
     unit = (ends.astype(np.float32) * 2 + 1) * np.float32(2**-24)
-    assert 0 < unit[0]
+    assert unit[0] > 0
     assert unit[1] < 1
     z = pb.erfinv(unit * 2 - 1).numpy()
     assert np.isfinite(z).all()

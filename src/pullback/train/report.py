@@ -37,7 +37,6 @@ STYLE: dict[Any, Any] = {
     "grid.linewidth": 0.8,
     "legend.frameon": False,
     "lines.linewidth": 1.8,
-    "svg.hashsalt": "pullback",
     "svg.fonttype": "path",
 }
 GRADIENT = "grad "
@@ -59,7 +58,9 @@ class Plot:
 
     def svg(self) -> str:
         stream = io.StringIO()
-        self.figure.savefig(stream, format="svg", metadata={"Date": None})
+        # The salt makes the ids of one page differ, and those of one plot the same each time.
+        with rc_context({**STYLE, "svg.hashsalt": self.name}):
+            self.figure.savefig(stream, format="svg", metadata={"Date": None})
         text = stream.getvalue()
         return text[text.index("<svg") :]
 
