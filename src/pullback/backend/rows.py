@@ -14,9 +14,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from pullback.backend.assembly import Function, Ssa, integer, vector
-from pullback.backend.lanes import LANES, Lane, Lanes
-from pullback.ir.types import Shape
+from pullback.backend.assembly import Function, Ssa, integer
+from pullback.backend.lanes import LANES, Lanes
+from pullback.backend.vector import Vector
+from pullback.ir.types import DType, Shape, bfloat16, float16, float32, int64
 from pullback.schedule.kernels import Access, Apply, Extent, Fold, Literal, Load, Loops, Step
 
 CHUNK = 4096
@@ -131,10 +132,11 @@ class _Writer:
     flat: _Flat
     name: str
     function: Function = field(init=False)
-    lanes: Lanes = field(init=False)
+    wide: Lanes = field(init=False)
+    single: Lanes = field(init=False)
     buffers: tuple[int, ...] = field(init=False)
     pointers: dict[int, Ssa] = field(init=False, default_factory=dict)
-    rows: dict[int, Lane] = field(init=False, default_factory=dict)
+    rows: dict[int, Vector] = field(init=False, default_factory=dict)
     saved: dict[int, int] = field(init=False, default_factory=dict)
     scratch_bytes: int = field(init=False, default=0)
 
@@ -144,7 +146,8 @@ class _Writer:
             self.name,
             [("ptr noalias", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr noalias", "scratch")],
         )
-        self.lanes = Lanes(self.function)
+        self.wide = Lanes(self.function)
+        self.single = Lanes(self.function, 1)
         self.buffers = tuple(sorted(loops.reads() | loops.writes()))
         self.levels = _levels(loops.steps)
 
@@ -169,7 +172,7 @@ class _Writer:
             start = f.binary("mul", row, integer(CHUNK))
             left = f.binary("sub", integer(self.flat.total), start)
             count = f.call("llvm.smin.i64", "i64", left, integer(CHUNK))
-            self._pass(0, {s.access: start for s in self._accesses()}, count, start)
+            self._pass(0, {access: start for access in self._accesses()}, count, start)
             return
         starts = self._starts(row)
         count = integer(math.prod(loops.inner)) if loops.inner else integer(1)
@@ -179,9 +182,10 @@ class _Writer:
                 self._pass(number, starts, count, None)
         self._rows_stored(starts)
 
-    def _accesses(self) -> list[Load | object]:
+    def _accesses(self) -> list[Access]:
         loops = self.flat.loops
-        return [s for s in (*loops.steps, *loops.stores) if hasattr(s, "access")]
+        loads = [s.access for s in loops.steps if isinstance(s, Load)]
+        return loads + [s.access for s in loops.stores]
 
     def _starts(self, row: Ssa) -> dict[Access, Ssa]:
         """For each operand the offset of this row."""
@@ -196,8 +200,7 @@ class _Writer:
                 rest = f.binary("udiv", rest, integer(outer[i]))
         coordinates.reverse()
         starts: dict[Access, Ssa] = {}
-        for each in self._accesses():
-            access = each.access
+        for access in self._accesses():
             total = integer(access.offset)
             for place, stride in zip(coordinates, access.outer, strict=True):
                 if stride:
@@ -249,19 +252,19 @@ class _Writer:
                 continue
             match step:
                 case Literal():
-                    self.rows[i] = self.lanes.literal(step.value, step.dtype, 1)
+                    self.rows[i] = self.single.literal(step.value, step.dtype)
                 case Load():
                     pointer = self.pointers[step.access.buffer]
-                    self.rows[i] = self.lanes.load(pointer, starts[step.access], step.dtype, 1)
+                    self.rows[i] = self.single.load(pointer, starts[step.access], step.dtype)
                 case Apply():
                     arguments = [self.rows[j] for j in step.arguments]
-                    self.rows[i] = self.lanes.apply(step.op, step.dtype, arguments)
+                    self.rows[i] = self.single.apply(step.op, *arguments)
 
     def _rows_stored(self, starts: dict[Access, Ssa]) -> None:
         for store in self.flat.loops.stores:
             if self.flat.loops.steps[store.value].extent is Extent.ROW:
                 pointer = self.pointers[store.access.buffer]
-                self.lanes.store(self.rows[store.value], pointer, starts[store.access])
+                self.single.store(self.rows[store.value], pointer, starts[store.access])
 
     # ---- one pass over a row ----
 
@@ -269,114 +272,153 @@ class _Writer:
         self, number: int, starts: dict[Access, Ssa], count: Ssa, chunk: Ssa | None
     ) -> None:
         f = self.function
-        folds = self._folds(number)
-        steps = self.flat.loops.steps
-        begin = [self._start_of(steps[i]) for i in folds]
+        folds = [self._fold(i) for i in self._folds(number)]
+        begin = [self._start_of(fold) for fold in folds]
         whole = f.binary("and", count, integer(-LANES))
         with f.loop(integer(0), whole, LANES, begin) as loop:
             loop.carry(*self._body(number, folds, starts, loop.index, loop.values, None))
-        rest = f.binary("sub", count, whole)
-        some = f.compare("icmp sgt", rest, integer(0))
-        mask = f.first_lanes(rest, LANES)
-        if folds:
-            # A masked step on an empty rest changes no accumulator.
-            totals = self._body(number, folds, starts, whole, loop.results, mask)
-            for i, total in zip(folds, totals, strict=True):
-                self.rows[i] = self._folded(steps[i], total)
-        else:
-            with f.when(some):
-                self._body(number, folds, starts, whole, (), mask)
+        with f.loop(whole, count, LANES, loop.results) as tail:  # once, or not at all
+            mask = f.first_lanes(f.binary("sub", count, tail.index), LANES)
+            tail.carry(*self._body(number, folds, starts, tail.index, tail.values, mask))
+        for i, fold, total in zip(self._folds(number), folds, tail.results, strict=True):
+            self.rows[i] = self._folded(fold, total)
 
-    def _start_of(self, step: Step) -> Ssa:
+    def _fold(self, i: int) -> Fold:
+        step = self.flat.loops.steps[i]
         assert isinstance(step, Fold)
-        lane = self.lanes.literal(step.op.start(step.dtype), self.lanes.accumulated(step.dtype), LANES)
-        return self.lanes.register(lane)
+        return step
 
-    def _folded(self, step: Step, total: Ssa) -> Lane:
+    def _start_of(self, fold: Fold) -> Ssa:
+        return self.wide.literal(fold.op.start(fold.dtype), accumulated(fold.dtype)).ssa
+
+    def _folded(self, fold: Fold, total: Ssa) -> Vector:
         """The lanes of an accumulator as one number, halves onto halves."""
-        assert isinstance(step, Fold)
         f = self.function
-        dtype = self.lanes.accumulated(step.dtype)
-        width = LANES
-        while width > 1:
-            width //= 2
-            low = f.shuffle(total, total, range(width))
-            high = f.shuffle(total, total, range(width, 2 * width))
-            merged = step.op.combine(self.lanes, Lane(low, dtype), Lane(high, dtype))
-            total = self.lanes.register(merged)
-        return self.lanes.cast(Lane(f.lane(total, 0), dtype), step.dtype)
+        dtype = accumulated(fold.dtype)
+        for width in (8, 4, 2):
+            low = Vector(f, f.shuffle(total, total, range(width)), dtype)
+            high = Vector(f, f.shuffle(total, total, range(width, 2 * width)), dtype)
+            total = fold.op.combine(self.wide, low, high).ssa
+        low, high = (Vector(f, f.lane(total, i), dtype) for i in (0, 1))
+        return self.single.cast(fold.op.combine(self.single, low, high), fold.dtype)
 
     def _body(
         self,
         number: int,
-        folds: list[int],
+        folds: list[Fold],
         starts: dict[Access, Ssa],
         index: Ssa,
         totals: tuple[Ssa, ...],
         mask: Ssa | None,
     ) -> list[Ssa]:
-        f, loops = self.function, self.flat.loops
-        ready: dict[int, Lane] = {}
+        """One vector of the pass: values saved, accumulators moved on, values stored."""
+        ready: dict[int, Vector] = {}
 
-        def place(access: Access) -> tuple[Ssa, int]:
-            stride = access.inner[0] if access.inner else 0
-            moved = index if stride == 1 else f.binary("mul", index, integer(stride))
-            return (f.binary("add", starts[access], moved) if stride else starts[access]), stride
-
-        def value(i: int) -> Lane:
+        def value(i: int) -> Vector:
             if i not in ready:
-                ready[i] = compute(i)
+                ready[i] = self._value(i, number, starts, index, mask, value)
             return ready[i]
 
-        def compute(i: int) -> Lane:
-            step = loops.steps[i]
-            if step.extent is Extent.ROW and i in self.rows:
-                return self.lanes.spread(self.rows[i])
-            match step:
-                case Literal():
-                    return self.lanes.literal(step.value, step.dtype, LANES)
-                case Load():
-                    offset, stride = place(step.access)
-                    pointer = self.pointers[step.access.buffer]
-                    return self.lanes.load(pointer, offset, step.dtype, LANES, stride, mask)
-                case Apply():
-                    if self.levels[i] < number:
-                        if (stored := self._stored_access(i)) is not None:
-                            offset, stride = place(stored)
-                            pointer = self.pointers[stored.buffer]
-                            return self.lanes.load(pointer, offset, step.dtype, LANES, stride, mask)
-                        if i in self.saved:
-                            return self.lanes.load(self._scratch(i), index, step.dtype, LANES, 1, mask)
-                    return self.lanes.apply(step.op, step.dtype, [value(j) for j in step.arguments])
-            raise AssertionError(step)
-
         for i in self._saves(number):
-            self.lanes.store(value(i), self._scratch(i), index, 1, mask)
-        results = []
-        for i, total in zip(folds, totals, strict=True):
-            fold = loops.steps[i]
-            assert isinstance(fold, Fold)
-            dtype = self.lanes.accumulated(fold.dtype)
-            old = Lane(total, dtype)
-            added = fold.op.combine(self.lanes, old, self.lanes.cast(value(fold.argument), dtype))
-            if mask is not None:
-                added = Lane(f.select(mask, self.lanes.register(added), total), dtype)
-            results.append(self.lanes.register(added))
+            self.wide.store(value(i), self._scratch(i), index)
+        results = [
+            self._accumulated(fold, total, value(fold.argument), mask)
+            for fold, total in zip(folds, totals, strict=True)
+        ]
         for i in self._stores(number):
-            store = loops.stores[i]
-            offset, stride = place(store.access)
-            self.lanes.store(value(store.value), self.pointers[store.access.buffer], offset, stride, mask)
+            store = self.flat.loops.stores[i]
+            self._write(value(store.value), store.access, starts, index, mask)
         return results
 
-    def _stored_access(self, i: int) -> Access | None:
-        for store in self.flat.loops.stores:
-            if store.value == i:
-                return store.access
-        return None
+    def _value(
+        self,
+        i: int,
+        number: int,
+        starts: dict[Access, Ssa],
+        index: Ssa,
+        mask: Ssa | None,
+        value: Callable[[int], Vector],
+    ) -> Vector:
+        f, step = self.function, self.flat.loops.steps[i]
+        if step.extent is Extent.ROW and i in self.rows:
+            row = self.rows[i]
+            return Vector(f, f.spread(row.ssa, LANES), row.dtype)
+        match step:
+            case Literal():
+                return self.wide.literal(step.value, step.dtype)
+            case Load():
+                return self._read(step.access, step.dtype, starts, index, mask)
+            case Apply():
+                if self.levels[i] < number and i in self.saved:
+                    return self.wide.load(self._scratch(i), index, step.dtype)
+                if self.levels[i] < number and is_costly(step) and i in self.stored:
+                    return self._read(self.stored[i], step.dtype, starts, index, mask)
+                return self.wide.apply(step.op, *[value(j) for j in step.arguments])
+        raise AssertionError(step)
+
+    def _accumulated(self, fold: Fold, total: Ssa, x: Vector, mask: Ssa | None) -> Ssa:
+        f, dtype = self.function, accumulated(fold.dtype)
+        old = Vector(f, total, dtype)
+        new: Ssa = fold.op.combine(self.wide, old, self.wide.cast(x, dtype)).ssa
+        return new if mask is None else f.select(mask, new, total)
+
+    # ---- memory ----
+
+    @property
+    def stored(self) -> dict[int, Access]:
+        return {s.value: s.access for s in self.flat.loops.stores}
+
+    def _place(self, access: Access, starts: dict[Access, Ssa], index: Ssa) -> tuple[Ssa, int]:
+        f = self.function
+        stride = access.inner[0] if access.inner else 0
+        if stride == 0:
+            return starts[access], 0
+        moved = index if stride == 1 else f.binary("mul", index, integer(stride))
+        return f.binary("add", starts[access], moved), stride
+
+    def _read(
+        self, access: Access, dtype: DType, starts: dict[Access, Ssa], index: Ssa, mask: Ssa | None
+    ) -> Vector:
+        pointer = self.pointers[access.buffer]
+        place, stride = self._place(access, starts, index)
+        if stride == 0:
+            return self.wide.splat(pointer, place, dtype)
+        if stride == 1:
+            if mask is None:
+                return self.wide.load(pointer, place, dtype)
+            return self.wide.load_first(pointer, place, dtype, mask)
+        if mask is None:
+            return self.wide.strided(pointer, place, stride, dtype)
+        return self.wide.gathered(pointer, self._inside(place, stride, mask), dtype)
+
+    def _inside(self, place: Ssa, stride: int, mask: Ssa) -> Vector:
+        """Strided places; the first one in the lanes that are masked out."""
+        f = self.function
+        ladder = ", ".join(f"i64 {i * stride}" for i in range(LANES))
+        kind = f"<{LANES} x i64>"
+        steps = f.select(mask, Ssa(kind, f"<{ladder}>"), Ssa(kind, "zeroinitializer"))
+        return Vector(f, f.binary("add", f.spread(place, LANES), steps), int64)
+
+    def _write(
+        self, x: Vector, access: Access, starts: dict[Access, Ssa], index: Ssa, mask: Ssa | None
+    ) -> None:
+        f, pointer = self.function, self.pointers[access.buffer]
+        place, stride = self._place(access, starts, index)
+        if stride == 1 and mask is None:
+            self.wide.store(x, pointer, place)
+        elif stride == 1:
+            self.wide.store_first(x, pointer, place, mask)
+        else:
+            raise AssertionError(f"a kernel stores its values in order, not with stride {stride}")
 
     def _scratch(self, i: int) -> Ssa:
         f = self.function
         return f.at(f.parameters[3], "i8", integer(self.saved[i]))
+
+
+def accumulated(dtype: DType) -> DType:
+    """The type that elements of `dtype` are folded in."""
+    return float32 if dtype in (bfloat16, float16) else dtype
 
 
 # ---- what is cheap to compute again ---------------------------------------------------------
@@ -404,6 +446,3 @@ def is_costly(step: Apply) -> bool:
     atoms = _Atoms()
     step.op.body(atoms, *([None] * len(step.arguments)))  # type: ignore[attr-defined]
     return not atoms.used <= _CHEAP
-
-
-__all__ = ["CHUNK", "LoopKernel", "is_costly", "vector", "write_loops"]
