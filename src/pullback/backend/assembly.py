@@ -82,7 +82,9 @@ class Loop:
 class Function:
     """One function being written, block by block in execution order."""
 
-    def __init__(self, name: str, parameters: Sequence[tuple[str, str]], result: str = "void") -> None:
+    def __init__(
+        self, name: str, parameters: Sequence[tuple[str, str]], result: str = "void"
+    ) -> None:
         """`parameters` are (LLVM type with attributes, name)."""
         self.name = name
         self.result = result
@@ -114,7 +116,9 @@ class Function:
 
     def compare(self, predicate: str, x: Ssa, y: Ssa) -> Ssa:
         """`predicate` is a whole one: `icmp slt`, `fcmp oeq`."""
-        return self.assign(vector(width_of(x.type), "i1"), f"{predicate} {x.type} {x.name}, {y.name}")
+        return self.assign(
+            vector(width_of(x.type), "i1"), f"{predicate} {x.type} {x.name}, {y.name}"
+        )
 
     def select(self, chosen: Ssa, x: Ssa, y: Ssa) -> Ssa:
         return self.assign(x.type, f"select {chosen}, {x}, {y}")
@@ -157,7 +161,9 @@ class Function:
     def load_first(self, kind: str, pointer: Ssa, mask: Ssa, default: Ssa, align: int) -> Ssa:
         """The lanes that `mask` chooses, read from memory; `default` in the others."""
         suffix = _suffix(kind)
-        return self.call(f"llvm.masked.load.{suffix}.p0", kind, _aligned(pointer, align), mask, default)
+        return self.call(
+            f"llvm.masked.load.{suffix}.p0", kind, _aligned(pointer, align), mask, default
+        )
 
     def store_first(self, value: Ssa, pointer: Ssa, mask: Ssa, align: int) -> None:
         suffix = _suffix(value.type)
@@ -191,7 +197,9 @@ class Function:
     # ---- control ----
 
     @contextmanager
-    def loop(self, start: Ssa, stop: Ssa, step: int = 1, carried: Sequence[Ssa] = ()) -> Iterator[Loop]:
+    def loop(
+        self, start: Ssa, stop: Ssa, step: int = 1, carried: Sequence[Ssa] = ()
+    ) -> Iterator[Loop]:
         """`for index in range(start, stop, step)`; runs no iteration when start ≥ stop.
 
         `carried` are the initial values of `loop.values`; write `loop.carry(...)` in the body and
@@ -212,7 +220,9 @@ class Function:
         following = self.binary("add nuw nsw", index, integer(step))
         end = self._block
         self.emit(f"br label %head{label}")
-        phis = [f"  {index.name} = phi i64 [ {start.name}, %{before} ], [ {following.name}, %{end} ]"]
+        phis = [
+            f"  {index.name} = phi i64 [ {start.name}, %{before} ], [ {following.name}, %{end} ]"
+        ]
         for value, first, last in zip(values, carried, loop.next, strict=True):
             phis.append(
                 f"  {value.name} = phi {value.type} [ {first.name}, %{before} ], [ {last.name}, %{end} ]"
