@@ -7,9 +7,8 @@ which; only the register tiles of products do.
 from __future__ import annotations
 
 import functools
-import threading
 from dataclasses import dataclass
-from types import ModuleType
+from typing import Any
 
 from pullback._settings import settings
 from pullback.errors import CompileError
@@ -105,18 +104,15 @@ class Target:
 
 # ---- LLVM -----------------------------------------------------------------------------------
 
-_initialising = threading.Lock()
-
-
-def llvm() -> ModuleType:
-    """LLVM's binding, loaded and initialised at the first call."""
-    with _initialising:
-        return _initialised()
-
 
 @functools.cache
-def _initialised() -> ModuleType:
-    import llvmlite.binding as binding  # noqa: PLC0415 - loading LLVM costs 80 ms
+def llvm() -> Any:
+    """LLVM's binding, loaded and initialised at the first call.
+
+    Threads that come first together both initialise it: that is harmless, and no lock is left
+    behind for the child of a fork.
+    """
+    from llvmlite import binding  # noqa: PLC0415 - loading LLVM costs 80 ms
 
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
