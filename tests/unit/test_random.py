@@ -163,9 +163,7 @@ def test_a_recomputed_draw_is_the_same():
         return pb.sum(pb.sin(x * noise) * noise)
 
     x = np.linspace(-1, 1, 5)
-    np.testing.assert_array_equal(
-        pb.grad(pb.checkpoint(loss))(x).numpy(), pb.grad(loss)(x).numpy()
-    )
+    np.testing.assert_array_equal(pb.grad(pb.checkpoint(loss))(x).numpy(), pb.grad(loss)(x).numpy())
 
 
 # ---- distributions --------------------------------------------------------------------------

@@ -15,11 +15,16 @@ from pullback.ir.array import Array
 from pullback.ir.families import Linear
 from pullback.ir.op import Sample
 from pullback.ir.samples import integers, normal
+from pullback.ir.strided import Strided
 from pullback.ir.types import Axes, Shape, TensorType
 
 
 class Layout(Linear):
     """A linear op of one operand whose output holds elements of the operand, each unchanged."""
+
+    def view(self, x: Strided) -> Strided | None:
+        """Where the output lies when the operand lies as `x`; None when no strides say it."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,9 @@ class Reshape(Layout):
 
     def reference(self, x: Any) -> Any:
         return x.reshape(self.shape)
+
+    def view(self, x: Strided) -> Strided | None:
+        return x.reshaped(self.shape)
 
     def transpose(self, bar: Array, x: Array) -> Array:
         return Reshape(x.shape)(bar)
@@ -74,6 +82,9 @@ class Broadcast(Layout):
     def reference(self, x: Any) -> Any:
         return np.broadcast_to(np.expand_dims(x, self.axes), self.shape)
 
+    def view(self, x: Strided) -> Strided | None:
+        return x.spread(self.shape, self.axes)
+
     def transpose(self, bar: Array, x: Array) -> Array:
         return families.sum_over(bar, self.axes)
 
@@ -109,6 +120,9 @@ class Transpose(Layout):
 
     def reference(self, x: Any) -> Any:
         return x.transpose(self.permutation)
+
+    def view(self, x: Strided) -> Strided | None:
+        return x.permuted(self.permutation)
 
     def transpose(self, bar: Array, x: Array) -> Array:
         inverse = sorted(range(len(self.permutation)), key=self.permutation.__getitem__)
@@ -154,6 +168,10 @@ class Slice(Layout):
 
     def reference(self, x: Any) -> Any:
         return x[tuple(slice(*each) for each in zip(self.start, self.stop, self.step, strict=True))]
+
+    def view(self, x: Strided) -> Strided | None:
+        spans = zip(self.start, self.stop, self.step, strict=True)
+        return x.sliced(self.start, self.step, tuple(-(-(b - a) // s) for a, b, s in spans))
 
     def transpose(self, bar: Array, x: Array) -> Array:
         ends = tuple(
@@ -253,6 +271,9 @@ class Flip(Layout):
 
     def reference(self, x: Any) -> Any:
         return np.flip(x, self.axes)
+
+    def view(self, x: Strided) -> Strided | None:
+        return x.flipped(self.axes)
 
     def transpose(self, bar: Array, x: Array) -> Array:
         return self(bar)

@@ -1,0 +1,101 @@
+"""`Strided`: where the elements of a value lie in row-major memory, as NumPy's strides say it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pullback.ir.types import Axes, Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Strided:
+    """Element (i, j, …) lies at offset + i·strides[0] + j·strides[1] + …, counted in elements."""
+
+    shape: Shape
+    strides: tuple[int, ...]
+    offset: int = 0
+
+    @classmethod
+    def row_major(cls, shape: Shape) -> Strided:
+        return cls(shape, row_major_strides(shape))
+
+    @property
+    def is_row_major(self) -> bool:
+        """Whether the elements lie one after the other from the start; axes of size 1 do not count."""
+        expected = zip(self.shape, self.strides, row_major_strides(self.shape), strict=True)
+        return self.offset == 0 and (
+            0 in self.shape or all(n == 1 or given == wanted for n, given, wanted in expected)
+        )
+
+    # ---- the same elements seen otherwise ----
+
+    def permuted(self, permutation: Axes) -> Strided:
+        return Strided(
+            tuple(self.shape[i] for i in permutation),
+            tuple(self.strides[i] for i in permutation),
+            self.offset,
+        )
+
+    def spread(self, shape: Shape, axes: Axes) -> Strided:
+        """New axes, along which the elements repeat."""
+        strides = iter(self.strides)
+        return Strided(
+            shape, tuple(0 if i in axes else next(strides) for i in range(len(shape))), self.offset
+        )
+
+    def broadcast_to(self, shape: Shape) -> Strided:
+        """By NumPy's rule."""
+        lead = len(shape) - len(self.shape)
+        own = zip(self.shape, self.strides, shape[lead:], strict=True)
+        strides = tuple(0 if n != m else s for n, s, m in own)
+        return Strided(shape, (0,) * lead + strides, self.offset)
+
+    def sliced(self, start: Axes, step: Axes, shape: Shape) -> Strided:
+        offset = self.offset + sum(a * s for a, s in zip(start, self.strides, strict=True))
+        return Strided(shape, tuple(s * k for s, k in zip(self.strides, step, strict=True)), offset)
+
+    def flipped(self, axes: Axes) -> Strided:
+        last = sum((self.shape[a] - 1) * self.strides[a] for a in axes)
+        strides = tuple(-s if i in axes else s for i, s in enumerate(self.strides))
+        return Strided(self.shape, strides, self.offset + last)
+
+    def reshaped(self, shape: Shape) -> Strided | None:
+        """The same elements in row-major order under another shape, or None where strides cannot say it."""
+        if math.prod(shape) == 0:
+            return Strided(shape, row_major_strides(shape), self.offset)
+        runs = _runs(self.shape, self.strides)
+        strides: list[int] = []
+        position = 0
+        for size, stride in runs:
+            taken: list[int] = []
+            while math.prod(taken) < size:
+                if position == len(shape) or size % (math.prod(taken) * shape[position]):
+                    return None
+                taken.append(shape[position])
+                position += 1
+            strides += [stride * n for n in row_major_strides(tuple(taken))]
+        strides += [0] * (len(shape) - position)
+        return Strided(shape, tuple(strides), self.offset)
+
+
+def row_major_strides(shape: Shape) -> tuple[int, ...]:
+    strides = []
+    step = 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= size
+    return tuple(reversed(strides))
+
+
+def _runs(shape: Shape, strides: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Adjacent axes merged where one stride walks them both: (size, stride of the last)."""
+    runs: list[tuple[int, int]] = []
+    for size, stride in zip(shape, strides, strict=True):
+        if size == 1:
+            continue
+        if runs and runs[-1][1] == size * stride:
+            runs[-1] = (runs[-1][0] * size, stride)
+        else:
+            runs.append((size, stride))
+    return runs

@@ -1,0 +1,162 @@
+"""Kernels before they are machine code: loops over elementwise work and reductions.
+
+A kernel has a parallel domain, `outer`, and inside each of its iterations an `inner` domain. A value
+varies over both (FULL), or over the outer one only (ROW): a reduction folds the inner domain of a FULL
+value into a ROW value. A column kernel folds a middle domain instead, and its values vary over outer,
+folded and inner.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from pullback.errors import Site
+from pullback.ir.op import Op
+from pullback.ir.strided import Strided
+from pullback.ir.text import print_op
+from pullback.ir.types import DType, Shape, TensorType
+
+
+class Extent(Enum):
+    """What a value of a kernel varies over."""
+
+    FULL = auto()
+    ROW = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where an operand's element lies: offset + outer·strides + inner·strides, in elements."""
+
+    buffer: int
+    offset: int
+    outer: tuple[int, ...]
+    inner: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    access: Access
+    dtype: DType
+    extent: Extent
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    value: bool | int | float
+    dtype: DType
+    extent: Extent = Extent.ROW
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """An elementwise op on earlier values of the kernel, named by their positions."""
+
+    op: Op
+    arguments: tuple[int, ...]
+    dtype: DType
+    extent: Extent
+    site: Site
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """A reduction of a FULL value over the inner domain."""
+
+    op: Op
+    argument: int
+    dtype: DType
+    site: Site
+    extent: Extent = Extent.ROW
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    value: int
+    access: Access
+
+
+Step = Load | Literal | Apply | Fold
+
+
+@dataclass(frozen=True, slots=True)
+class Loops:
+    """A row kernel: for each outer iteration, passes over the inner domain."""
+
+    outer: Shape
+    inner: Shape
+    steps: tuple[Step, ...]
+    stores: tuple[Store, ...]
+
+    @property
+    def iterations(self) -> int:
+        return math.prod(self.outer)
+
+    def reads(self) -> set[int]:
+        return {step.access.buffer for step in self.steps if isinstance(step, Load)}
+
+    def writes(self) -> set[int]:
+        return {store.access.buffer for store in self.stores}
+
+    def __str__(self) -> str:
+        lines = [f"rows {_domain(self.outer)} × {_domain(self.inner)}"]
+        lines += [f"  {i}: {_describe(step)}" for i, step in enumerate(self.steps)]
+        lines += [f"  store {s.value} → {_place(s.access)}" for s in self.stores]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A value in a buffer, as a whole op sees it."""
+
+    buffer: int
+    dtype: DType
+    layout: Strided
+
+    def __str__(self) -> str:
+        return f"b{self.buffer}: {TensorType(self.layout.shape, self.dtype)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A whole op on buffers, computed by a kernel of its own: a product, a gather, a sort …"""
+
+    op: Op
+    inputs: tuple[Operand, ...]
+    outputs: tuple[Operand, ...]
+    site: Site
+
+    def reads(self) -> set[int]:
+        return {x.buffer for x in self.inputs}
+
+    def writes(self) -> set[int]:
+        return {x.buffer for x in self.outputs}
+
+    def __str__(self) -> str:
+        results = ", ".join(map(str, self.outputs))
+        return f"call {results} = {print_op(self.op)}({', '.join(map(str, self.inputs))})"
+
+
+Kernel = Loops | Call
+
+
+def _domain(shape: Shape) -> str:
+    return "(" + ",".join(map(str, shape)) + ")"
+
+
+def _place(access: Access) -> str:
+    return f"b{access.buffer}[{access.offset} + {access.outer}·o + {access.inner}·i]"
+
+
+def _describe(step: Step) -> str:
+    match step:
+        case Load():
+            return f"load {step.dtype} {_place(step.access)} {step.extent.name}"
+        case Literal():
+            return f"{step.dtype} {step.value!r}"
+        case Apply():
+            return f"{print_op(step.op)}{step.arguments} {step.extent.name}"
+        case Fold():
+            return f"fold {step.op.name}({step.argument})"
