@@ -13,6 +13,7 @@ PullbackError
 ├── NonFiniteError           a NaN or infinity was born (at CHECK ≥ 1; also an ArithmeticError)
 ├── SingularMatrixError      a matrix has no inverse or Cholesky factor  (also an ArithmeticError)
 ├── LoopLimitError           a loop passed its `max_steps`               (also a RuntimeError)
+├── CompileError             no native code could be made or loaded      (also a RuntimeError)
 ├── GraphError               a graph breaks the rules of the IR
 └── ParseError               text is not a graph                         (also a ValueError)
 """
@@ -245,6 +246,17 @@ class SingularMatrixError(PullbackError, ArithmeticError):
 
 class LoopLimitError(PullbackError, RuntimeError):
     """A loop needed more iterations than its `max_steps` allows."""
+
+
+class CompileError(PullbackError, RuntimeError):
+    """No native code could be made or loaded: an unfit target, or text that LLVM refuses.
+
+    `kernel` is the function at fault, where one is known; who knows its nodes adds their lines.
+    """
+
+    def __init__(self, what: str, *, kernel: str | None = None, hint: str | None = None) -> None:
+        super().__init__(what, hint=hint)
+        self.kernel = kernel
 
 
 class GraphError(PullbackError):
