@@ -38,7 +38,9 @@ class Compiled:
         self.engine.finalize_object()
 
     def __getitem__(self, name: str):
-        return SIGNATURE(self.engine.get_function_address(name))
+        function = SIGNATURE(self.engine.get_function_address(name))
+        function.owner = self  # the code lives as long as its engine
+        return function
 
 
 class Call:

@@ -30,7 +30,7 @@ class Machine:
         return cls(32, 16) if "+neon" in present else cls()
 
 
-PANEL_BYTES = 64 * 1024
+PANEL_BYTES = 25 * 1024
 """A panel of B at most, so that it stays close: K runs in one pass up to 1024 for 16 float32."""
 
 
@@ -54,9 +54,10 @@ def tile_for(product: Product, machine: Machine) -> Tile:
 
     vectors = 2 if parts == 1 and wanted > 1 else 1
     # Few rows: more vectors, so that there are enough independent sums in flight.
-    while vectors < min(4, wanted) and rows(2 * vectors) >= product.row.size:
+    spare = machine.registers - 3
+    while vectors < min(4, wanted) and 2 * parts * vectors * product.row.size <= spare:
         vectors *= 2
-    return Tile(max(1, min(rows(vectors), product.row.size)), vectors)
+    return Tile(max(1, min(max(rows(vectors), spare // (parts * vectors)), product.row.size)), vectors)
 
 
 @dataclass(frozen=True)

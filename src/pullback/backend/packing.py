@@ -194,7 +194,7 @@ def pack_panel(f: Function, panel: Panel, levels: Sequence[Level], source: Ssa, 
         elif last.source == 1:
             _transpose(f, panel, last, origin, target)
         else:
-            _gather(f, panel, last, origin, target)
+            _gather(f, panel, range(panel.columns), last, (origin, target))
 
 
 def _copy_rows(f: Function, panel: Panel, level: Level, source: Ssa, packed: Ssa) -> None:
@@ -222,21 +222,19 @@ def _transpose(f: Function, panel: Panel, level: Level, source: Ssa, packed: Ssa
     """Columns that are dense along k: square blocks through the registers."""
     side = 4 if panel.kinds[1] in ("double", "i64") else 8
     whole = panel.columns // side * side
-    for first, length in strips(f, level.count, side):
-        origin = offset(f, source, panel.kinds[0], first, 1)
-        target = offset(f, packed, panel.kinds[1], first, level.packed)
-        if length == 1:
-            _gather_row(f, panel, range(panel.width), origin, target)
-            continue
-        for column in range(0, whole, side):
-            block = shifted(f, origin, panel.kinds[0], column * panel.step)
-            out = shifted(f, target, panel.kinds[1], column)
-            _transpose_block(f, panel, (block, out), (side, level.packed))
-        if whole < panel.width:
-            for k in range(side):
-                here = shifted(f, origin, panel.kinds[0], k)
-                out = shifted(f, target, panel.kinds[1], k * level.packed)
-                _gather_row(f, panel, range(whole, panel.width), here, out)
+    with f.loop(integer(0), integer(whole), side) as loop:
+        block = offset(f, source, panel.kinds[0], loop.index, panel.step)
+        out = f.at(packed, panel.kinds[1], loop.index)
+        for first, length in strips(f, level.count, side):
+            here = offset(f, block, panel.kinds[0], first, 1)
+            target = offset(f, out, panel.kinds[1], first, level.packed)
+            if length == side:
+                _transpose_block(f, panel, (here, target), (side, level.packed))
+                continue
+            for j in range(side):
+                value = f.load(panel.kinds[0], shifted(f, here, panel.kinds[0], j * panel.step), 2)
+                f.store(widened(f, value), shifted(f, target, panel.kinds[1], j), 4)
+    _gather(f, panel, range(whole, panel.columns), level, (source, packed))
 
 
 def _transpose_block(
@@ -266,22 +264,24 @@ def transposed(f: Function, rows: Sequence[Ssa]) -> list[Ssa]:
     return rows
 
 
-def _gather(f: Function, panel: Panel, level: Level, source: Ssa, packed: Ssa) -> None:
-    with f.loop(integer(0), ssa(level.count)) as loop:
-        origin = offset(f, source, panel.kinds[0], loop.index, level.source)
-        target = offset(f, packed, panel.kinds[1], loop.index, level.packed)
-        _gather_row(f, panel, range(panel.width), origin, target)
-
-
-def _gather_row(f: Function, panel: Panel, lanes: range, source: Ssa, packed: Ssa) -> None:
-    element, align = panel.kinds[0], bytes_of(panel.kinds[1])
-    for lane in lanes:
-        if lane < panel.columns:
-            here = shifted(f, source, element, lane * panel.step)
-            value = widened(f, f.load(element, here, bytes_of(element)))
-        else:
-            value = Ssa(panel.kinds[1], "zeroinitializer")
-        f.store(value, shifted(f, packed, panel.kinds[1], lane), align)
+def _gather(
+    f: Function, panel: Panel, columns: range, level: Level, at: tuple[Ssa, Ssa]
+) -> None:
+    """Some columns element by element, then zeros up to the width of the panel."""
+    source, packed = at
+    element, wide = panel.kinds
+    for first, last in ((columns.start, columns.stop), (columns.stop, panel.width)):
+        if first == last:
+            continue
+        with f.loop(integer(first), integer(last)) as loop:
+            column = offset(f, source, element, loop.index, panel.step)
+            target = f.at(packed, wide, loop.index)
+            with f.loop(integer(0), ssa(level.count)) as line:
+                value = Ssa(wide, "zeroinitializer")
+                if last == columns.stop:
+                    here = offset(f, column, element, line.index, level.source)
+                    value = widened(f, f.load(element, here, bytes_of(element)))
+                f.store(value, offset(f, target, wide, line.index, level.packed), bytes_of(wide))
 
 
 def copy_block(
