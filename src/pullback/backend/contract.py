@@ -22,7 +22,7 @@ from pullback.backend.packing import (
     Level,
     Panel,
     bytes_of,
-    copy_block,
+    copy_rows,
     load_prefix,
     narrowed,
     offset,
@@ -192,32 +192,17 @@ class _Writer:
             for (axis, count), step in zip(axes, flat, strict=True)
         ]
         if cut.copies:
+            after = self._row_of(self.last_tile, cut.low)
+            count = f.binary("sub", after, self.first_row)
             origin = offset(f, a, self.raw, self.first_row, product.row.a)
-            rows = self._copy(origin, rows)
-            a, self.step_a, self.origin_row = self.copy, self._copied_row_step(), self.first_row
+            block = Level(count, product.row.a, cut.pitch)
+            copy_rows(f, self.raw, block, rows, origin, self.copy)
+            rows = [Level(each.count, each.packed, each.packed) for each in rows]
+            a, self.step_a, self.origin_row = self.copy, cut.pitch, self.first_row
         else:
             self.step_a, self.origin_row = product.row.a, integer(0)
         with f.loop(self.first_panel, self.last_panel) as loop:
             self._panel(loop.index, a, b, rows, columns)
-
-    def _copied_row_step(self) -> int:
-        return self.cut.pitch if self.cut.copied_by_row else 1
-
-    def _copy(self, source: Ssa, levels: list[Level]) -> list[Level]:
-        """Copy the block of A; returns the levels of k in the copy."""
-        f, cut = self.f, self.cut
-        after = self._row_of(self.last_tile, cut.low)
-        count = f.binary("sub", after, self.first_row)
-        row = cut.product.row
-        if cut.copied_by_row:
-            lines = [Level(count, row.a, cut.pitch), *levels]
-            copied = [Level(each.count, each.packed, each.packed) for each in levels]
-        else:
-            copied = [Level(x.count, x.packed * cut.pitch, x.packed * cut.pitch) for x in levels]
-            pairs = zip(levels, copied, strict=True)
-            lines = [*(Level(x.count, x.source, y.packed) for x, y in pairs), Level(count, 1, 1)]
-        copy_block(f, (self.raw, self.element), lines, source, self.copy)
-        return copied
 
     def _panel(
         self, panel: Ssa, a: Ssa, b: Ssa, rows: list[Level], columns: list[Level]

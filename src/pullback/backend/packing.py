@@ -169,11 +169,14 @@ def walk(
 
 @dataclass(frozen=True)
 class Panel:
-    """Columns of B, packed: `width` lanes for each k, of which `columns` are read with `step`."""
+    """A matrix to be packed: lines of `columns` elements, `step` apart in the source.
+
+    Packed lines have `width` elements; those beyond `columns` are zero.
+    """
 
     element: str
     width: int
-    columns: int
+    columns: Count
     step: int
 
     @property
@@ -191,10 +194,40 @@ def pack_panel(f: Function, panel: Panel, levels: Sequence[Level], source: Ssa, 
     for origin, target in walk(f, outer, source, packed, panel.kinds):
         if panel.step == 1:
             _copy_rows(f, panel, last, origin, target)
-        elif last.source == 1:
-            _transpose(f, panel, last, origin, target)
+            continue
+        scatter = _transpose if last.source == 1 else _gather
+        scatter(f, panel, last, origin, target)
+        if panel.columns != panel.width:
+            _clear(f, panel, last, target)
+
+
+def copy_rows(
+    f: Function,
+    element: str,
+    rows: Level,
+    levels: Sequence[Level],
+    source: Ssa,
+    packed: Ssa,
+) -> None:
+    """A block of A into [row][k], k running through `levels`; k is dense in the copy."""
+    *outer, line = levels
+    panel = Panel(element, 0, line.count, line.source)
+    for origin, target in walk(f, outer, source, packed, panel.kinds):
+        if line.source == 1:
+            _copy_lines(f, panel, rows, origin, target)
         else:
-            _gather(f, panel, range(panel.columns), last, (origin, target))
+            (_transpose if rows.source == 1 else _gather)(f, panel, rows, origin, target)
+
+
+def _copy_lines(f: Function, panel: Panel, rows: Level, source: Ssa, packed: Ssa) -> None:
+    element, wide = panel.kinds
+    with f.loop(integer(0), ssa(rows.count)) as loop:
+        origin = offset(f, source, element, loop.index, rows.source)
+        target = offset(f, packed, wide, loop.index, rows.packed)
+        for first, length in strips(f, panel.columns, VECTOR_BYTES // bytes_of(wide)):
+            here, out = f.at(origin, element, first), f.at(target, wide, first)
+            value = f.load(vector(length, element), here, bytes_of(element))
+            f.store(widened(f, value), out, bytes_of(wide))
 
 
 def _copy_rows(f: Function, panel: Panel, level: Level, source: Ssa, packed: Ssa) -> None:
@@ -207,6 +240,7 @@ def _copy_rows(f: Function, panel: Panel, level: Level, source: Ssa, packed: Ssa
 
 
 def _copy_row(f: Function, panel: Panel, source: Ssa, packed: Ssa) -> None:
+    assert isinstance(panel.columns, int)
     for lane in range(0, panel.width, panel.lanes):
         count = min(panel.lanes, panel.columns - lane)
         target = shifted(f, packed, panel.kinds[1], lane)
@@ -220,21 +254,20 @@ def _copy_row(f: Function, panel: Panel, source: Ssa, packed: Ssa) -> None:
 
 def _transpose(f: Function, panel: Panel, level: Level, source: Ssa, packed: Ssa) -> None:
     """Columns that are dense along k: square blocks through the registers."""
-    side = 4 if panel.kinds[1] in ("double", "i64") else 8
-    whole = panel.columns // side * side
-    with f.loop(integer(0), integer(whole), side) as loop:
-        block = offset(f, source, panel.kinds[0], loop.index, panel.step)
-        out = f.at(packed, panel.kinds[1], loop.index)
-        for first, length in strips(f, level.count, side):
-            here = offset(f, block, panel.kinds[0], first, 1)
-            target = offset(f, out, panel.kinds[1], first, level.packed)
+    element, wide = panel.kinds
+    side = 4 if wide in ("double", "i64") else 8
+    for column, columns in strips(f, panel.columns, side):
+        block = offset(f, source, element, column, panel.step)
+        out = f.at(packed, wide, column)
+        for first, length in strips(f, level.count, side if columns == side else 1):
+            here = offset(f, block, element, first, 1)
+            target = offset(f, out, wide, first, level.packed)
             if length == side:
                 _transpose_block(f, panel, (here, target), (side, level.packed))
                 continue
-            for j in range(side):
-                value = f.load(panel.kinds[0], shifted(f, here, panel.kinds[0], j * panel.step), 2)
-                f.store(widened(f, value), shifted(f, target, panel.kinds[1], j), 4)
-    _gather(f, panel, range(whole, panel.columns), level, (source, packed))
+            for j in range(columns):
+                value = f.load(element, shifted(f, here, element, j * panel.step), bytes_of(element))
+                f.store(widened(f, value), shifted(f, target, wide, j), bytes_of(wide))
 
 
 def _transpose_block(
@@ -264,35 +297,25 @@ def transposed(f: Function, rows: Sequence[Ssa]) -> list[Ssa]:
     return rows
 
 
-def _gather(
-    f: Function, panel: Panel, columns: range, level: Level, at: tuple[Ssa, Ssa]
-) -> None:
-    """Some columns element by element, then zeros up to the width of the panel."""
-    source, packed = at
+def _gather(f: Function, panel: Panel, level: Level, source: Ssa, packed: Ssa) -> None:
+    """Columns with any steps, element by element."""
     element, wide = panel.kinds
-    for first, last in ((columns.start, columns.stop), (columns.stop, panel.width)):
-        if first == last:
-            continue
-        with f.loop(integer(first), integer(last)) as loop:
-            column = offset(f, source, element, loop.index, panel.step)
-            target = f.at(packed, wide, loop.index)
-            with f.loop(integer(0), ssa(level.count)) as line:
-                value = Ssa(wide, "zeroinitializer")
-                if last == columns.stop:
-                    here = offset(f, column, element, line.index, level.source)
-                    value = widened(f, f.load(element, here, bytes_of(element)))
-                f.store(value, offset(f, target, wide, line.index, level.packed), bytes_of(wide))
+    with f.loop(integer(0), ssa(panel.columns)) as loop:
+        column = offset(f, source, element, loop.index, panel.step)
+        target = f.at(packed, wide, loop.index)
+        with f.loop(integer(0), ssa(level.count)) as line:
+            here = offset(f, column, element, line.index, level.source)
+            value = widened(f, f.load(element, here, bytes_of(element)))
+            f.store(value, offset(f, target, wide, line.index, level.packed), bytes_of(wide))
 
 
-def copy_block(
-    f: Function, kinds: tuple[str, str], levels: Sequence[Level], source: Ssa, packed: Ssa
-) -> None:
-    """Lines of a block of A, one after another, each as vectors where it is dense."""
-    *outer, line = levels
-    lanes = VECTOR_BYTES // bytes_of(kinds[1]) if line.source == line.packed == 1 else 1
-    for origin, target in walk(f, outer, source, packed, kinds):
-        for first, length in strips(f, line.count, lanes):
-            here = offset(f, origin, kinds[0], first, line.source)
-            value = f.load(vector(length, kinds[0]), here, bytes_of(kinds[0]))
-            out = offset(f, target, kinds[1], first, line.packed)
-            f.store(widened(f, value), out, bytes_of(kinds[1]))
+def _clear(f: Function, panel: Panel, level: Level, packed: Ssa) -> None:
+    """Zeros in the columns that do not exist."""
+    zero = Ssa(panel.kinds[1], "zeroinitializer")
+    with f.loop(ssa(panel.columns), integer(panel.width)) as loop:
+        target = f.at(packed, panel.kinds[1], loop.index)
+        with f.loop(integer(0), ssa(level.count)) as line:
+            here = offset(f, target, panel.kinds[1], line.index, level.packed)
+            f.store(zero, here, bytes_of(panel.kinds[1]))
+
+
