@@ -1,0 +1,250 @@
+"""How a product is cut into tiles and blocks: fixed by its shape and the machine, never its bits.
+
+Threads take iterations; any split of them gives the same bits, and so does any cut.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from pullback.backend.packing import UNROLL, VECTOR_BYTES, bytes_of, stored, summed
+from pullback.backend.product import Axis, Product
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the tiles depend on: the vector registers and the cache that a core has alone."""
+
+    registers: int = 16
+    register_bytes: int = 32
+    cache: int = 512 * 1024
+
+    @classmethod
+    def of(cls, features: str) -> Machine:
+        """From the feature string of LLVM (`+avx512f,…`)."""
+        present = set(features.split(","))
+        if "+avx512f" in present:
+            return cls(32, 64, 1024 * 1024)
+        return cls(32, 16) if "+neon" in present else cls()
+
+
+STREAMED = 16
+"""Rows of a large B that are read together when there is one tile of rows."""
+
+SET_BYTES = 4096
+"""Lines this far apart share a set of the first cache, which has 8 to 12 places."""
+
+PANEL_BYTES = 25 * 1024
+"""A panel of B at most: it stays in the first cache with the rows of A. 16 KB and 32 KB are slower
+by 2 to 4 %, 64 KB by 10 to 30 % (512 KB of second cache)."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The block of C that is held in registers: rows × vectors of 64 bytes."""
+
+    rows: int
+    vectors: int
+
+
+def tile_for(product: Product, machine: Machine) -> Tile:
+    """The largest tile whose accumulators, one row of B and one element of A fill the registers."""
+    element = summed(product.dtype)
+    parts = max(1, VECTOR_BYTES // machine.register_bytes)
+    lanes = VECTOR_BYTES // bytes_of(element)
+    wanted = -(-product.column.size // lanes)
+
+    def rows(vectors: int) -> int:
+        return (machine.registers - 1) // (parts * vectors) - 1
+
+    vectors = 2 if parts == 1 and wanted > 1 else 1
+    # Few rows: more vectors, so that there are enough independent sums in flight.
+    spare = machine.registers - 3
+    while vectors < min(4, wanted) and 2 * parts * vectors * product.row.size <= spare:
+        vectors *= 2
+    return Tile(max(1, min(max(rows(vectors), spare // (parts * vectors)), product.row.size)), vectors)
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """One cut of a product: row tiles of nearly equal height, grouped; panels of columns, grouped."""
+
+    product: Product
+    machine: Machine
+    tile: Tile
+    tiles_at_once: int = 1
+    panels_at_once: int = 1
+
+    @property
+    def element(self) -> str:
+        return summed(self.product.dtype)
+
+    @property
+    def lanes(self) -> int:
+        return VECTOR_BYTES // bytes_of(self.element)
+
+    @property
+    def width(self) -> int:
+        """Columns of a panel."""
+        return self.lanes * self.tile.vectors
+
+    @property
+    def panels(self) -> int:
+        return -(-self.product.column.size // self.width)
+
+    @property
+    def edge(self) -> int:
+        """Columns of the last panel; 0 when it is a full one."""
+        return self.product.column.size % self.width
+
+    @property
+    def tiles(self) -> int:
+        return -(-self.product.row.size // self.tile.rows)
+
+    @property
+    def low(self) -> int:
+        """The height of the lower tiles; the first `tall` ones have one row more."""
+        return self.product.row.size // max(1, self.tiles)
+
+    @property
+    def tall(self) -> int:
+        return self.product.row.size - self.low * self.tiles
+
+    @property
+    def rows_at_once(self) -> int:
+        at_once = min(self.tiles_at_once, self.tiles)
+        return at_once * self.low + min(self.tall, at_once)
+
+    @property
+    def row_blocks(self) -> int:
+        return -(-self.tiles // self.tiles_at_once)
+
+    @property
+    def column_blocks(self) -> int:
+        return -(-self.panels // self.panels_at_once)
+
+    @property
+    def iterations(self) -> int:
+        return self.product.batches * self.row_blocks * self.column_blocks
+
+    @property
+    def direct(self) -> bool:
+        """B is read where it lies: one row tile would read a packed panel only once."""
+        same = stored(self.product.dtype) == self.element
+        return self.tiles == 1 and self.product.column.b == 1 and same
+
+    @property
+    def copies(self) -> bool:
+        """A is copied to dense rows: half precision to widen it, or rows that share cache sets."""
+        if stored(self.product.dtype) != self.element:
+            return True
+        if self.tiles == 1 or self.product.depth < 64 or self.product.row.a == 0:
+            return False
+        pitch = self.product.row.a * self.product.dtype.itemsize
+        return self.tile.rows * math.gcd(pitch, SET_BYTES) > 4 * SET_BYTES
+
+    # ---- K ----
+
+    @cached_property
+    def passes(self) -> tuple[tuple[Axis, ...], int, int, tuple[Axis, ...]]:
+        """Loops around the passes · the axis cut into chunks, its chunk · the axes inside.
+
+        The axis is numbered in `inner`; −1 where one pass runs through all of K.
+        """
+        inner, limit = self.product.inner, self._deepest
+        if self.product.depth <= limit:
+            return (), -1, 0, inner
+        cut = next(i for i in range(len(inner)) if _depth(inner[i + 1 :]) <= limit)
+        axis, rest = inner[cut], inner[cut + 1 :]
+        largest = max(1, limit // _depth(rest))
+        chunk = -(-axis.size // -(-axis.size // largest))
+        if not rest:
+            chunk = -(-chunk // UNROLL) * UNROLL
+        return inner[:cut], cut, chunk, rest
+
+    @property
+    def _deepest(self) -> int:
+        """k in one pass, at most; few where B is large and read once, to read long lines of it."""
+        product = self.product
+        size = product.depth * product.column.size * product.dtype.itemsize
+        if self.direct and size > self.machine.cache:
+            return STREAMED
+        return PANEL_BYTES // (self.width * bytes_of(self.element))
+
+    @property
+    def blocked(self) -> bool:
+        """K needs several passes; sums rest in scratch between them."""
+        return self.passes[1] >= 0
+
+    @property
+    def deepest(self) -> int:
+        """k in one pass, at most."""
+        _, cut, chunk, rest = self.passes
+        return _depth(rest) * (chunk if cut >= 0 else 1)
+
+    # ---- scratch ----
+
+    @property
+    def pitch(self) -> int:
+        """Elements from one row of the copy to the next: no multiple of 2048 bytes."""
+        pitch = -(-self.deepest // self.lanes) * self.lanes
+        return pitch + self.lanes if pitch * bytes_of(self.element) % 1024 == 0 else pitch
+
+    @property
+    def panel_bytes(self) -> int:
+        return self.deepest * self.width * bytes_of(self.element)
+
+    @property
+    def copy_bytes(self) -> int:
+        if not self.copies:
+            return 0
+        return self.rows_at_once * self.pitch * bytes_of(self.element)
+
+    @property
+    def sums_bytes(self) -> int:
+        if not self.blocked:
+            return 0
+        return self.panels_at_once * self.rows_at_once * self.width * bytes_of(self.element)
+
+    @property
+    def scratch(self) -> int:
+        return self.panel_bytes + self.copy_bytes + self.sums_bytes
+
+    # ---- cost ----
+
+    @cached_property
+    def cycles(self) -> float:
+        """A guess at the time of 1, 2, 4 and 8 threads together."""
+        return sum(-(-self.iterations // threads) * self._iteration for threads in (1, 2, 4, 8))
+
+    @property
+    def _iteration(self) -> float:
+        rows, panels, depth = self.rows_at_once, self.panels_at_once, self.product.depth
+        parts = max(1, VECTOR_BYTES // self.machine.register_bytes) * self.tile.vectors
+        multiply = panels * depth * max(rows * parts / 2, 4)
+        pack = 0 if self.direct else panels * depth * parts * (1 if self.product.column.b == 1 else 3)
+        copy = rows * depth * 0.5 if self.copies else 0
+        return multiply + pack + copy + 60 + 15 * panels * min(self.tiles, self.tiles_at_once)
+
+
+def _depth(axes: tuple[Axis, ...]) -> int:
+    return math.prod(axis.size for axis in axes)
+
+
+def blocking_of(product: Product, machine: Machine, tile: Tile | None = None) -> Blocking:
+    """The cut that costs least."""
+    plain = Blocking(product, machine, tile or tile_for(product, machine))
+    if not product.batches * product.row.size * product.column.size:
+        return plain
+    row_bytes = max(1, plain.deepest * bytes_of(plain.element) * plain.tile.rows)
+    most = max(1, min(plain.tiles, machine.cache * 3 // 4 // row_bytes))
+    fewest = -(-plain.tiles // most)
+    together = (1, 2, 4, 8, 16) if plain.blocked or plain.copies else (1,)
+    cuts = (
+        replace(plain, tiles_at_once=-(-plain.tiles // blocks), panels_at_once=min(n, plain.panels))
+        for blocks in range(fewest, min(plain.tiles, fewest + 32) + 1)
+        for n in together
+    )
+    return min(cuts, key=lambda cut: cut.cycles)
