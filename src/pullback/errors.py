@@ -13,6 +13,7 @@ PullbackError
 ├── NonFiniteError           a NaN or infinity was born (at CHECK ≥ 1; also an ArithmeticError)
 ├── SingularMatrixError      a matrix has no inverse or Cholesky factor  (also an ArithmeticError)
 ├── LoopLimitError           a loop passed its `max_steps`               (also a RuntimeError)
+├── MemoryPlanError          a schedule is invalid, or fits no budget    (also a MemoryError)
 ├── GraphError               a graph breaks the rules of the IR
 └── ParseError               text is not a graph                         (also a ValueError)
 """
@@ -238,6 +239,10 @@ class SingularMatrixError(PullbackError, ArithmeticError):
 
 class LoopLimitError(PullbackError, RuntimeError):
     """A loop needed more iterations than its `max_steps` allows."""
+
+
+class MemoryPlanError(PullbackError, MemoryError):
+    """A schedule reads what is not there, or needs more bytes than it may."""
 
 
 class GraphError(PullbackError):

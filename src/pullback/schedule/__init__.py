@@ -1,0 +1,1 @@
+"""Kernels in order, and the memory they live in."""
