@@ -90,15 +90,18 @@ def fused(given: Workload) -> Workload:
         parts = [inside.pop(i) for i in step.reads if i in inside]
         gone = {i for part in parts for i in part.writes}
         reads = [i for part in parts for i in part.reads] + [i for i in step.reads if i not in gone]
+        (out,) = step.writes if len(step.writes) == 1 else (-1,)
+        over = [i for part in (*parts, step) for _, i in part.in_place if step.in_place]
+        over = [i for i in dict.fromkeys(over) if i not in gone]
+        safe = [i for i in over if given.values[i].bytes == given.values[out].bytes]
         joined = Step(
             step.label,
             tuple(dict.fromkeys(reads)),
             step.writes,
             step.scratch,
-            tuple(p for p in step.in_place if p[1] not in gone),
+            tuple((out, i) for i in safe),
             step.cost + sum(part.cost for part in parts),
         )
-        (out,) = step.writes if len(step.writes) == 1 else (-1,)
         single = out >= 0 and readers.get(out) == 1 and not given.values[out].kept
         viewed = out >= 0 and given.values[out].view_of is not None
         based = any(v.view_of == out for v in given.values)
@@ -189,7 +192,9 @@ def resnet(blocks: int = 9, batch: int = 32) -> Model:
     return Model(loss, shapes, kind, TensorType((batch,), int64))
 
 
-def gpt(layers: int = 4, width: int = 192, heads: int = 6, length: int = 128, batch: int = 8) -> Model:
+def gpt(
+    layers: int = 4, width: int = 192, heads: int = 6, length: int = 128, batch: int = 8
+) -> Model:
     shapes: Shapes = {"embed": (96, width), "place": (length, width), "head": (width, 96)}
     for k in range(layers):
         shapes |= {f"{k}{name}": (width, width) for name in "qkvo"}

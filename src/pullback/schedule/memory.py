@@ -476,6 +476,14 @@ class Plan:
         """Where it writes each value that is no view, and last its scratch if it has any."""
         return tuple([self._place(i) for i in self.lifetimes.writes[position]])
 
+    def result(self, value: int) -> Place:
+        """Where a kept value lies when the program has ended."""
+        root = self.lifetimes.workload.roots[value]
+        if self.lifetimes.workload.values[root].resident:
+            return Place(0, root)
+        made = (i for i in self.lifetimes.kept if self.lifetimes.instances[i].value == root)
+        return self._place(next(made))
+
     def freed(self) -> list[list[tuple[int, int]]]:
         """For each step, the ranges [begin, end) of the arena that nobody needs after it."""
         ranges: list[list[tuple[int, int]]] = [[] for _ in self.schedule]
