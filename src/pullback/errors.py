@@ -14,6 +14,7 @@ PullbackError
 ├── SingularMatrixError      a matrix has no inverse or Cholesky factor  (also an ArithmeticError)
 ├── LoopLimitError           a loop passed its `max_steps`               (also a RuntimeError)
 ├── CompileError             no native code could be made or loaded      (also a RuntimeError)
+├── MemoryPlanError          a schedule is invalid, or fits no budget    (also a MemoryError)
 ├── GraphError               a graph breaks the rules of the IR
 └── ParseError               text is not a graph                         (also a ValueError)
 """
@@ -257,6 +258,10 @@ class CompileError(PullbackError, RuntimeError):
     def __init__(self, what: str, *, kernel: str | None = None, hint: str | None = None) -> None:
         super().__init__(what, hint=hint)
         self.kernel = kernel
+
+
+class MemoryPlanError(PullbackError, MemoryError):
+    """A schedule reads what is not there, or needs more bytes than it may."""
 
 
 class GraphError(PullbackError):

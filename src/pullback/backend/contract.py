@@ -204,9 +204,7 @@ class _Writer:
         with f.loop(self.first_panel, self.last_panel) as loop:
             self._panel(loop.index, a, b, rows, columns)
 
-    def _panel(
-        self, panel: Ssa, a: Ssa, b: Ssa, rows: list[Level], columns: list[Level]
-    ) -> None:
+    def _panel(self, panel: Ssa, a: Ssa, b: Ssa, rows: list[Level], columns: list[Level]) -> None:
         f, cut = self.f, self.cut
         column = f.binary("mul", panel, integer(cut.width))
         source = offset(f, b, self.raw, column, cut.product.column.b)
@@ -253,7 +251,9 @@ class _Writer:
         f, cut = self.f, self.cut
         switch = integer(cut.tall)
         tall_end = self._at_most(self.last_tile, 0, cut.tall)
-        low_start = f.select(f.compare("icmp sgt", self.first_tile, switch), self.first_tile, switch)
+        low_start = f.select(
+            f.compare("icmp sgt", self.first_tile, switch), self.first_tile, switch
+        )
         ranges = [(cut.low + 1, self.first_tile, tall_end)] if cut.tall else []
         if cut.tall < cut.tiles:
             ranges.append((cut.low, low_start, self.last_tile))

@@ -188,7 +188,9 @@ class Panel:
         return min(self.width, VECTOR_BYTES // bytes_of(self.kinds[1]))
 
 
-def pack_panel(f: Function, panel: Panel, levels: Sequence[Level], source: Ssa, packed: Ssa) -> None:
+def pack_panel(
+    f: Function, panel: Panel, levels: Sequence[Level], source: Ssa, packed: Ssa
+) -> None:
     """Columns of B into [k][width], k running through `levels`."""
     *outer, last = levels
     for origin, target in walk(f, outer, source, packed, panel.kinds):
@@ -266,7 +268,9 @@ def _transpose(f: Function, panel: Panel, level: Level, source: Ssa, packed: Ssa
                 _transpose_block(f, panel, (here, target), (side, level.packed))
                 continue
             for j in range(columns):
-                value = f.load(element, shifted(f, here, element, j * panel.step), bytes_of(element))
+                value = f.load(
+                    element, shifted(f, here, element, j * panel.step), bytes_of(element)
+                )
                 f.store(widened(f, value), shifted(f, target, wide, j), bytes_of(wide))
 
 
@@ -317,5 +321,3 @@ def _clear(f: Function, panel: Panel, level: Level, packed: Ssa) -> None:
         with f.loop(integer(0), ssa(level.count)) as line:
             here = offset(f, target, panel.kinds[1], line.index, level.packed)
             f.store(zero, here, bytes_of(panel.kinds[1]))
-
-

@@ -26,7 +26,9 @@ class Axis:
 
     def holds(self, inner: Axis) -> bool:
         """Whether one axis can walk through this one and `inner` inside it."""
-        return (self.a, self.b, self.c) == tuple(inner.size * s for s in (inner.a, inner.b, inner.c))
+        return (self.a, self.b, self.c) == tuple(
+            inner.size * s for s in (inner.a, inner.b, inner.c)
+        )
 
     def around(self, inner: Axis) -> Axis:
         letters = self.letters + inner.letters
@@ -107,7 +109,9 @@ def product_of(
 
     def group(letters: Sequence[str]) -> list[Axis]:
         return [
-            Axis(sizes[x], a.get(x, 0), b.get(x, 0), c.get(x, 0), x) for x in letters if sizes[x] != 1
+            Axis(sizes[x], a.get(x, 0), b.get(x, 0), c.get(x, 0), x)
+            for x in letters
+            if sizes[x] != 1
         ]
 
     shared = [x for x in op.left if x in op.right]

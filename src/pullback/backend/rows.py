@@ -100,7 +100,9 @@ def _reshaped(
             tuple(source[run[-1]] for run in inner) if source else (),
         )
 
-    steps = tuple(replace(s, access=moved(s.access)) if isinstance(s, Load) else s for s in loops.steps)
+    steps = tuple(
+        replace(s, access=moved(s.access)) if isinstance(s, Load) else s for s in loops.steps
+    )
     stores = tuple(replace(s, access=moved(s.access)) for s in loops.stores)
     return Loops(
         tuple(math.prod(loops.outer[a] for a in run) for run in outer),
@@ -144,7 +146,12 @@ class _Writer:
         loops = self.flat.loops
         self.function = Function(
             self.name,
-            [("ptr noalias", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr noalias", "scratch")],
+            [
+                ("ptr noalias", "operands"),
+                ("i64", "begin"),
+                ("i64", "end"),
+                ("ptr noalias", "scratch"),
+            ],
         )
         self.wide = Lanes(self.function)
         self.single = Lanes(self.function, 1)
@@ -216,7 +223,9 @@ class _Writer:
     def _folds(self, number: int) -> list[int]:
         steps = self.flat.loops.steps
         return [
-            i for i, s in enumerate(steps) if isinstance(s, Fold) and self.levels[s.argument] == number
+            i
+            for i, s in enumerate(steps)
+            if isinstance(s, Fold) and self.levels[s.argument] == number
         ]
 
     def _stores(self, number: int) -> list[int]:
@@ -268,9 +277,7 @@ class _Writer:
 
     # ---- one pass over a row ----
 
-    def _pass(
-        self, number: int, starts: dict[Access, Ssa], count: Ssa, chunk: Ssa | None
-    ) -> None:
+    def _pass(self, number: int, starts: dict[Access, Ssa], count: Ssa, chunk: Ssa | None) -> None:
         f = self.function
         folds = [self._fold(i) for i in self._folds(number)]
         begin = [self._start_of(fold) for fold in folds]

@@ -1,0 +1,544 @@
+"""What a program asks of memory, and the exact plan that serves it.
+
+A `Workload` lists values and the steps (kernels) that read and write them. A schedule is a list
+of step numbers, in which a step may stand more than once: each run makes new instances of what it
+writes, and a read is bound to the latest. `lifetimes` and `evaluate` are the only judges of how
+many bytes a schedule needs; planners propose, these two decide.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from pullback._settings import settings
+from pullback.errors import NOWHERE, MemoryPlanError, Site
+from pullback.schedule.packing import Intervals, Packing, aligned, pack, require_disjoint
+from pullback.schedule.picture import draw_svg, draw_table, draw_text
+
+# ---- what is asked --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """An array of a program. A view lives in the buffer of the value it is a view of.
+
+    Resident values (parameters, state, inputs) lie outside the arena for the whole program. Kept
+    values are there at the end. A kept value may take over the buffer of a resident `donor`.
+    """
+
+    label: str
+    bytes: int
+    resident: bool = False
+    kept: bool = False
+    view_of: int | None = None
+    donor: int | None = None
+    site: Site = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A kernel: the values it reads and writes, and its workspace in bytes.
+
+    A pair (written, read) of `in_place` says: it may write the one over the other. Its cost is in
+    nanoseconds. A step with effects besides its writes is not `repeatable`.
+    """
+
+    label: str
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    scratch: int = 0
+    in_place: tuple[tuple[int, int], ...] = ()
+    cost: int = 0
+    repeatable: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Workload:
+    """Values and steps, the steps in a valid order. Raises `MemoryPlanError` when they disagree."""
+
+    values: tuple[Value, ...]
+    steps: tuple[Step, ...]
+
+    def __post_init__(self) -> None:
+        _verify_values(self.values)
+        for step in self.steps:
+            _verify_step(step, self.values)
+        written = [value for step in self.steps for value in step.writes]
+        if len(set(written)) != len(written):
+            twice = next(value for value in written if written.count(value) > 1)
+            raise MemoryPlanError(f"two steps write {self.values[twice].label!r}")
+
+    @functools.cached_property
+    def roots(self) -> tuple[int, ...]:
+        """The value in whose buffer each value lives: itself, unless it is a view."""
+        roots: list[int] = []
+        for i, value in enumerate(self.values):
+            roots.append(i if value.view_of is None else roots[value.view_of])
+        return tuple(roots)
+
+    @functools.cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Bytes of each value's own buffer, aligned."""
+        return tuple([aligned(value.bytes) for value in self.values])
+
+    @functools.cached_property
+    def reads(self) -> tuple[tuple[int, ...], ...]:
+        """For each step, the roots of what it reads."""
+        return tuple([tuple([self.roots[i] for i in step.reads]) for step in self.steps])
+
+    @functools.cached_property
+    def writes(self) -> tuple[tuple[int, ...], ...]:
+        """For each step, what it writes that is no view."""
+        return tuple([tuple([i for i in s.writes if self.roots[i] == i]) for s in self.steps])
+
+    @functools.cached_property
+    def kept(self) -> tuple[int, ...]:
+        """The buffers that are needed at the end, each once."""
+        roots = [self.roots[i] for i, value in enumerate(self.values) if value.kept]
+        return tuple([i for i in dict.fromkeys(roots) if not self.values[i].resident])
+
+    @functools.cached_property
+    def resident_bytes(self) -> int:
+        """Bytes of parameters, state and inputs: there before, during and after the program."""
+        chosen = [i for i, v in enumerate(self.values) if v.resident and v.view_of is None]
+        return sum(self.sizes[i] for i in chosen)
+
+    def cost(self, schedule: Iterable[int]) -> int:
+        """Nanoseconds, as the cost model says."""
+        return sum(self.steps[i].cost for i in schedule)
+
+
+def _verify_values(values: Sequence[Value]) -> None:
+    donors: dict[int, str] = {}
+    for i, value in enumerate(values):
+        what = f"value {i} ({value.label!r})"
+        if value.bytes < 0:
+            raise MemoryPlanError(f"{what} has {value.bytes} bytes")
+        if value.view_of is not None and not 0 <= value.view_of < i:
+            raise MemoryPlanError(
+                f"{what} is a view of value {value.view_of}, not listed before it"
+            )
+        if value.donor is None:
+            continue
+        if not 0 <= value.donor < len(values) or not values[value.donor].resident:
+            raise MemoryPlanError(f"{what} takes over value {value.donor}, which is not resident")
+        donor = values[value.donor]
+        if not value.kept or value.view_of is not None or donor.view_of is not None:
+            raise MemoryPlanError(f"{what} takes over {donor.label!r}: one is a view, or not kept")
+        if value.bytes != donor.bytes:
+            raise MemoryPlanError(f"{what} takes over {donor.label!r}, their bytes differ")
+        if any(v.kept and _root(values, k) == value.donor for k, v in enumerate(values)):
+            raise MemoryPlanError(f"{what} takes over {donor.label!r}, which is itself kept")
+        if value.donor in donors:
+            raise MemoryPlanError(f"{what} and {donors[value.donor]} take over {donor.label!r}")
+        donors[value.donor] = what
+
+
+def _root(values: Sequence[Value], i: int) -> int:
+    base = values[i].view_of
+    return i if base is None else _root(values, base)
+
+
+def _verify_step(step: Step, values: Sequence[Value]) -> None:
+    what = f"step {step.label!r}"
+    for i in (*step.reads, *step.writes):
+        if not 0 <= i < len(values):
+            raise MemoryPlanError(f"{what} names value {i}; there are {len(values)}")
+    for i in step.writes:
+        if values[i].resident:
+            raise MemoryPlanError(f"{what} writes the resident value {values[i].label!r}")
+        if i in step.reads:
+            raise MemoryPlanError(f"{what} reads {values[i].label!r}, which it writes itself")
+    if step.scratch < 0:
+        raise MemoryPlanError(f"{what} has {step.scratch} bytes of scratch")
+    for written, read in step.in_place:
+        if written not in step.writes or read not in step.reads:
+            raise MemoryPlanError(f"{what} says in place for values that it does not use")
+
+
+# ---- lifetimes ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One life of a value (None: scratch): written at step `start`, last needed at `end - 1`."""
+
+    value: int | None
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """An output that could not take over its donor, whose old value step `step` still reads.
+
+    It lives in the arena, and is copied over the donor when the program ends.
+    """
+
+    value: int
+    donor: int
+    step: int
+
+
+@dataclass(frozen=True, eq=False)
+class Lifetimes:
+    """The instances that a schedule makes, and the buffers they share.
+
+    `storage` gives for each instance the number of its buffer, or `~donor`. `reads` and `writes`
+    give for each step of the schedule the instances, or `~value` for a resident one. The `kept`
+    instances are there at the end.
+    """
+
+    workload: Workload
+    schedule: tuple[int, ...]
+    instances: tuple[Instance, ...]
+    storage: tuple[int, ...]
+    buffers: Intervals
+    reads: tuple[tuple[int, ...], ...]
+    writes: tuple[tuple[int, ...], ...]
+    kept: frozenset[int]
+    conflicts: tuple[Conflict, ...]
+
+    @property
+    def max_live(self) -> int:
+        """The most arena bytes alive at once: a lower bound on the arena."""
+        return self.buffers.max_live
+
+    @property
+    def cost(self) -> int:
+        return self.workload.cost(self.schedule)
+
+
+def lifetimes(workload: Workload, schedule: Sequence[int] | None = None) -> Lifetimes:
+    """Bind each read to the instance it sees, and let instances share buffers where they may.
+
+    A step that runs again writes all its outputs again. One that nobody reads any more lives for
+    that step alone; of one that is read later the earlier instance ends with its own last read.
+
+    Raises `MemoryPlanError`, naming step and value, for a schedule that cannot run.
+    """
+    chosen = tuple(range(len(workload.steps)) if schedule is None else schedule)
+    return _Sharing(_Binding(workload, chosen)).result()
+
+
+class _Binding:
+    """The instances of a schedule, in the order they are written, and who reads them."""
+
+    def __init__(self, workload: Workload, schedule: tuple[int, ...]) -> None:
+        self.workload, self.schedule = workload, schedule
+        self.values: list[int | None] = []
+        self.starts: list[int] = []
+        self.ends: list[int] = []
+        self.reads: list[tuple[int, ...]] = []
+        self.writes: list[tuple[int, ...]] = []
+        self.latest: dict[int, int] = {}
+        self.resident_read: dict[int, int] = {}
+        _verify_schedule(workload, schedule)
+        for position, index in enumerate(schedule):
+            self.reads.append(tuple([self._read(i, position) for i in workload.reads[index]]))
+            made = [self._write(i, position) for i in workload.writes[index]]
+            if workload.steps[index].scratch:
+                made.append(self._write(None, position))
+            self.writes.append(tuple(made))
+        for i in workload.kept:
+            if i not in self.latest:
+                raise MemoryPlanError(f"no step of the schedule makes {workload.values[i].label!r}")
+            self.ends[self.latest[i]] = len(schedule)
+        self.kept = frozenset([self.latest[i] for i in workload.kept])
+
+    def _read(self, root: int, position: int) -> int:
+        if self.workload.values[root].resident:
+            self.resident_read[root] = position
+            return ~root
+        if root not in self.latest:
+            raise _read_too_early(self.workload, self.schedule, root, position)
+        instance = self.latest[root]
+        self.ends[instance] = position + 1
+        return instance
+
+    def _write(self, value: int | None, position: int) -> int:
+        instance = len(self.values)
+        self.values.append(value)
+        self.starts.append(position)
+        self.ends.append(position + 1)
+        if value is not None:
+            self.latest[value] = instance
+        return instance
+
+
+def _verify_schedule(workload: Workload, schedule: Sequence[int]) -> None:
+    seen = set()
+    for position, index in enumerate(schedule):
+        if not 0 <= index < len(workload.steps):
+            raise MemoryPlanError(
+                f"step {position} of the schedule is {index}; there are {len(workload.steps)} steps"
+            )
+        step = workload.steps[index]
+        if index in seen and not step.repeatable:
+            raise MemoryPlanError(f"step {position} runs {step.label!r} again; it has side effects")
+        seen.add(index)
+
+
+def _read_too_early(
+    workload: Workload, schedule: Sequence[int], root: int, position: int
+) -> MemoryPlanError:
+    step = workload.steps[schedule[position]]
+    value = next(i for i in step.reads if workload.roots[i] == root)
+    producers = [s.label for s in workload.steps if root in s.writes]
+    made = f"run {producers[0]!r} before it" if producers else "no step makes it"
+    error = MemoryPlanError(
+        f"step {position} ({step.label!r}) reads {workload.values[value].label!r}, "
+        "which no earlier step has made",
+        hint=made,
+    )
+    error.locate("schedule", workload.values[value].site)
+    return error
+
+
+class _Sharing:
+    """Buffers for instances: an output takes over an input that dies where the kernel allows it."""
+
+    def __init__(self, binding: _Binding) -> None:
+        self.binding, self.workload = binding, binding.workload
+        self.storage: list[int] = []
+        self.buffers: list[tuple[int, int, int]] = []
+        self.conflicts: list[Conflict] = []
+        for position, made in enumerate(binding.writes):
+            taken: set[int] = set()
+            for instance in made:
+                self.storage.append(self._store(instance, position, taken))
+
+    def result(self) -> Lifetimes:
+        binding = self.binding
+        columns = zip(binding.values, binding.starts, binding.ends, strict=True)
+        return Lifetimes(
+            self.workload,
+            binding.schedule,
+            tuple([Instance(*row) for row in columns]),
+            tuple(self.storage),
+            Intervals.of(self.buffers),
+            tuple(binding.reads),
+            tuple(binding.writes),
+            binding.kept,
+            tuple(self.conflicts),
+        )
+
+    def _store(self, instance: int, position: int, taken: set[int]) -> int:
+        """The buffer that the instance lives in: the donor's, a dying input's, or a new one."""
+        binding = self.binding
+        step = self.workload.steps[binding.schedule[position]]
+        value = binding.values[instance]
+        end = binding.ends[instance]
+        if value is None:
+            return self._new(position, end, aligned(step.scratch))
+        if self._takes_donor(value, instance, position, step):
+            donor = self.workload.values[value].donor
+            assert donor is not None
+            return ~donor
+        size = self.workload.sizes[value]
+        for written, read in step.in_place:
+            victim = self._dying(self.workload.roots[read], position)
+            if written != value or victim is None:
+                continue
+            buffer = self.storage[victim]
+            start, _, room = self.buffers[buffer]
+            if room == size and buffer not in taken:
+                taken.add(buffer)
+                self.buffers[buffer] = (start, end, size)
+                return buffer
+        return self._new(position, end, size)
+
+    def _new(self, start: int, end: int, size: int) -> int:
+        self.buffers.append((start, end, size))
+        return len(self.buffers) - 1
+
+    def _dying(self, root: int, position: int) -> int | None:
+        """The instance of `root` that this step reads, if nobody needs it afterwards."""
+        if self.workload.values[root].resident:
+            return None
+        index = self.workload.reads[self.binding.schedule[position]].index(root)
+        instance = self.binding.reads[position][index]
+        dies = self.binding.ends[instance] == position + 1 and instance not in self.binding.kept
+        return instance if dies else None
+
+    def _takes_donor(self, value: int, instance: int, position: int, step: Step) -> bool:
+        """Whether the old state has been read for the last time when the new one is written."""
+        donor = self.workload.values[value].donor
+        if donor is None or self.binding.latest[value] != instance:
+            return False
+        last = self.binding.resident_read.get(donor, -1)
+        safe = any(w == value and self.workload.roots[r] == donor for w, r in step.in_place)
+        if last < position or (last == position and safe):
+            return True
+        self.conflicts.append(Conflict(value, donor, last))
+        return False
+
+
+# ---- the plan -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where bytes lie: at `offset` in the arena, or in the buffer of a resident value."""
+
+    offset: int
+    resident: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """One life of a value in the arena, as reports show it."""
+
+    label: str
+    bytes: int
+    offset: int
+    start: int
+    end: int
+    value: Value | None
+    kept: bool
+
+    @property
+    def layer(self) -> str:
+        return "" if self.value is None else self.value.site.scope
+
+    @property
+    def source(self) -> str:
+        """The user's line that the value comes from."""
+        frame = None if self.value is None else self.value.site.frame
+        return "" if frame is None else str(frame)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A schedule with a place for every byte; its peak is exact before anything runs."""
+
+    lifetimes: Lifetimes
+    packing: Packing
+    seconds: float = field(default=0.0)
+
+    @property
+    def schedule(self) -> tuple[int, ...]:
+        return self.lifetimes.schedule
+
+    @property
+    def resident_bytes(self) -> int:
+        return self.lifetimes.workload.resident_bytes
+
+    @property
+    def arena_bytes(self) -> int:
+        return self.packing.size
+
+    @property
+    def peak_bytes(self) -> int:
+        """All the bytes the program holds: resident values and the arena."""
+        return self.resident_bytes + self.arena_bytes
+
+    @property
+    def lower_bound(self) -> int:
+        """The least arena for this schedule: the most bytes alive at once."""
+        return self.lifetimes.max_live
+
+    @property
+    def conflicts(self) -> tuple[Conflict, ...]:
+        return self.lifetimes.conflicts
+
+    @functools.cached_property
+    def live_bytes(self) -> tuple[int, ...]:
+        """Arena bytes alive during each step."""
+        return tuple(self.lifetimes.buffers.live_bytes(len(self.schedule)).tolist())
+
+    @property
+    def peak_step(self) -> int:
+        """The step of the schedule during which most bytes are alive."""
+        live = self.live_bytes
+        return live.index(max(live)) if live else 0
+
+    @functools.cached_property
+    def holdings(self) -> tuple[Holding, ...]:
+        """Every life in the arena, in the order of the schedule."""
+        chosen = [i for i, buffer in enumerate(self.lifetimes.storage) if buffer >= 0]
+        return tuple([self._holding(i) for i in chosen])
+
+    def at_peak(self) -> list[Holding]:
+        """What is alive at the peak step, the largest first; of a shared buffer the later value."""
+        step = self.peak_step
+        alive = {x.offset: x for x in self.holdings if x.start <= step < x.end and x.bytes}
+        return sorted(alive.values(), key=lambda x: (-x.bytes, x.offset))
+
+    def reads(self, position: int) -> tuple[Place, ...]:
+        """Where step `position` of the schedule finds each value it reads."""
+        return tuple([self._place(i) for i in self.lifetimes.reads[position]])
+
+    def writes(self, position: int) -> tuple[Place, ...]:
+        """Where it writes each value that is no view, and last its scratch if it has any."""
+        return tuple([self._place(i) for i in self.lifetimes.writes[position]])
+
+    def result(self, value: int) -> Place:
+        """Where a kept value lies when the program has ended."""
+        root = self.lifetimes.workload.roots[value]
+        if self.lifetimes.workload.values[root].resident:
+            return Place(0, root)
+        made = (i for i in self.lifetimes.kept if self.lifetimes.instances[i].value == root)
+        return self._place(next(made))
+
+    def freed(self) -> list[list[tuple[int, int]]]:
+        """For each step, the ranges [begin, end) of the arena that nobody needs after it."""
+        ranges: list[list[tuple[int, int]]] = [[] for _ in self.schedule]
+        kept = {self.lifetimes.storage[i] for i in self.lifetimes.kept}
+        buffers = self.lifetimes.buffers
+        rows = zip(buffers.ends.tolist(), self.packing.offsets.tolist(), buffers.sizes, strict=True)
+        for i, (end, offset, size) in enumerate(rows):
+            if i not in kept and size:
+                ranges[end - 1].append((offset, offset + int(size)))
+        return ranges
+
+    def table(self, rows: int = 20) -> str:
+        """The sums, and the largest values alive at the peak, as text."""
+        return draw_table(self, rows)
+
+    def picture(self) -> str:
+        """The arena, offset against time, as a self-contained SVG."""
+        return draw_svg(self)
+
+    def sketch(self, columns: int = 80, *, ascii: bool = False) -> str:
+        """The arena, offset against time, as a few lines of text."""
+        return draw_text(self, columns, ascii=ascii)
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def _place(self, instance: int) -> Place:
+        storage = instance if instance < 0 else self.lifetimes.storage[instance]
+        if storage < 0:
+            return Place(0, ~storage)
+        return Place(int(self.packing.offsets[storage]))
+
+    def _holding(self, index: int) -> Holding:
+        instance, buffer = self.lifetimes.instances[index], self.lifetimes.storage[index]
+        value = None if instance.value is None else self.lifetimes.workload.values[instance.value]
+        step = self.lifetimes.workload.steps[self.schedule[instance.start]]
+        return Holding(
+            f"scratch of {step.label}" if value is None else value.label,
+            int(self.lifetimes.buffers.sizes[buffer]),
+            int(self.packing.offsets[buffer]),
+            instance.start,
+            instance.end,
+            value,
+            index in self.lifetimes.kept,
+        )
+
+
+def evaluate(workload: Workload, schedule: Sequence[int] | None = None) -> Plan:
+    """The exact plan of a schedule (by default each step once, in order).
+
+    Raises `MemoryPlanError` for a schedule that cannot run.
+    """
+    began = time.perf_counter()
+    lives = lifetimes(workload, schedule)
+    packing = pack(lives.buffers)
+    if settings().check:
+        require_disjoint(lives.buffers, packing)
+    return Plan(lives, packing, time.perf_counter() - began)
