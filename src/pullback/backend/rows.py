@@ -97,7 +97,7 @@ def _reshaped(
             access.buffer,
             access.offset,
             tuple(access.outer[run[-1]] for run in outer),
-            tuple(source[run[-1]] for run in inner) if source else (),
+            tuple(source[run[-1]] for run in inner) if source else (1,) if shift else (),
         )
 
     steps = tuple(

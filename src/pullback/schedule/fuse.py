@@ -8,7 +8,7 @@ say where an operand's elements lie. The decision depends on the graph alone.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pullback.ir.array import Array
 from pullback.ir.families import Elementwise
@@ -109,9 +109,27 @@ class _Fuser:
             self._view(op, node)
         elif isinstance(op, Elementwise):
             self._join(node, _squeezed(node.outputs[0].shape), None)
-        elif isinstance(op, Reduction) and _trailing(op, node.inputs[0].type):
-            shape = _squeezed(node.inputs[0].shape)
-            self._join(node, shape, len(_squeezed(node.outputs[0].shape)))
+        elif isinstance(op, Reduction):
+            self._reduce(op, node)
+        else:
+            self._call(node)
+
+    def _reduce(self, op: Reduction, node: Node) -> None:
+        """Trailing axes are folded row by row; then each other block of axes in a kernel of its own."""
+        (x,), (y,) = node.inputs, node.outputs
+        blocks = _blocks(op.axes, x.type)
+        if len(blocks) > 1:
+            kept = tuple(a for block in blocks[:-1] for a in block)
+            part = Array(x.type.without(blocks[-1]), None, x.trace)
+            self._reduce_node(replace(op, axes=blocks[-1]), x, part, node)
+            self._reduce(replace(op, axes=kept), Node(op, (part,), (y,), node.site))
+        else:
+            self._reduce_node(op, x, y, node)
+
+    def _reduce_node(self, op: Reduction, x: Array, y: Array, origin: Node) -> None:
+        node = Node(op, (x,), (y,), origin.site)
+        if _trailing(op, x.type):
+            self._join(node, _squeezed(x.shape), len(_squeezed(y.shape)))
         else:
             self._call(node)
 
@@ -246,6 +264,18 @@ def _aligned(place: _Place, group: _Group, domain: Shape, extent: Extent) -> boo
 
 def _squeezed(shape: Shape) -> Shape:
     return tuple(n for n in shape if n != 1)
+
+
+def _blocks(axes: tuple[int, ...], x: TensorType) -> list[tuple[int, ...]]:
+    """Reduced axes in runs with no kept axis (of size above 1) between them."""
+    blocks: list[list[int]] = []
+    for axis in axes:
+        joined = blocks and all(x.shape[a] == 1 for a in range(blocks[-1][-1] + 1, axis))
+        if joined:
+            blocks[-1].append(axis)
+        else:
+            blocks.append([axis])
+    return [tuple(block) for block in blocks] or [()]
 
 
 def _trailing(op: Reduction, x: TensorType) -> bool:
