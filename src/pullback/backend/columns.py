@@ -33,9 +33,7 @@ def column_iterations(outer: int, columns: int) -> int:
     return outer * -(-columns // (VECTORS * LANES))
 
 
-def write_columns(
-    op: Reduction, sizes: tuple[int, int, int], dtype: DType, name: str
-) -> Function:
+def write_columns(op: Reduction, sizes: tuple[int, int, int], dtype: DType, name: str) -> Function:
     """`void @name(ptr %operands, i64 %begin, i64 %end, ptr %scratch)`: operands are x and the result."""
     f = Function(
         name, [("ptr noalias", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]

@@ -18,12 +18,14 @@ from pullback.backend.product import product_of
 from pullback.backend.rows import write_loops
 from pullback.backend.target import Target
 from pullback.backend.threads import Team, team
-from pullback.errors import CompileError
+from pullback.errors import CompileError, Site
+from pullback.ir.families import Elementwise
+from pullback.ir.op import Op
 from pullback.ir.types import Numbers
 from pullback.ops.contract import Contract
 from pullback.ops.reduce import Reduction
 from pullback.schedule.fuse import Schedule
-from pullback.schedule.kernels import Call, Kernel, Loops
+from pullback.schedule.kernels import Apply, Call, Kernel, Loops
 from pullback.schedule.memory import Plan, Step, Value, Workload, evaluate
 
 ALIGNMENT = 64
@@ -69,6 +71,7 @@ def write_program(schedule: Schedule, target: Target) -> tuple[str, tuple[Writte
 def _write_kernel(kernel: Kernel, name: str, module: Module, target: Target) -> Written:
     match kernel:
         case Loops():
+            _require_bodies(kernel, name)
             loops = write_loops(kernel, name)
             module.add(loops.function)
             operands = tuple(Placed(b, 0) for b in loops.buffers)
@@ -77,9 +80,19 @@ def _write_kernel(kernel: Kernel, name: str, module: Module, target: Target) -> 
             return _write_product(kernel, name, module, target)
         case Call(op=Reduction()):
             return _write_columns(kernel, name, module)
-    error = CompileError(f"{kernel.op.name} has no native kernel yet", kernel=name)
-    error.locate(kernel.op.name, kernel.site)
-    raise error
+    raise _missing(kernel.op, kernel.site, name)
+
+
+def _require_bodies(loops: Loops, name: str) -> None:
+    for step in loops.steps:
+        if isinstance(step, Apply) and type(step.op).body is Elementwise.body:  # type: ignore[attr-defined]
+            raise _missing(step.op, step.site, name)
+
+
+def _missing(op: Op, site: Site, name: str) -> CompileError:
+    error = CompileError(f"{op.name} has no native kernel yet", kernel=name)
+    error.locate(op.name, site)
+    return error
 
 
 def _write_product(call: Call, name: str, module: Module, target: Target) -> Written:
@@ -103,7 +116,9 @@ def _write_columns(call: Call, name: str, module: Module) -> Written:
 
 
 def _write_main(kernels: Sequence[Written]) -> Function:
-    f = Function("program", [("ptr", "argument"), ("i64", "thread"), ("i64", "threads"), ("ptr", "team")])
+    f = Function(
+        "program", [("ptr", "argument"), ("i64", "thread"), ("i64", "threads"), ("ptr", "team")]
+    )
     argument, thread, threads, crew = f.parameters
     table = f.load("ptr", argument, 8)
     scratch = f.load("ptr", f.at(argument, "ptr", integer(1)), 8)

@@ -179,20 +179,27 @@ class _Writer:
             start = f.binary("mul", row, integer(CHUNK))
             left = f.binary("sub", integer(self.flat.total), start)
             count = f.call("llvm.smin.i64", "i64", left, integer(CHUNK))
-            self._pass(0, {access: start for access in self._accesses()}, count, start)
+            starts = {access: self._along(access, start) for access in self._accesses()}
+            self._pass(0, starts, count)
             return
         starts = self._starts(row)
         count = integer(math.prod(loops.inner)) if loops.inner else integer(1)
         for number in range(max(self.levels, default=0) + 1):
             self._rows_ready(number, starts)
             if loops.inner and self._work(number):
-                self._pass(number, starts, count, None)
+                self._pass(number, starts, count)
         self._rows_stored(starts)
 
     def _accesses(self) -> list[Access]:
         loops = self.flat.loops
         loads = [s.access for s in loops.steps if isinstance(s, Load)]
         return loads + [s.access for s in loops.stores]
+
+    def _along(self, access: Access, index: Ssa) -> Ssa:
+        """The offset of element `index` of a flat domain."""
+        f, stride = self.function, access.inner[0]
+        moved = index if stride == 1 else f.binary("mul", index, integer(stride))
+        return f.binary("add", moved, integer(access.offset)) if access.offset else moved
 
     def _starts(self, row: Ssa) -> dict[Access, Ssa]:
         """For each operand the offset of this row."""
@@ -277,7 +284,7 @@ class _Writer:
 
     # ---- one pass over a row ----
 
-    def _pass(self, number: int, starts: dict[Access, Ssa], count: Ssa, chunk: Ssa | None) -> None:
+    def _pass(self, number: int, starts: dict[Access, Ssa], count: Ssa) -> None:
         f = self.function
         folds = [self._fold(i) for i in self._folds(number)]
         begin = [self._start_of(fold) for fold in folds]

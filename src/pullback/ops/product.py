@@ -18,7 +18,7 @@ from pullback.ir.array import Array
 from pullback.ir.families import Scale
 from pullback.ir.op import Maybe, Op, Sample
 from pullback.ir.samples import integers, normal, truths
-from pullback.ir.types import TensorType
+from pullback.ir.types import DType, TensorType
 from pullback.ops.layout import Broadcast, Concat, Transpose, cut
 from pullback.ops.reduce import Reduction, check_axis, check_numeric, wide
 
@@ -154,6 +154,12 @@ class Prod(Reduction):
     """Product over `axes`.  ∂out/∂xᵢ = ∏_{j<i} xⱼ · ∏_{j>i} xⱼ."""
 
     name = "prod"
+
+    def start(self, dtype: DType) -> bool | int | float:
+        return 1
+
+    def combine(self, s: Any, x: Any, y: Any) -> Any:
+        return s.mul(x, y)
 
     def reference(self, x: Any) -> Any:
         return np.prod(wide(x), axis=self.axes).astype(x.dtype)

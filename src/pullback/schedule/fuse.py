@@ -118,13 +118,21 @@ class _Fuser:
         """Trailing axes are folded row by row; then each other block of axes in a kernel of its own."""
         (x,), (y,) = node.inputs, node.outputs
         blocks = _blocks(op.axes, x.type)
-        if len(blocks) > 1:
+        if all(x.shape[a] == 1 for a in op.axes):
+            self._alone(x, y, node)
+        elif len(blocks) > 1:
             kept = tuple(a for block in blocks[:-1] for a in block)
             part = Array(x.type.without(blocks[-1]), None, x.trace)
             self._reduce_node(replace(op, axes=blocks[-1]), x, part, node)
             self._reduce(replace(op, axes=kept), Node(op, (part,), (y,), node.site))
         else:
             self._reduce_node(op, x, y, node)
+
+    def _alone(self, x: Array, y: Array, node: Node) -> None:
+        """A reduction of one element each is that element."""
+        layout = self.places[x].layout.reshaped(y.shape)
+        assert layout is not None
+        self.places[y] = _Place(self.places[x].root, layout)
 
     def _reduce_node(self, op: Reduction, x: Array, y: Array, origin: Node) -> None:
         node = Node(op, (x,), (y,), origin.site)
