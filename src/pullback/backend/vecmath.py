@@ -213,7 +213,7 @@ def _positive_power(x: Vector, y: Vector) -> Vector:
     rest = where(abs(product) < bound, rest, rest.const(0))
     product = clamped(product, -bound, bound)
     n = nearest_whole(product)
-    return scale(_exp2_of_rest(product - n, rest), n)
+    return scale(_exp2_of_rest(*two_sum(product - n, rest)), n)
 
 
 def _log2_pair(x: Vector) -> Pair:
@@ -294,8 +294,11 @@ def tanh(x: Vector) -> Vector:
     n, r, rest = _modulo_log_2(size + size)
     power = power_of_two(n)
     y = fma(power, _expm1_of_rest(r, rest), power - 1)
-    y = y / (y + 2)
-    return with_sign(y, sign_of(x))
+    below, lost = two_sum(y, y.const(2))
+    ratio = y / below
+    # y/(below + lost), for 1/below is (1 − ratio)/2
+    ratio = fma(ratio * lost, fma(ratio, 0.5, -0.5), ratio)
+    return with_sign(ratio, sign_of(x))
 
 
 def asinh(x: Vector) -> Vector:
@@ -367,4 +370,10 @@ def _erfc_of_positive(a: Vector) -> Vector:
     q = _expm1_of_rest(r, rest)
     q = fma(-square_low, 1 + q, q)  # e^-square_low = 1 − square_low, to the last digit
     ratio = horner((a - 4) / (a + 4), coefficients(ERFCX, a))
-    return scale(fma(q, ratio, ratio) / fma(a, 2, 1), n)
+    above = fma(q, ratio, ratio)
+    above_low = fma(q, ratio, ratio - above)
+    below, below_low = fast_two_sum(a + a, a.const(1))
+    inverse = 1 / below
+    y = above * inverse
+    y = fma(fma(-y, below, above) + fma(-y, below_low, above_low), inverse, y)
+    return scale(y, n)
