@@ -171,7 +171,28 @@ class _Fuser:
             group = self._open(shape)
         if split is not None:
             group.split = split
+        for position in sorted(candidates):
+            other = self.groups[position]
+            if other is not group and self._fits(node, shape, split, other):
+                self._merge(other, group)
         self._place(node, group, split)
+
+    def _merge(self, other: _Group, group: _Group) -> None:
+        """Take in a kernel over the same domain, when neither needs the other: siblings of a node."""
+        same = other.shape == group.shape and other.split == group.split
+        if not (same and other.fusible and group.fusible):
+            return
+        if self._reaches(other, group) or self._reaches(group, other):
+            return
+        group.nodes += other.nodes
+        group.extents |= other.extents
+        group.needs |= other.needs
+        for y in other.extents:
+            self.home[y] = group
+        for each in self.groups:
+            if other.position in each.needs:
+                each.needs = (each.needs - {other.position}) | {group.position}
+        other.nodes, other.extents, other.needs = [], {}, set()
 
     def _fits(self, node: Node, shape: Shape, split: int | None, group: _Group) -> bool:
         if split is None:
@@ -310,7 +331,7 @@ class _Writer:
         inputs = tuple(self._buffer(x) for x in fuser.graph.inputs)
         kept = self._materialised()
         kernels = []
-        for group in _ordered(fuser.groups):
+        for group in _ordered([g for g in fuser.groups if g.nodes]):
             if group.fusible:
                 kernels.append(self._loops(group, kept))
             else:
