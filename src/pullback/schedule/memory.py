@@ -146,7 +146,7 @@ def _verify_step(step: Step, values: Sequence[Value]) -> None:
     what = f"step {step.label!r}"
     for i in (*step.reads, *step.writes):
         if not 0 <= i < len(values):
-            raise MemoryPlanError(f"{what} names value {i}; there are {len(values)}")
+            raise MemoryPlanError(f"{what} names value {i}; the program has {len(values)}")
     for i in step.writes:
         if values[i].resident:
             raise MemoryPlanError(f"{what} writes the resident value {values[i].label!r}")
@@ -274,7 +274,7 @@ def _verify_schedule(workload: Workload, schedule: Sequence[int]) -> None:
     for position, index in enumerate(schedule):
         if not 0 <= index < len(workload.steps):
             raise MemoryPlanError(
-                f"step {position} of the schedule is {index}; there are {len(workload.steps)} steps"
+                f"step {position} of the schedule is {index}; the program has {len(workload.steps)}"
             )
         step = workload.steps[index]
         if index in seen and not step.repeatable:

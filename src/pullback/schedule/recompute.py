@@ -295,13 +295,14 @@ def refine(workload: Workload, schedule: Schedule, room: int) -> Schedule:
 
 
 def without_dead_repeats(workload: Workload, schedule: Schedule) -> Schedule:
-    """Only the runs of a step whose results someone reads, and of each step at least one."""
+    """Only the runs whose results someone reads, and one of a step that nobody ever reads."""
     read = {i for reads in workload.reads for i in reads} | set(workload.kept)
-    wanted, kept = set(workload.kept), []
+    wanted, alone, kept = set(workload.kept), set[int](), []
     for k in reversed(schedule):
         made = workload.writes[k]
-        if not wanted.isdisjoint(made) or read.isdisjoint(made):
+        if not wanted.isdisjoint(made) or (read.isdisjoint(made) and k not in alone):
             kept.append(k)
+            alone.add(k)
             wanted.difference_update(made)
             wanted.update(workload.reads[k])
     return tuple(reversed(kept))
