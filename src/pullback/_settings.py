@@ -17,10 +17,14 @@ class Settings:
     """What a user may switch, each from the environment variable `PULLBACK_<NAME>`."""
 
     check: int = field(default=0, metadata={"choices": ("0", "1", "2")})
-    """0 nothing extra · 1 graphs verified, the first NaN or infinity raises."""
+    """0 nothing extra · 1 graphs verified, the first NaN or infinity raises · 2 every pass of the
+    compiler is evaluated before and after."""
 
     traceback: str = field(default="short", metadata={"choices": ("short", "full")})
     """`short` cuts this library's frames out of tracebacks; `full` keeps them."""
+
+    dump: str = ""
+    """A folder that receives the text of every stage of every compilation; empty for none."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -31,8 +35,8 @@ class Settings:
             text = environment.get(variable)
             if text is None:
                 continue
-            choices = setting.metadata["choices"]
-            if text not in choices:
+            choices = setting.metadata.get("choices")
+            if choices is not None and text not in choices:
                 raise PullbackError(f"{variable}={text!r} is not one of {', '.join(choices)}")
             chosen[setting.name] = int(text) if isinstance(setting.default, int) else text
         return cls(**chosen)

@@ -14,6 +14,7 @@ PullbackError
 ├── SingularMatrixError      a matrix has no inverse or Cholesky factor  (also an ArithmeticError)
 ├── LoopLimitError           a loop passed its `max_steps`               (also a RuntimeError)
 ├── GraphError               a graph breaks the rules of the IR
+│   └── PassError            an optimisation changed what a graph means
 └── ParseError               text is not a graph                         (also a ValueError)
 """
 
@@ -242,6 +243,10 @@ class LoopLimitError(PullbackError, RuntimeError):
 
 class GraphError(PullbackError):
     """A graph breaks the rules of the IR: an error of the library or of a hand-made graph."""
+
+
+class PassError(GraphError):
+    """An optimisation pass changed what a graph means: an error of the library."""
 
 
 class ParseError(PullbackError, ValueError):
