@@ -71,7 +71,7 @@ def sum_with_negative(x: Array, y: Array) -> Sides:
 
 @rule(on=numbers)
 def difference_with_negative(x: Array, y: Array) -> Sides:
-    return x - -y, x + y
+    return x - (-y), x + y
 
 
 @rule(on=is_integer)
@@ -259,7 +259,7 @@ def relu_of_relu(x: Array) -> Sides:
 @functools.lru_cache(maxsize=256)
 def holds(wide: DType, narrow: DType) -> bool:
     """Whether `wide` has every number of `narrow`."""
-    if narrow == bool_ or wide == narrow:
+    if narrow in (bool_, wide):
         return True
     if is_float(narrow):
         return wide == float64 or (wide == float32 and narrow.itemsize == 2)

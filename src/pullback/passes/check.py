@@ -148,5 +148,5 @@ def same_numbers(left: Numbers, right: Numbers, tolerance: float = 0.0) -> bool:
 def _equal(left: Numbers, right: Numbers) -> np.ndarray[Any, np.dtype[np.bool_]]:
     if not is_float(left.dtype):
         return np.asarray(left == right)
-    both_nan = (left != left) & (right != right)
+    both_nan = np.isnan(left) & np.isnan(right)
     return np.asarray(both_nan | ((left == right) & (np.signbit(left) == np.signbit(right))))

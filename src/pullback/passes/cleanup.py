@@ -129,11 +129,12 @@ def _finite(x: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> bool:
 class _Roundings(Counter):
     """Counts the roundings of a body. What IEEE 754 does not define to the bit counts many."""
 
-    EXACT = frozenset(
-        "const cast bitcast neg abs copysign minimum maximum floor ceil trunc round select less "
-        "less_equal equal bit_and bit_or bit_xor bit_not shift_left shift_right".split()
+    EXACT = (
+        *("const", "cast", "bitcast", "select", "neg", "abs", "copysign", "minimum", "maximum"),
+        *("floor", "ceil", "trunc", "round", "less", "less_equal", "equal"),
+        *("bit_and", "bit_or", "bit_xor", "bit_not", "shift_left", "shift_right"),
     )
-    ROUNDED = frozenset({"add", "sub", "mul", "div", "quot", "rem", "sqrt"})
+    ROUNDED = ("add", "sub", "mul", "div", "quot", "rem", "sqrt")
 
     def __getattr__(self, operation: str) -> object:
         def count(*operands: object) -> None:

@@ -93,10 +93,8 @@ def applies(
             found[position] = actual
         elif found[position] != actual:
             return False
-    for operand, x in zip(pattern.operands, inputs):  # noqa: B905 (equal lengths, a hot path)
-        if not matches(operand, x, sweep, found):
-            return False
-    return True
+    pairs = zip(pattern.operands, inputs, strict=True)
+    return all(matches(operand, x, sweep, found) for operand, x in pairs)
 
 
 def _agrees(pattern: Literal, value: float, found: Found) -> bool:
@@ -116,8 +114,9 @@ class Rule:
     """A pattern and its replacement.
 
     In the examples, values of the `generic` element type stand for all that `on` accepts. `when` is
-    asked about what the parameters stand for. An approximate rule has a `tolerance`: the relative
-    error of its replacement, in units of the element type's precision, on the `domain` of values.
+    asked about what the parameters stand for. An approximate rule has a `tolerance`: on the `domain`
+    its replacement is as precise as its pattern, or errs by no more than that many roundings of the
+    operands and of a result of at least `magnitude`.
     """
 
     function: Function
@@ -126,6 +125,7 @@ class Rule:
     when: Callable[..., bool] | None = None
     tolerance: float = 0.0
     domain: tuple[float, float] = (-math.inf, math.inf)
+    magnitude: float = 0.0
 
     @functools.cached_property
     def patterns(self) -> tuple[Application, ...]:
@@ -211,6 +211,7 @@ def rule(
     when: Callable[..., bool] | None = None,
     tolerance: float = 0.0,
     domain: tuple[float, float] = (-math.inf, math.inf),
+    magnitude: float = 0.0,
 ) -> Callable[[Function], Rule]:
     """The decorator of a rule. Without examples every parameter is a float value.
 
@@ -221,7 +222,7 @@ def rule(
     def made(function: Function) -> Rule:
         given = examples or (("float32[2,3]",) * function.__code__.co_argcount,)
         parsed = tuple(tuple(map(_parsed, each)) for each in given)
-        return Rule(function, parsed, on, when, tolerance, domain)
+        return Rule(function, parsed, on, when, tolerance, domain, magnitude)
 
     return made
 
