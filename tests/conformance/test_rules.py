@@ -173,7 +173,8 @@ def _true(graph: Graph, inputs, dtype):
         )
         finite = np.vectorize(lambda x: x if mpmath.isfinite(x) else mpmath.mpf(0), otypes=[object])
         moved = abs(finite(up - truth)) + abs(finite(apart - truth))
-        return truth, moved + abs(finite(truth)) * epsilon + smallest
+        rounding = moved + abs(finite(truth)) * epsilon + smallest
+        return np.asarray(truth, dtype=object), np.asarray(rounding, dtype=object)
 
 
 def _precise(x: np.ndarray) -> np.ndarray:

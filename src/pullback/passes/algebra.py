@@ -14,6 +14,7 @@ import numpy as np
 
 from pullback.ir.array import Array
 from pullback.ir.families import Operands, Scale
+from pullback.ir.graph import Graph
 from pullback.ir.types import (
     Axes,
     DType,
@@ -31,7 +32,7 @@ from pullback.ir.types import (
     is_integer,
 )
 from pullback.ops.layout import Broadcast, Flip, Reshape, Slice, Transpose
-from pullback.ops.operators import equal, invert, not_equal, select
+from pullback.ops.operators import equal, invert, negative, not_equal, select
 from pullback.ops.pointwise import (
     Absolute,
     Cast,
@@ -45,7 +46,6 @@ from pullback.ops.pointwise import (
 )
 from pullback.passes.rewrite import Rewrites, sweep
 from pullback.passes.rules import Rule, rule
-from pullback.ir.graph import Graph
 
 Sides = tuple[Array, Array]
 numbers, anything = Operands.numbers, Operands.anything
@@ -61,7 +61,7 @@ def algebra(graph: Graph) -> Graph:
 
 @rule(on=numbers)
 def double_negative(x: Array) -> Sides:
-    return -(-x), x
+    return negative(negative(x)), x
 
 
 @rule(on=numbers)

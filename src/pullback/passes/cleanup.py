@@ -99,13 +99,9 @@ def folded(sweep: Sweep, op: Elementwise, *inputs: Array) -> Result:
 def spread_literal(sweep: Sweep, op: Layout, x: Array) -> Result:
     """Equal elements moved about are the literal, broadcast."""
     literal = sweep.literals.get(x)
-    if literal is None or not isinstance(op, REARRANGING):
+    if literal is None or x.ndim == 0 or not isinstance(op, REARRANGING):
         return None
-    if isinstance(op, Broadcast) and x.ndim == 0:
-        return None
-    shape = op.infer(x.type)
-    assert isinstance(shape, TensorType)
-    return broadcast_to(literal(), shape.shape)
+    return broadcast_to(literal(), op.output_types(x.type)[0].shape)
 
 
 @functools.lru_cache(maxsize=4096)

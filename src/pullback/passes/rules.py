@@ -113,10 +113,10 @@ def _agrees(pattern: Literal, value: float, found: Found) -> bool:
 class Rule:
     """A pattern and its replacement.
 
-    In the examples, values of the `generic` element type stand for all that `on` accepts. `when` is
-    asked about what the parameters stand for. An approximate rule has a `tolerance`: on the `domain`
-    its replacement is as precise as its pattern, or errs by no more than that many roundings of the
-    operands and of a result of at least `magnitude`.
+    In the examples, values of the `generic` element type stand for all that `on` accepts. `when`
+    is asked about what the parameters stand for. An approximate rule has a `tolerance`: on the
+    `domain` its replacement is as precise as its pattern, or errs by no more than that many
+    roundings of the operands and of a result of at least `magnitude`.
     """
 
     function: Function
