@@ -82,7 +82,7 @@ def _inlined(body: Graph, inputs: Sequence[Array], sweep: Sweep) -> tuple[Array,
 # ---- literals -------------------------------------------------------------------------------
 
 
-@rewrites(Elementwise)
+@rewrites(Elementwise, of=Constant)
 def folded(sweep: Sweep, op: Elementwise, *inputs: Array) -> Result:
     """An op on literals, computed now; the array that it fills stays a broadcast."""
     literals = []
@@ -95,7 +95,7 @@ def folded(sweep: Sweep, op: Elementwise, *inputs: Array) -> Result:
     return None if value is None else value()
 
 
-@rewrites(Layout)
+@rewrites(Layout, of=Constant)
 def spread_literal(sweep: Sweep, op: Layout, x: Array) -> Result:
     """Equal elements moved about are the literal, broadcast."""
     literal = sweep.literals.get(x)
@@ -185,7 +185,7 @@ def concatenation_of_one(sweep: Sweep, op: Concat, *inputs: Array) -> Result:
     return inputs[0] if len(inputs) == 1 else None
 
 
-@rewrites(Slice)
+@rewrites(Slice, of=Concat)
 def part_of_concatenation(sweep: Sweep, op: Slice, x: Array) -> Result:
     """What lies within one of the parts is cut from that part."""
     joined = sweep.maker(x, Concat)
@@ -220,7 +220,7 @@ def sum_of_one(sweep: Sweep, op: Sum, x: Array) -> Result:
     return x + 0 if not op.axes else None
 
 
-@rewrites(Select)
+@rewrites(Select, of=Constant)
 def settled_choice(sweep: Sweep, op: Select, chosen: Array, x: Array, y: Array) -> Result:
     literal = sweep.literals.get(chosen)
     if literal is None:

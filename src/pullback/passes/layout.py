@@ -20,6 +20,7 @@ from pullback.ir.types import Axes, Shape
 from pullback.ops.contract import Contract
 from pullback.ops.layout import Broadcast, Reshape, Transpose
 from pullback.ops.operators import reshape
+from pullback.ops.pointwise import Constant
 from pullback.passes.algebra import (
     broadcast_of_broadcast,
     reshape_of_reshape,
@@ -37,7 +38,7 @@ def sink_layouts(graph: Graph) -> Graph:
 # ---- elementwise ----------------------------------------------------------------------------
 
 
-@rewrites(Elementwise)
+@rewrites(Elementwise, of=(Broadcast, Constant))
 def delayed_broadcast(sweep: Sweep, op: Elementwise, *inputs: Array) -> Result:
     """f(broadcast x, y) = f(x, y); where y does not fill the shape, broadcast after f."""
     thin = [_thin(sweep, x) for x in inputs]
@@ -58,7 +59,7 @@ def _thin(sweep: Sweep, x: Array) -> Array:
     return reshape(source, tuple(1 if i in op.axes else n for i, n in enumerate(op.shape)))
 
 
-@rewrites(Elementwise)
+@rewrites(Elementwise, of=Reshape)
 def sunk_reshape(sweep: Sweep, op: Elementwise, *inputs: Array) -> Result:
     """f(reshape x, reshape y, scalar) = reshape f(x, y, scalar)."""
     shape: Shape | None = None
@@ -79,7 +80,7 @@ def sunk_reshape(sweep: Sweep, op: Elementwise, *inputs: Array) -> Result:
     return reshape(op(*sources), result.shape)
 
 
-@rewrites(Elementwise)
+@rewrites(Elementwise, of=Transpose)
 def sunk_transpose(sweep: Sweep, op: Elementwise, *inputs: Array) -> Result:
     """f(xᵀ, yᵀ, vector) = f(x, y, vector)ᵀ, for one permutation."""
     permutation = _common_permutation(sweep, inputs)
@@ -120,7 +121,7 @@ def _before(sweep: Sweep, x: Array, permutation: Axes) -> Array:
 # ---- contractions ---------------------------------------------------------------------------
 
 
-@rewrites(Contract)
+@rewrites(Contract, of=Transpose)
 def transposed_operand(sweep: Sweep, op: Contract, left: Array, right: Array) -> Result:
     """A transpose of an operand is another order of its letters."""
     summed = set(op.left) & set(op.right) - set(op.result)
@@ -143,7 +144,7 @@ def _untransposed(sweep: Sweep, x: Array, letters: str, summed: set[str]) -> tup
     return node.inputs[0], before
 
 
-@rewrites(Transpose)
+@rewrites(Transpose, of=Contract)
 def transposed_result(sweep: Sweep, op: Transpose, x: Array) -> Result:
     """A transpose of the result alone is another order of its letters."""
     node = sweep.maker(x, Contract)
@@ -154,7 +155,7 @@ def transposed_result(sweep: Sweep, op: Transpose, x: Array) -> Result:
     return replace(node.op, result=letters)(*node.inputs)
 
 
-@rewrites(Contract)
+@rewrites(Contract, of=(Broadcast, Constant))
 def broadcast_operand(sweep: Sweep, op: Contract, left: Array, right: Array) -> Result:
     """A letter of the result along which one operand is broadcast is not a letter of it."""
     x, left_letters, gone = _unbroadcast(sweep, left, op.left, op.result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -32,8 +33,8 @@ BEFORE_DERIVATIVES: tuple[Pass, ...] = (stabilize,)
 and backward agree; rewriting both apart would not keep them so."""
 
 ROUNDS = 8
-"""A pass may uncover work for an earlier one. Two rounds do, the second to see that nothing is
-left; the bound is for passes that undo each other."""
+"""A pass may uncover work for an earlier one, so they take turns until all are idle. Two rounds do;
+the bound is for passes that undo each other."""
 
 
 def optimize(graph: Graph, observe: Observer | None = None) -> Graph:
@@ -42,10 +43,12 @@ def optimize(graph: Graph, observe: Observer | None = None) -> Graph:
     Each node keeps, or inherits, the site of the node it stands for.
     """
     watch = observer() if observe is None else observe
-    for _ in range(ROUNDS):
+    idle = 0
+    for step in itertools.islice(itertools.cycle(PIPELINE), ROUNDS * len(PIPELINE)):
         before = graph
-        graph = run(PIPELINE, graph, watch)
-        if graph is before:
+        graph = run((step,), graph, watch)
+        idle = idle + 1 if graph is before else 0
+        if idle == len(PIPELINE) - 1:  # all but the one that came last, and left nothing to itself
             break
     return graph
 

@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Protocol
 
-from pullback.errors import Site
+from pullback._settings import settings
+from pullback.errors import PassError, Site
 from pullback.ir.array import Array
 from pullback.ir.builder import Builder, at_work
 from pullback.ir.graph import Graph, Node, needed_nodes
@@ -36,49 +37,64 @@ REARRANGING = (Broadcast, Flip, Reshape, Slice, Transpose)
 """Layouts that add no element of their own: of equal elements they make equal elements."""
 
 
+Heads = tuple[type[Op] | None, ...]
+"""What made each operand of an application: an op, `Constant` for equal elements, None an input."""
+
+
 class Rewrite(Protocol):
-    """Something better for an application of `root`, or None."""
+    """Something better for an application, or None."""
 
     @property
     def name(self) -> str: ...
 
-    @property
-    def root(self) -> type[Op]: ...
+    def may_apply(self, op: type[Op], heads: Heads) -> bool:
+        """Whether to look at such an application at all; the answer is asked for once."""
+        ...
 
     def __call__(self, sweep: Sweep, op: Any, inputs: tuple[Array, ...]) -> Result: ...
 
 
 @dataclass(frozen=True, eq=False)
 class Local:
-    """A rewrite written out: `function(sweep, op, *inputs)`."""
+    """A rewrite written out: `function(sweep, op, *inputs)`, of a `root` on something `of` made."""
 
     root: type[Op]
+    of: type[Op] | tuple[type[Op], ...]
     function: Callable[..., Result]
 
     @property
     def name(self) -> str:
         return self.function.__name__
 
+    def may_apply(self, op: type[Op], heads: Heads) -> bool:
+        if not issubclass(op, self.root):
+            return False
+        return not self.of or any(head and issubclass(head, self.of) for head in heads)
+
     def __call__(self, sweep: Sweep, op: Any, inputs: tuple[Array, ...]) -> Result:
         return self.function(sweep, op, *inputs)
 
 
-def rewrites(root: type[Op]) -> Callable[[Callable[..., Result]], Local]:
-    """The decorator of a rewrite of the applications of `root` and its subclasses."""
-    return lambda function: Local(root, function)
+def rewrites(
+    root: type[Op], of: type[Op] | tuple[type[Op], ...] = ()
+) -> Callable[[Callable[..., Result]], Local]:
+    """The decorator of a rewrite of applications of `root` to, among others, a result of `of`."""
+    return lambda function: Local(root, of, function)
 
 
 class Rewrites:
-    """Rewrites, found by the class of op they apply to."""
+    """Rewrites, found by the op and by the ops that made its operands."""
 
     def __init__(self, *every: Rewrite) -> None:
         self.every = every
-        self._of: dict[type[Op], tuple[Rewrite, ...]] = {}
+        self._for: dict[tuple[type[Op], Heads], tuple[Rewrite, ...]] = {}
 
-    def of(self, op: type[Op]) -> tuple[Rewrite, ...]:
-        found = self._of.get(op)
+    def of(self, op: type[Op], heads: Heads) -> tuple[Rewrite, ...]:
+        """Those that may apply, in order."""
+        found = self._for.get((op, heads))
         if found is None:
-            found = self._of[op] = tuple(each for each in self.every if issubclass(op, each.root))
+            found = tuple(each for each in self.every if each.may_apply(op, heads))
+            self._for[op, heads] = found
         return found
 
 
@@ -96,6 +112,8 @@ class Sweep(Builder):
         self.using = using
         self.made_by: dict[Array, Node] = {}
         self.literals: dict[Array, Constant] = {}
+        self._heads: dict[Array, type[Op]] = {}
+        self._free: set[Array] = set()
         self._known: dict[object, tuple[Array, ...]] = {}
         self._uses = Counter([x for node in graph.nodes for x in node.inputs])
         self._uses.update(graph.outputs)
@@ -157,8 +175,11 @@ class Sweep(Builder):
         return replace(op, **changed) if changed else op
 
     def _rewritten(self, op: Op, inputs: tuple[Array, ...]) -> tuple[Array, ...] | None:
-        candidates = self.using.of(type(op))
-        if not candidates or self._depth == DEPTH:
+        candidates = self.using.of(type(op), tuple([self._heads.get(x) for x in inputs]))
+        if not candidates:
+            return None
+        if self._depth == DEPTH:
+            self._report(candidates)
             return None
         self._depth += 1
         try:
@@ -169,6 +190,11 @@ class Sweep(Builder):
         finally:
             self._depth -= 1
         return None
+
+    def _report(self, candidates: Sequence[Rewrite]) -> None:
+        if settings().check:
+            names = ", ".join(each.name for each in candidates)
+            raise PassError(f"rewrites undo each other, among them one of {names}")
 
     def _append(self, op: Op, inputs: tuple[Array, ...], node: Node | None) -> tuple[Array, ...]:
         """Record the application, as a copy of `node` if given, unless it is there already."""
@@ -191,26 +217,37 @@ class Sweep(Builder):
     def _key(self, op: Op, inputs: tuple[Array, ...]) -> object:
         """Equal for applications that may be merged; None for one that may not.
 
-        What depends on no input does not wait for a barrier, so it could be shared by a first
-        computation and a recomputation, and live in between: only a literal may.
+        What needs no input does not wait for a barrier. It would be shared by a first computation
+        and a recomputation, and live in between; so it is merged between barriers only.
         """
-        if not inputs:
-            return (op, 0 if type(op) is Constant else self._barriers)
         if type(op) is Barrier:
             return None
         places = map(id, inputs)  # no hashing by ==, which for arrays compares elements
-        return (op, *(sorted(places) if op.commutative else places))
+        epoch = self._barriers if self._is_free(op, inputs) else 0
+        return (op, epoch, *(sorted(places) if op.commutative else places))
+
+    def _is_free(self, op: Op, inputs: tuple[Array, ...]) -> bool:
+        """Whether the application depends on no input, and is not made of literals alone."""
+        if not inputs:
+            return type(op) is not Constant
+        if not all(x in self._free or x in self.literals for x in inputs):
+            return False
+        return not all(x in self.literals for x in inputs)
 
     def _learn(self, node: Node) -> None:
-        op = node.op
+        op, head = node.op, type(node.op)
+        if head is Constant:
+            self.literals[node.outputs[0]] = op  # type: ignore[assignment]
+        elif head is Barrier:
+            self._barriers += 1
+        elif head in REARRANGING and node.inputs[0] in self.literals:
+            self.literals[node.outputs[0]] = self.literals[node.inputs[0]]
+            head = Constant
+        elif self._is_free(op, node.inputs):
+            self._free.update(node.outputs)
         for x in node.outputs:
             self.made_by[x] = node
-        if type(op) is Constant:
-            self.literals[node.outputs[0]] = op
-        elif isinstance(op, REARRANGING) and node.inputs[0] in self.literals:
-            self.literals[node.outputs[0]] = self.literals[node.inputs[0]]
-        elif type(op) is Barrier:
-            self._barriers += 1
+            self._heads[x] = head
 
 
 def _fitted(made: Array, op: Op, inputs: tuple[Array, ...]) -> Array:

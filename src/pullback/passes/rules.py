@@ -27,7 +27,7 @@ from pullback.ir.graph import Graph, Node, with_outputs
 from pullback.ir.op import Op
 from pullback.ir.types import DType, TensorType, bool_, is_float
 from pullback.ops.pointwise import Constant
-from pullback.passes.rewrite import Sweep
+from pullback.passes.rewrite import Heads, Sweep
 
 Example = tuple[Any, ...]
 Function = Callable[..., tuple[Array, Array]]
@@ -146,9 +146,11 @@ class Rule:
     def exact(self) -> bool:
         return self.tolerance == 0.0
 
-    @property
-    def root(self) -> type[Op]:
-        return self.patterns[0].op
+    def may_apply(self, op: type[Op], heads: Heads) -> bool:
+        return any(
+            op is pattern.op and all(map(_has_head, pattern.operands, heads))
+            for pattern in self.patterns
+        )
 
     def __call__(self, sweep: Sweep, op: Op, inputs: tuple[Array, ...]) -> Array | None:
         for pattern in self.patterns:
@@ -225,6 +227,12 @@ def rule(
         return Rule(function, parsed, on, when, tolerance, domain, magnitude)
 
     return made
+
+
+def _has_head(pattern: Pattern, head: type[Op] | None) -> bool:
+    if isinstance(pattern, Application):
+        return head is pattern.op
+    return isinstance(pattern, Variable) or head is Constant
 
 
 def _parsed(example: Any) -> Any:
