@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 
 import llvmlite.binding as llvm
 import numpy as np
@@ -58,7 +59,7 @@ class Call:
 
     def run(self, ways: int = 1) -> None:
         bounds = [self.kernel.iterations * i // ways for i in range(ways + 1)]
-        for begin, end in zip(bounds[:-1], bounds[1:], strict=True):
+        for begin, end in itertools.pairwise(bounds):
             scratch = self.scratch()
             self.function(self.pointers, begin, end, scratch.ctypes.data)
             assert (scratch[self.kernel.scratch :] == 0xFF).all(), "wrote behind the scratch"

@@ -62,7 +62,8 @@ class Settings:
     """What a user may switch, each from the environment variable `PULLBACK_<NAME>`."""
 
     check: int = _setting(0, _level)
-    """0 nothing extra · 1 graphs verified, the first NaN or infinity raises."""
+    """0 nothing extra · 1 graphs verified, the first NaN or infinity raises · 2 every pass of the
+    compiler is evaluated before and after."""
 
     traceback: str = _setting("short", _one_of("short", "full"))
     """`short` cuts this library's frames out of tracebacks; `full` keeps them."""
@@ -80,6 +81,9 @@ class Settings:
 
     target: str = _setting("", str)
     """The processor family to compile for (`backend/target.py`); empty: this machine."""
+
+    dump: str = _setting("", str)
+    """A folder that receives the text of every stage of every compilation; empty for none."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:

@@ -16,6 +16,7 @@ PullbackError
 ├── CompileError             no native code could be made or loaded      (also a RuntimeError)
 ├── MemoryPlanError          a schedule is invalid, or fits no budget    (also a MemoryError)
 ├── GraphError               a graph breaks the rules of the IR
+│   └── PassError            an optimisation changed what a graph means
 └── ParseError               text is not a graph                         (also a ValueError)
 """
 
@@ -266,6 +267,10 @@ class MemoryPlanError(PullbackError, MemoryError):
 
 class GraphError(PullbackError):
     """A graph breaks the rules of the IR: an error of the library or of a hand-made graph."""
+
+
+class PassError(GraphError):
+    """An optimisation pass changed what a graph means: an error of the library."""
 
 
 class ParseError(PullbackError, ValueError):

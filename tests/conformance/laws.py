@@ -50,6 +50,19 @@ def body_is_reference(sample: Sample) -> None:
     )
 
 
+def operands_change_places(sample: Sample) -> None:
+    """A commutative op gives the same bits when its operands are exchanged."""
+    if not sample.op.commutative:
+        raise Exempt("not commutative")
+    with np.errstate(all="ignore"):
+        result = sample.op.reference(*sample.inputs)
+        exchanged = sample.op.reference(*sample.inputs[::-1])
+    np.testing.assert_array_equal(result, exchanged)
+    if is_float(result.dtype):
+        plain = ~np.isnan(result)
+        np.testing.assert_array_equal(np.signbit(result)[plain], np.signbit(exchanged)[plain])
+
+
 def text_round_trip(sample: Sample) -> None:
     """Printing and parsing give the same graph."""
     graph = trace(sample.op.outputs, *sample.types)
@@ -253,6 +266,7 @@ def _variant(x: np.ndarray, k: int) -> np.ndarray:
 LAWS = (
     types,
     body_is_reference,
+    operands_change_places,
     text_round_trip,
     costs,
     derivative,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conformance.catalogue import every_sample
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conformance.catalogue import every_sample
 from pullback.ir.strided import Strided
 from pullback.ops.layout import Layout
 

@@ -36,7 +36,7 @@ def element_of(kind: str) -> str:
 
 
 def width_of(kind: str) -> int:
-    return int(kind[1:].split(" x ")[0]) if kind.startswith("<") else 1
+    return int(kind[1:].split(" x ", maxsplit=1)[0]) if kind.startswith("<") else 1
 
 
 # ---- literals -------------------------------------------------------------------------------
@@ -47,7 +47,7 @@ def integer(value: int, kind: str = "i64") -> Ssa:
 
 
 def floating(value: float, kind: str) -> Ssa:
-    """A literal of exactly `value` rounded to `kind`; half-precision ones are written by their bits."""
+    """A literal of `value` rounded to `kind`, `float` or `double`."""
     if kind == "float":
         value = struct.unpack("f", struct.pack("f", value))[0]
     elif kind not in ("double", "float"):
@@ -97,7 +97,8 @@ class Function:
 
     def __str__(self) -> str:
         body = "\n".join(self._lines)
-        return f"define internal {self.result} @{self.name}({self._signature}) nounwind {{\nentry:\n{body}\n}}\n"
+        head = f"define internal {self.result} @{self.name}({self._signature}) nounwind"
+        return f"{head} {{\nentry:\n{body}\n}}\n"
 
     # ---- instructions ----
 
@@ -129,7 +130,7 @@ class Function:
         return x if kind == x.type else self.assign(kind, f"{instruction} {x} to {kind}")
 
     def call(self, name: str, result: str, *arguments: Ssa) -> Ssa:
-        """Call a function or an intrinsic (declared by itself when its name starts with `llvm.`)."""
+        """Call a function, or an intrinsic, which is declared by its name `llvm.…`."""
         if name.startswith("llvm."):
             kinds = ", ".join(x.type for x in arguments)
             self.declarations[name] = f"declare {result} @{name}({kinds})"
@@ -225,7 +226,8 @@ class Function:
         ]
         for value, first, last in zip(values, carried, loop.next, strict=True):
             phis.append(
-                f"  {value.name} = phi {value.type} [ {first.name}, %{before} ], [ {last.name}, %{end} ]"
+                f"  {value.name} = phi {value.type} "
+                f"[ {first.name}, %{before} ], [ {last.name}, %{end} ]"
             )
         self._lines[at:at] = phis
         self._open(f"done{label}")

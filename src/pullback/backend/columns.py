@@ -1,7 +1,7 @@
 """Reductions over a middle or first block of axes: columns folded side by side.
 
-The elements of a column are folded in their order, whatever the vectors and threads, so the bits of a
-sum depend on its shape alone.
+The elements of a column are folded in their order, whatever the vectors and threads, so the bits
+of a sum depend on its shape alone.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def column_iterations(outer: int, columns: int) -> int:
 
 
 def write_columns(op: Reduction, sizes: tuple[int, int, int], dtype: DType, name: str) -> Function:
-    """`void @name(ptr %operands, i64 %begin, i64 %end, ptr %scratch)`: operands are x and the result."""
+    """`void @name(ptr %operands, i64 %begin, i64 %end, ptr %scratch)`: x and the result."""
     f = Function(
         name, [("ptr noalias", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]
     )
@@ -51,10 +51,10 @@ def write_columns(op: Reduction, sizes: tuple[int, int, int], dtype: DType, name
         writer = _Columns(f, op, sizes, dtype, source, target, outer)
         with f.when(whole):
             writer.fold(first, VECTORS, None)
-        with f.when(f.binary("xor", whole, Ssa("i1", "true"))):
-            with f.loop(integer(0), left, LANES) as vector:
-                mask = f.first_lanes(f.binary("sub", left, vector.index), LANES)
-                writer.fold(f.binary("add", first, vector.index), 1, mask)
+        rest = f.select(whole, integer(0), left)
+        with f.loop(integer(0), rest, LANES) as vector:
+            mask = f.first_lanes(f.binary("sub", rest, vector.index), LANES)
+            writer.fold(f.binary("add", first, vector.index), 1, mask)
     f.finish()
     return f
 

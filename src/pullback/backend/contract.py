@@ -10,7 +10,7 @@ Every element of C starts at 0 and adds one product after another in the order o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pullback.backend.assembly import Function, Module, Ssa, integer, splat, vector
@@ -23,13 +23,11 @@ from pullback.backend.packing import (
     Panel,
     bytes_of,
     copy_rows,
-    load_prefix,
     narrowed,
     offset,
     pack_panel,
     shifted,
     ssa,
-    store_prefix,
     stored,
 )
 from pullback.backend.place import Epilogue, Place, multiply_add, start_value, store_result
@@ -153,7 +151,7 @@ class _Writer:
 
     def _passes(self, a: Ssa, b: Ssa) -> Iterator[tuple[Ssa, Ssa, list[Axis | tuple[Axis, Ssa]]]]:
         """A and B at the first k of each pass, and the axes that it walks through."""
-        f, cut = self.f, self.cut
+        _f, cut = self.f, self.cut
         outer, number, chunk, rest = cut.passes
         if number < 0:
             yield a, b, list(rest)

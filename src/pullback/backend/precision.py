@@ -46,7 +46,7 @@ class Format:
         return int(np.asarray(value, self.dtype).view(kind))
 
     @cache
-    def split(self, value: Fraction, parts: int) -> tuple[float, ...]:  # noqa: B019  (two formats)
+    def split(self, value: Fraction, parts: int) -> tuple[float, ...]:
         """`value` as a sum of numbers of this format, largest first."""
         numbers = []
         for _ in range(parts):

@@ -85,7 +85,7 @@ def _write_kernel(kernel: Kernel, name: str, module: Module, target: Target) -> 
 
 def _require_bodies(loops: Loops, name: str) -> None:
     for step in loops.steps:
-        if isinstance(step, Apply) and type(step.op).body is Elementwise.body:  # type: ignore[attr-defined]
+        if isinstance(step, Apply) and type(step.op).body is Elementwise.body:
             raise _missing(step.op, step.site, name)
 
 

@@ -1,11 +1,12 @@
 """Loop kernels: elementwise work and reductions over rows, written as vector code.
 
-A row is walked in passes. Pass p computes what depends on p reductions of the row one after the other;
-what an earlier pass computed is read back if it was stored, computed again if that is cheap, and kept
-in the thread's scratch otherwise.
+A row is walked in passes. Pass p computes what depends on p reductions of the row one after the
+other; what an earlier pass computed is read back if it was stored, computed again if that is cheap,
+and kept in the thread's scratch otherwise.
 
-The order of a reduction is fixed by its op and shape alone: element i of a row goes to lane i mod 16,
-lanes are added up in order of i, then in halves. So its bits do not depend on the kernel it is part of.
+The order of a reduction is fixed by its op and shape alone: element i of a row goes to lane
+i mod 16, a lane folds its elements in order, the lanes are folded in halves. So its bits do not
+depend on the kernel it is part of.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ CHUNK = 4096
 
 @dataclass(frozen=True, slots=True)
 class LoopKernel:
-    """A written kernel: its code, how many outer iterations it has, the scratch bytes of a thread."""
+    """A written kernel: its code, its outer iterations, the scratch bytes of a thread."""
 
     function: Function
     buffers: tuple[int, ...]
@@ -48,7 +49,7 @@ def write_loops(loops: Loops, name: str) -> LoopKernel:
 
 @dataclass(frozen=True, slots=True)
 class _Flat:
-    """A row kernel with merged axes and one inner axis. `total` is set when rows are chunks of it."""
+    """A row kernel with merged axes and one inner one; `total` is set when rows are its chunks."""
 
     loops: Loops
     total: int | None
@@ -88,7 +89,7 @@ def _merged(shape: Shape, strides: list[tuple[int, ...]]) -> list[list[int]]:
 def _reshaped(
     loops: Loops, outer: list[list[int]], inner: list[list[int]], shift: bool = False
 ) -> Loops:
-    """The loops with each run of axes as one; with `shift` the inner runs are axes of the outer domain."""
+    """Each run of axes as one; with `shift` the inner runs are axes of the outer domain."""
     inner_shape = loops.outer if shift else loops.inner
 
     def moved(access: Access) -> Access:
@@ -416,14 +417,13 @@ class _Writer:
     def _write(
         self, x: Vector, access: Access, starts: dict[Access, Ssa], index: Ssa, mask: Ssa | None
     ) -> None:
-        f, pointer = self.function, self.pointers[access.buffer]
+        pointer = self.pointers[access.buffer]
         place, stride = self._place(access, starts, index)
-        if stride == 1 and mask is None:
+        assert stride == 1, "a kernel stores its values in order"
+        if mask is None:
             self.wide.store(x, pointer, place)
-        elif stride == 1:
-            self.wide.store_first(x, pointer, place, mask)
         else:
-            raise AssertionError(f"a kernel stores its values in order, not with stride {stride}")
+            self.wide.store_first(x, pointer, place, mask)
 
     def _scratch(self, i: int) -> Ssa:
         f = self.function
@@ -450,13 +450,17 @@ class _Atoms:
 
 
 _CHEAP = frozenset(
-    "const cast bitcast add sub mul neg fma abs minimum maximum floor ceil trunc round less"
-    " less_equal equal select bit_and bit_or bit_xor bit_not shift_left shift_right copysign".split()
+    [
+        *("const", "cast", "bitcast", "add", "sub", "mul", "neg", "fma", "abs", "copysign"),
+        *("minimum", "maximum", "floor", "ceil", "trunc", "round"),
+        *("less", "less_equal", "equal", "select"),
+        *("bit_and", "bit_or", "bit_xor", "bit_not", "shift_left", "shift_right"),
+    ]
 )
 
 
 def is_costly(step: Apply) -> bool:
     """Whether an op's body does more than arithmetic that a vector unit does at once."""
     atoms = _Atoms()
-    step.op.body(atoms, *([None] * len(step.arguments)))  # type: ignore[attr-defined]
+    step.op.body(atoms, *([None] * len(step.arguments)))
     return not atoms.used <= _CHEAP

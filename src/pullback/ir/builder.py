@@ -306,9 +306,16 @@ def building(evaluating: bool | None = None) -> Iterator[Builder]:
     builder = Builder(parent, possible if evaluating is None else evaluating and possible)
     if parent is not None:
         builder.inherited = parent.inherited
+    with at_work(builder):
+        yield builder
+
+
+@contextmanager
+def at_work(builder: Builder) -> Iterator[None]:
+    """Operations inside are recorded in `builder`."""
     token = _current.set(builder)
     try:
-        yield builder
+        yield
     finally:
         _current.reset(token)
 
@@ -371,6 +378,7 @@ __all__ = [
     "NOWHERE",
     "Builder",
     "apply",
+    "at_work",
     "building",
     "call_user",
     "compute",

@@ -31,6 +31,9 @@ class Op:
     differentiable: ClassVar[bool] = True
     """False when the outputs are piecewise constant in every input: their derivatives are 0."""
 
+    commutative: ClassVar[bool] = False
+    """True when the two operands may change places without changing a bit of the result."""
+
     parses: ClassVar[bool] = True
     """False for an op that holds Python functions: it prints, but its text cannot be read back."""
 

@@ -22,7 +22,7 @@ class Strided:
 
     @property
     def is_row_major(self) -> bool:
-        """Whether the elements lie one after the other from the start; axes of size 1 do not count."""
+        """Whether the elements lie one after the other from the start."""
         expected = zip(self.shape, self.strides, row_major_strides(self.shape), strict=True)
         return self.offset == 0 and (
             0 in self.shape or all(n == 1 or given == wanted for n, given, wanted in expected)
@@ -61,7 +61,7 @@ class Strided:
         return Strided(self.shape, strides, self.offset + last)
 
     def reshaped(self, shape: Shape) -> Strided | None:
-        """The same elements in row-major order under another shape, or None where strides cannot say it."""
+        """The elements in row-major order under another shape; None where no strides say it."""
         if math.prod(shape) == 0:
             return Strided(shape, row_major_strides(shape), self.offset)
         runs = _runs(self.shape, self.strides)

@@ -1,8 +1,8 @@
 """Which nodes share a kernel.
 
-A node joins a kernel when every value it takes from that kernel is local to one outer iteration: it is
-read at the very place where it was made, or is the row's own value. Layout ops make no kernel: they
-say where an operand's elements lie. The decision depends on the graph alone.
+A node joins a kernel when every value it takes from that kernel is local to one outer iteration:
+it is read at the very place where it was made, or is the row's own value. Layout ops make no
+kernel: they say where an operand's elements lie. The decision depends on the graph alone.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from pullback.errors import NOWHERE, Site
 from pullback.ir.array import Array
 from pullback.ir.families import Elementwise
 from pullback.ir.graph import Graph, Node
@@ -63,7 +64,7 @@ def fuse(graph: Graph) -> Schedule:
 
 @dataclass(slots=True, eq=False)
 class _Group:
-    """A kernel being filled. `shape` has no axes of size 1; `split` counts its outer axes once known."""
+    """A kernel being filled. `shape` has no axes of size 1; `split` counts its outer ones."""
 
     position: int
     shape: Shape
@@ -115,7 +116,7 @@ class _Fuser:
             self._call(node)
 
     def _reduce(self, op: Reduction, node: Node) -> None:
-        """Trailing axes are folded row by row; then each other block of axes in a kernel of its own."""
+        """Trailing axes are folded row by row; each other block of axes in a kernel of its own."""
         (x,), (y,) = node.inputs, node.outputs
         blocks = _blocks(op.axes, x.type)
         if all(x.shape[a] == 1 for a in op.axes):
@@ -178,7 +179,7 @@ class _Fuser:
         self._place(node, group, split)
 
     def _merge(self, other: _Group, group: _Group) -> None:
-        """Take in a kernel over the same domain, when neither needs the other: siblings of a node."""
+        """Take in a kernel over the same domain, when neither needs the other."""
         same = other.shape == group.shape and other.split == group.split
         if not (same and other.fusible and group.fusible):
             return
@@ -257,11 +258,11 @@ class _Fuser:
         node = Node(StopGradient(), (x,), (x,), self._site_of(x))
         return self._copied(x, node)
 
-    def _site_of(self, x: Array) -> object:
+    def _site_of(self, x: Array) -> Site:
         for node in self.graph.nodes:
             if any(x is y for y in node.outputs):
                 return node.site
-        return self.graph.nodes[0].site if self.graph.nodes else None
+        return NOWHERE
 
     def _made(self, node: Node) -> None:
         for y in node.outputs:
@@ -330,7 +331,7 @@ class _Writer:
         fuser = self.fuser
         inputs = tuple(self._buffer(x) for x in fuser.graph.inputs)
         kept = self._materialised()
-        kernels = []
+        kernels: list[Kernel] = []
         for group in _ordered([g for g in fuser.groups if g.nodes]):
             if group.fusible:
                 kernels.append(self._loops(group, kept))
@@ -404,6 +405,7 @@ class _Writer:
             if isinstance(node.op, Reduction):
                 step: Step = Fold(node.op, arguments[0], y.dtype, node.site)
             else:
+                assert isinstance(node.op, Elementwise)
                 step = Apply(node.op, tuple(arguments), y.dtype, extent, node.site)
             made[y] = len(steps)
             steps.append(step)

@@ -1,9 +1,8 @@
 """Kernels before they are machine code: loops over elementwise work and reductions.
 
-A kernel has a parallel domain, `outer`, and inside each of its iterations an `inner` domain. A value
-varies over both (FULL), or over the outer one only (ROW): a reduction folds the inner domain of a FULL
-value into a ROW value. A column kernel folds a middle domain instead, and its values vary over outer,
-folded and inner.
+A row kernel has a parallel domain, `outer`, and inside each of its iterations an `inner` domain. A
+value varies over both (FULL), or over the outer one only (ROW): a reduction folds the inner domain
+of a FULL value into a ROW value. Any other op is called on whole buffers.
 """
 
 from __future__ import annotations
@@ -13,10 +12,12 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from pullback.errors import Site
+from pullback.ir.families import Elementwise
 from pullback.ir.op import Op
 from pullback.ir.strided import Strided
 from pullback.ir.text import print_op
 from pullback.ir.types import DType, Shape, TensorType
+from pullback.ops.reduce import Reduction
 
 
 class Extent(Enum):
@@ -54,7 +55,7 @@ class Literal:
 class Apply:
     """An elementwise op on earlier values of the kernel, named by their positions."""
 
-    op: Op
+    op: Elementwise
     arguments: tuple[int, ...]
     dtype: DType
     extent: Extent
@@ -65,7 +66,7 @@ class Apply:
 class Fold:
     """A reduction of a FULL value over the inner domain."""
 
-    op: Op
+    op: Reduction
     argument: int
     dtype: DType
     site: Site

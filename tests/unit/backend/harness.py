@@ -96,7 +96,7 @@ def _checked(result: Vector, output: np.dtype) -> Vector:
 
 def same_bits(x: np.ndarray, y: np.ndarray) -> bool:
     """Equal bit for bit; any NaN equals any other."""
-    both_nan = np.asarray(x != x) & np.asarray(y != y)  # noqa: PLR0124
+    both_nan = np.asarray(x != x) & np.asarray(y != y)
     kind = f"u{x.dtype.itemsize}"
     return bool(np.all((x.view(kind) == y.view(kind)) | both_nan))
 

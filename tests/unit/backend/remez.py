@@ -148,7 +148,7 @@ def targets() -> Iterator[Target]:
     yield Target(
         "ERF",
         "erf(x)/x − 1 in x² for |x| ≤ 1",
-        _series(0, lambda k: _erf_term(k)),
+        _series(0, _erf_term),
         mpf(0),
         mpf(1),
         (6, 13),

@@ -102,7 +102,10 @@ def assert_close(pattern, left, right, out):
     wide = np.finfo(np.float64 if out.dtype == np.float64 else np.float32).eps
     depth = left.size * right.size / max(1, out.size)
     error = abs(out.astype(np.float64) - exact)
-    assert (error <= wide * bound * (np.sqrt(depth) + 2) + (out.itemsize == 2) * eps * abs(exact) + 1e-300).all()
+    assert (
+        error
+        <= wide * bound * (np.sqrt(depth) + 2) + (out.itemsize == 2) * eps * abs(exact) + 1e-300
+    ).all()
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -115,9 +118,13 @@ def test_random_products(seed):
         dtype = rng.choice(["f4", "f4", "f4", "f8", "f2", "bf", "i4", "i8", "u1"])
         dtype = np.dtype(ml_dtypes.bfloat16 if dtype == "bf" else dtype)
         left, right = (
-            strided(rng, rng.integers(-9, 9, [sizes[x] for x in letters]).astype(dtype)
-            if dtype.kind in "iu"
-            else rng.standard_normal([sizes[x] for x in letters]).astype(dtype), rng.random() < 0.5)
+            strided(
+                rng,
+                rng.integers(-9, 9, [sizes[x] for x in letters]).astype(dtype)
+                if dtype.kind in "iu"
+                else rng.standard_normal([sizes[x] for x in letters]).astype(dtype),
+                rng.random() < 0.5,
+            )
             for letters in (a, b)
         )
         empty = np.zeros([sizes[x] for x in c], dtype)
@@ -193,7 +200,9 @@ def test_nothing_to_add_gives_zeros():
     assert (out == 0).all()
 
 
-@pytest.mark.parametrize("shape", [(13, 50, 37), (64, 20, 10), (1, 900, 70), (70, 900, 1), (40, 1024, 40)])
+@pytest.mark.parametrize(
+    "shape", [(13, 50, 37), (64, 20, 10), (1, 900, 70), (70, 900, 1), (40, 1024, 40)]
+)
 @pytest.mark.parametrize("pattern", ["ij,jk,ik", "ij,kj,ik", "ji,jk,ik"])
 def test_bias_and_relu_in_the_epilogue(shape, pattern):
     sizes = dict(zip("ijk", shape, strict=True))
@@ -244,7 +253,9 @@ def at_the_end(array, pages=[]):  # noqa: B006  (the pages live as long as the t
     return view
 
 
-@pytest.mark.parametrize("pattern", ["ij,jk,ik", "ij,kj,ik", "ji,jk,ik", "ij,jk,ki", "i,i,", "ij,j,i"])
+@pytest.mark.parametrize(
+    "pattern", ["ij,jk,ik", "ij,kj,ik", "ji,jk,ik", "ij,jk,ki", "i,i,", "ij,j,i"]
+)
 @pytest.mark.parametrize("sizes", [(5, 6, 7), (13, 17, 33), (6, 8, 16), (40, 9, 1), (1, 500, 21)])
 @pytest.mark.parametrize("dtype", ["f4", "f8", "bf"])
 def test_no_byte_beyond_an_operand(pattern, sizes, dtype):

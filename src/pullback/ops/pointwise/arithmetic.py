@@ -20,6 +20,7 @@ class Add(Elementwise):
     """x + y."""
 
     name = "add"
+    commutative = True
 
     def reference(self, x: Any, y: Any) -> Any:
         return x + y
@@ -66,6 +67,7 @@ class Multiply(Elementwise):
     """x · y. Guarded, because an operand may be infinite: x·log x in a masked branch at 0."""
 
     name = "multiply"
+    commutative = True
     guarded = True
 
     def reference(self, x: Any, y: Any) -> Any:

@@ -18,6 +18,7 @@ class Bits(Elementwise):
     """An op on the bits of two integers, or on two truth values."""
 
     differentiable = False
+    commutative = True
     accepts = staticmethod(Operands.bits)
     symbol: str
 

@@ -80,6 +80,7 @@ class Equal(Comparison):
     """x = y."""
 
     name = "equal"
+    commutative = True
     symbol = "="
 
     def reference(self, x: Any, y: Any) -> Any:
@@ -93,6 +94,7 @@ class NotEqual(Comparison):
     """x ≠ y; true when either is NaN."""
 
     name = "not_equal"
+    commutative = True
     symbol = "≠"
 
     def reference(self, x: Any, y: Any) -> Any:

@@ -1,0 +1,263 @@
+"""The engine of the passes: one sweep that records a graph again and rewrites as it records.
+
+A `Sweep` is a builder. Each node of the graph is offered to the rewrites of its op class; what they
+make of it is recorded in the same builder, and so rewritten in turn. The operands of a node are in
+their final form before the node is looked at: one sweep reaches the fixpoint of all rewrites that
+look at a node and the nodes that made its operands.
+
+Every sweep also merges equal applications and drops the nodes that nothing needs. A value that
+keeps its meaning keeps its identity, so an unchanged graph is returned as it is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol
+
+from pullback._settings import settings
+from pullback.errors import PassError, Site
+from pullback.ir.array import Array
+from pullback.ir.builder import Builder, at_work
+from pullback.ir.graph import Graph, Node, needed_nodes
+from pullback.ir.op import HigherOrder, Op
+from pullback.ops.layout import Broadcast, Flip, Reshape, Slice, Transpose
+from pullback.ops.operators import broadcast_to
+from pullback.ops.pointwise import Constant
+from pullback.ops.remat import Barrier
+
+Result = Array | tuple[Array, ...] | None
+
+DEPTH = 64
+"""How many rewrites may stand inside each other. Each makes a graph smaller or sinks a layout, so
+they end; the bound is for a pair of rules that undo each other."""
+
+REARRANGING = (Broadcast, Flip, Reshape, Slice, Transpose)
+"""Layouts that add no element of their own: of equal elements they make equal elements."""
+
+
+Heads = tuple[type[Op] | None, ...]
+"""What made each operand of an application: an op, `Constant` for equal elements, None an input."""
+
+
+class Rewrite(Protocol):
+    """Something better for an application, or None."""
+
+    @property
+    def name(self) -> str: ...
+
+    def may_apply(self, op: type[Op], heads: Heads) -> bool:
+        """Whether to look at such an application at all; the answer is asked for once."""
+        ...
+
+    def __call__(self, sweep: Sweep, op: Any, inputs: tuple[Array, ...]) -> Result: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Local:
+    """A rewrite written out: `function(sweep, op, *inputs)`, of a `root` on something `of` made."""
+
+    root: type[Op]
+    of: type[Op] | tuple[type[Op], ...]
+    function: Callable[..., Result]
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    def may_apply(self, op: type[Op], heads: Heads) -> bool:
+        if not issubclass(op, self.root):
+            return False
+        return not self.of or any(head and issubclass(head, self.of) for head in heads)
+
+    def __call__(self, sweep: Sweep, op: Any, inputs: tuple[Array, ...]) -> Result:
+        return self.function(sweep, op, *inputs)
+
+
+def rewrites(
+    root: type[Op], of: type[Op] | tuple[type[Op], ...] = ()
+) -> Callable[[Callable[..., Result]], Local]:
+    """The decorator of a rewrite of applications of `root` to, among others, a result of `of`."""
+    return lambda function: Local(root, of, function)
+
+
+class Rewrites:
+    """Rewrites, found by the op and by the ops that made its operands."""
+
+    def __init__(self, *every: Rewrite) -> None:
+        self.every = every
+        self._for: dict[tuple[type[Op], Heads], tuple[Rewrite, ...]] = {}
+
+    def of(self, op: type[Op], heads: Heads) -> tuple[Rewrite, ...]:
+        """Those that may apply, in order."""
+        found = self._for.get((op, heads))
+        if found is None:
+            found = tuple(each for each in self.every if each.may_apply(op, heads))
+            self._for[op, heads] = found
+        return found
+
+
+def sweep(graph: Graph, using: Rewrites) -> Graph:
+    """`graph` rewritten, without equal applications and without nodes that nothing needs."""
+    return Sweep(graph, using).run()
+
+
+class Sweep(Builder):
+    """A builder that rewrites each application as it records it."""
+
+    def __init__(self, graph: Graph, using: Rewrites) -> None:
+        super().__init__(None, evaluating=False)
+        self.graph = graph
+        self.using = using
+        self.made_by: dict[Array, Node] = {}
+        self.literals: dict[Array, Constant] = {}
+        self._heads: dict[Array, type[Op]] = {}
+        self._free: set[Array] = set()
+        self._known: dict[object, tuple[Array, ...]] = {}
+        self._uses = Counter([x for node in graph.nodes for x in node.inputs])
+        self._uses.update(graph.outputs)
+        self._bodies: dict[Graph, Graph] = {}
+        self._barriers = 0
+        self._depth = 0
+
+    def run(self) -> Graph:
+        env: dict[Array, Array] = {}
+        with at_work(self):
+            for node in self.graph.nodes:
+                inputs = tuple([env.get(x, x) for x in node.inputs])
+                self.inherited = node.site
+                made = self._visit(node, inputs)
+                for old, new in zip(node.outputs, made, strict=True):
+                    if new is not old:
+                        env[old] = new
+                        self._uses[new] += self._uses[old]
+        outputs = tuple([env.get(x, x) for x in self.graph.outputs])
+        nodes = needed_nodes(self.nodes, outputs)
+        if _same(nodes, self.graph.nodes) and _same(outputs, self.graph.outputs):
+            return self.graph
+        return Graph(self.graph.inputs, nodes, outputs)
+
+    # ---- what rewrites ask ----
+
+    def maker(self, x: Array, op: type[Op]) -> Node | None:
+        """The node that made `x`, if it applies an `op`."""
+        node = self.made_by.get(x)
+        return node if node is not None and isinstance(node.op, op) else None
+
+    def used_once(self, x: Array) -> bool:
+        """Whether no other node needs `x`, so that to replace it costs nothing twice."""
+        return self._uses[x] == 1
+
+    # ---- recording ----
+
+    def record(self, op: Op, inputs: Sequence[Array]) -> tuple[Array, ...]:
+        operands = tuple(inputs)
+        made = self._rewritten(op, operands)
+        return self._append(op, operands, None) if made is None else made
+
+    def _visit(self, node: Node, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
+        op = node.op
+        if isinstance(op, HigherOrder):
+            op = self._with_bodies_swept(op)
+        made = self._rewritten(op, inputs)
+        return self._append(op, inputs, node) if made is None else made
+
+    def _with_bodies_swept(self, op: HigherOrder) -> HigherOrder:
+        changed: dict[str, Any] = {}
+        for field in fields(op):
+            body = getattr(op, field.name)
+            if isinstance(body, Graph):
+                if body not in self._bodies:
+                    self._bodies[body] = sweep(body, self.using)
+                if self._bodies[body] is not body:
+                    changed[field.name] = self._bodies[body]
+        return replace(op, **changed) if changed else op
+
+    def _rewritten(self, op: Op, inputs: tuple[Array, ...]) -> tuple[Array, ...] | None:
+        candidates = self.using.of(type(op), tuple([self._heads.get(x) for x in inputs]))
+        if not candidates:
+            return None
+        if self._depth == DEPTH:
+            self._report(candidates)
+            return None
+        self._depth += 1
+        try:
+            for rewrite in candidates:
+                made = rewrite(self, op, inputs)
+                if made is not None:
+                    return made if isinstance(made, tuple) else (_fitted(made, op, inputs),)
+        finally:
+            self._depth -= 1
+        return None
+
+    def _report(self, candidates: Sequence[Rewrite]) -> None:
+        if settings().check:
+            names = ", ".join(each.name for each in candidates)
+            raise PassError(f"rewrites undo each other, among them one of {names}")
+
+    def _append(self, op: Op, inputs: tuple[Array, ...], node: Node | None) -> tuple[Array, ...]:
+        """Record the application, as a copy of `node` if given, unless it is there already."""
+        key = self._key(op, inputs)
+        known = self._known.get(key)
+        if known is not None:
+            return known
+        if node is None:
+            types = op.output_types(*[x.type for x in inputs])
+            outputs = tuple([Array(kind, None, self.trace) for kind in types])
+            node = Node(op, inputs, outputs, self.inherited or Site())
+        elif op is not node.op or not _same(inputs, node.inputs):
+            node = Node(op, inputs, node.outputs, node.site)
+        self.nodes.append(node)
+        self._learn(node)
+        if key is not None:
+            self._known[key] = node.outputs
+        return node.outputs
+
+    def _key(self, op: Op, inputs: tuple[Array, ...]) -> object:
+        """Equal for applications that may be merged; None for one that may not.
+
+        What needs no input does not wait for a barrier. It would be shared by a first computation
+        and a recomputation, and live in between; so it is merged between barriers only.
+        """
+        if type(op) is Barrier:
+            return None
+        places = map(id, inputs)  # no hashing by ==, which for arrays compares elements
+        epoch = self._barriers if self._is_free(op, inputs) else 0
+        return (op, epoch, *(sorted(places) if op.commutative else places))
+
+    def _is_free(self, op: Op, inputs: tuple[Array, ...]) -> bool:
+        """Whether the application depends on no input, and is not made of literals alone."""
+        if not inputs:
+            return type(op) is not Constant
+        if not all(x in self._free or x in self.literals for x in inputs):
+            return False
+        return not all(x in self.literals for x in inputs)
+
+    def _learn(self, node: Node) -> None:
+        op, head = node.op, type(node.op)
+        if head is Constant:
+            self.literals[node.outputs[0]] = op  # type: ignore[assignment]
+        elif head is Barrier:
+            self._barriers += 1
+        elif head in REARRANGING and node.inputs[0] in self.literals:
+            self.literals[node.outputs[0]] = self.literals[node.inputs[0]]
+            head = Constant
+        elif self._is_free(op, node.inputs):
+            self._free.update(node.outputs)
+        for x in node.outputs:
+            self.made_by[x] = node
+            self._heads[x] = head
+
+
+def _fitted(made: Array, op: Op, inputs: tuple[Array, ...]) -> Array:
+    """A replacement that has fewer elements than the application is spread to its shape."""
+    return broadcast_to(made, op.output_types(*[x.type for x in inputs])[0].shape)
+
+
+def _same(left: Sequence[object], right: Sequence[object]) -> bool:
+    return len(left) == len(right) and all(map(_identical, left, right))
+
+
+def _identical(left: object, right: object) -> bool:
+    return left is right
