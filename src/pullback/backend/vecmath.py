@@ -23,12 +23,12 @@ from pullback.backend.coefficients import (
     SINH,
 )
 from pullback.backend.precision import (
-    log_2,
     Pair,
     clamped,
     coefficients,
     fast_two_sum,
     format_of,
+    log_2,
     nearest_whole,
     power_of_two,
     scale,

@@ -148,7 +148,7 @@ def targets() -> Iterator[Target]:
     yield Target(
         "ERF",
         "erf(x)/x − 1 in x² for |x| ≤ 1",
-        _series(0, lambda k: _erf_term(k)),
+        _series(0, _erf_term),
         mpf(0),
         mpf(1),
         (6, 13),
@@ -221,7 +221,7 @@ def remez(target: Target, precision: int) -> tuple[list[mpf], mpf]:
         solution = mpmath.lu_solve(system, right)
         coefficients = [solution[k] for k in range(degree + 1)]
         errors = [
-            w * (value - mpmath.polyval(coefficients[::-1], x))
+            w * (value - value_at(x, coefficients))
             for x, value, w in zip(grid, values, weights, strict=True)
         ]
         largest = max(map(abs, errors))
@@ -229,6 +229,11 @@ def remez(target: Target, precision: int) -> tuple[list[mpf], mpf]:
             break
         chosen = _alternation(errors, degree + 2)
     return coefficients, largest
+
+
+def value_at(x: mpf, coefficients: list[mpf]) -> mpf:
+    """c₀ + c₁x + c₂x² + …"""
+    return mpmath.fsum(c * x**k for k, c in enumerate(coefficients))
 
 
 def _alternation(errors: list[mpf], count: int) -> list[int]:
