@@ -19,7 +19,7 @@ from pullback.backend.precision import (
     with_sign,
 )
 from pullback.backend.vector import Vector, any_lane, fma, horner, where
-from pullback.ir.types import float32, float64, int64
+from pullback.ir.types import DType, float32, float64, int64, uint32
 
 # ---- sine, cosine, tangent ------------------------------------------------------------------
 
@@ -95,24 +95,28 @@ def _corrected(x: Vector, huge: Vector, quadrant: Vector, r: Pair) -> tuple[Vect
     some = any_lane(huge).convert("zext", int64)
     carried = (quadrant.ssa, r[0].ssa, r[1].ssa)
     with function.loop(integer(0), (some * x.width).ssa, carried=carried) as loop:
-        one, is_huge = (_lane(each, loop.index) for each in (x, huge))
-        q, (high, low) = _payne_hanek(where(is_huge, one, 2.0**30).convert("fpext", float64))
-        if x.dtype == float32:
-            single = high.convert("fptrunc", float32)
-            low = (high - single.convert("fpext", float64)).convert("fptrunc", float32)
-            q, high = q.convert("trunc", quadrant.dtype), single
-        old = [
-            Vector(function, values, kind.dtype)
-            for values, kind in zip(loop.values, (q, high, low), strict=True)
+        place = loop.index
+        is_huge = _lane(huge, place)
+        one = where(is_huge, _lane(x, place), 2.0**30).convert("fpext", float64)
+        reduced = _narrowed(*_payne_hanek(one), x.dtype)
+        for_all = (quadrant, *r)
+        old = [each.like(value) for each, value in zip(for_all, loop.values, strict=True)]
+        new = [
+            _with_lane(before, place, where(is_huge, after, _lane(before, place)))
+            for before, after in zip(old, reduced, strict=True)
         ]
-        loop.carry(
-            *[
-                _with_lane(before, loop.index, where(is_huge, new, _lane(before, loop.index))).ssa
-                for before, new in zip(old, (q, high, low), strict=True)
-            ]
-        )
-    q, high, low = loop.results
-    return quadrant.like(q), (x.like(high), x.like(low))
+        loop.carry(*[each.ssa for each in new])
+    number, high, low = loop.results
+    return quadrant.like(number), (x.like(high), x.like(low))
+
+
+def _narrowed(quadrant: Vector, r: Pair, dtype: DType) -> tuple[Vector, Vector, Vector]:
+    """A quadrant and a rest in float64, as a quadrant and a rest of `dtype`."""
+    if dtype == float64:
+        return quadrant, *r
+    high = r[0].convert("fptrunc", float32)
+    low = (r[0] - high.convert("fpext", float64)).convert("fptrunc", float32)
+    return quadrant.convert("trunc", uint32), high, low
 
 
 def _lane(x: Vector, index: Ssa) -> Vector:

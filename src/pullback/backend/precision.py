@@ -45,15 +45,9 @@ class Format:
         kind = np.uint32 if self.digits == 24 else np.uint64
         return int(np.asarray(value, self.dtype).view(kind))
 
-    @cache
     def split(self, value: Fraction, parts: int) -> tuple[float, ...]:
         """`value` as a sum of numbers of this format, largest first."""
-        numbers = []
-        for _ in range(parts):
-            nearest = self.nearest(value)
-            numbers.append(nearest)
-            value -= Fraction(nearest)
-        return tuple(numbers)
+        return _split(self, value, parts)
 
     def nearest(self, value: Fraction) -> float:
         """The number of this format nearest to a normal `value`."""
@@ -64,6 +58,15 @@ class Format:
         if abs(value) / unit >= 2**self.digits:
             unit *= 2
         return float(round(value / unit) * unit)
+
+
+@cache
+def _split(form: Format, value: Fraction, parts: int) -> tuple[float, ...]:
+    numbers = []
+    for _ in range(parts):
+        numbers.append(form.nearest(value))
+        value -= Fraction(numbers[-1])
+    return tuple(numbers)
 
 
 SINGLE = Format(float32, 24, 127)

@@ -9,8 +9,8 @@ from pullback.backend.precision import DOUBLE, power_of_two, sign_of, with_sign
 from pullback.backend.vector import Vector, cast, fma, suffix, where
 from pullback.ir.types import float64, int64
 
-DIGITS = 50
-"""Bits of a quotient that one step takes off: few enough that it is a whole number when rounded."""
+DIGITS = 51
+"""Bits of a quotient that one step takes off: a rounded quotient is then wrong by one at most."""
 
 
 def float_remainder(x: Vector, y: Vector) -> Vector:

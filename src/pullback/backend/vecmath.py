@@ -14,7 +14,7 @@ from fractions import Fraction
 from pullback.backend.coefficients import (
     CBRT,
     ERF,
-    ERFC_LOG,
+    ERFC_LOG2,
     ERFCX,
     EXP,
     EXP2,
@@ -340,14 +340,12 @@ def atanh(x: Vector) -> Vector:
 
 
 def erf(x: Vector) -> Vector:
-    """2/√π ∫₀ˣ exp(−t²) dt; from 1 on it is 1 − exp(log erfc x)."""
+    """2/√π ∫₀ˣ exp(−t²) dt; from 1 on it is 1 − 2^(log₂ erfc x)."""
     size = abs(x)
     last = 6.0 if x.dtype == float64 else 4.0  # from here on the result is 1
-    n, r, rest = _modulo_log_2(
-        horner(where(size > last, size.const(last), size), coefficients(ERFC_LOG, x))
-    )
-    power = power_of_two(n)
-    far = (1 - power) - power * _expm1_of_rest(r, rest)
+    y = horner(where(size > last, size.const(last), size), coefficients(ERFC_LOG2, x))
+    n = nearest_whole(y)
+    far = fma(-power_of_two(n), _exp2_of_rest(y - n), 1)
     return where(size < 1, _erf_near_0(x), with_sign(far, sign_of(x)))
 
 

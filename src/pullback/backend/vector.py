@@ -11,7 +11,16 @@ from typing import TypeAlias
 
 import numpy as np
 
-from pullback.backend.assembly import Function, Ssa, floating, integer, splat, vector, width_of
+from pullback.backend.assembly import (
+    Function,
+    Ssa,
+    element_of,
+    floating,
+    integer,
+    splat,
+    vector,
+    width_of,
+)
 from pullback.ir.types import (
     DType,
     bfloat16,
@@ -20,7 +29,6 @@ from pullback.ir.types import (
     float32,
     float64,
     is_float,
-    is_integer,
     is_signed,
 )
 
@@ -190,11 +198,9 @@ class Vector:
 
 def suffix(x: Ssa) -> str:
     """The name of a type in the name of an intrinsic: `v16i32`."""
-    kind = x.type
-    if not kind.startswith("<"):
-        return {"float": "f32", "double": "f64"}.get(kind, kind)
-    count, name = kind[1:-1].split(" x ")
-    return f"v{count}{ {'float': 'f32', 'double': 'f64', 'ptr': 'p0'}.get(name, name) }"
+    kind = element_of(x.type)
+    letters = {"float": "f32", "double": "f64"}.get(kind, kind)
+    return letters if kind == x.type else f"v{width_of(x.type)}{letters}"
 
 
 def where(chosen: Vector, x: Vector, y: Vector | Number) -> Vector:
@@ -251,27 +257,18 @@ def _saturated(x: Vector, dtype: DType) -> Vector:
 
 def _to_float(x: Vector, dtype: DType) -> Vector:
     if dtype == float64:
-        return _wide(x)
+        return _real(x, float64)
     if dtype == float32:
-        if is_integer(x.dtype) or x.dtype == bool_:
-            return x.convert("sitofp" if is_signed(x.dtype) else "uitofp", float32)
-        return x.convert("fptrunc", float32)
-    return to_half(
-        _odd_single(_wide(x)) if x.dtype.itemsize > 2 and x.dtype != float32 else _single(x), dtype
-    )
+        return _real(x, float32)
+    exact = x.dtype == float32 or x.dtype.itemsize <= 2
+    return to_half(_real(x, float32) if exact else _odd_single(_real(x, float64)), dtype)
 
 
-def _wide(x: Vector) -> Vector:
+def _real(x: Vector, dtype: DType) -> Vector:
+    """Any number as float32 or float64, rounded once."""
     if is_float(x.dtype):
-        return x.convert("fpext", float64)
-    return x.convert("sitofp" if is_signed(x.dtype) else "uitofp", float64)
-
-
-def _single(x: Vector) -> Vector:
-    """Numbers of at most 24 bits, as float32: exact."""
-    if is_float(x.dtype):
-        return x.convert("fptrunc", float32)
-    return x.convert("sitofp" if is_signed(x.dtype) else "uitofp", float32)
+        return x.convert("fpext" if dtype == float64 else "fptrunc", dtype)
+    return x.convert("sitofp" if is_signed(x.dtype) else "uitofp", dtype)
 
 
 def _odd_single(x: Vector) -> Vector:
