@@ -279,6 +279,8 @@ from pullback.transforms.vectorize import (
     vmap,
 )
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Array",
     "__array_namespace_info__",

@@ -20,6 +20,7 @@ PullbackError
 
 from __future__ import annotations
 
+import functools
 import linecache
 import os
 import sys
@@ -126,7 +127,13 @@ NOWHERE = Site()
 
 def is_library(code: types.CodeType) -> bool:
     """Whether a code object belongs to this package, or to NumPy or optree below it."""
-    return code.co_filename.startswith(_LIBRARIES)
+    return in_library(code.co_filename)
+
+
+@functools.cache
+def in_library(file: str) -> bool:
+    """`is_library` by file; remembered, because every recorded node asks for all its frames."""
+    return file.startswith(_LIBRARIES)
 
 
 def calling_frame() -> Frame | None:

@@ -42,7 +42,7 @@ from pullback.ir.types import (
     uint32,
     uint64,
 )
-from pullback.ops.operators import broadcast_to, cast, lift, reshape
+from pullback.ops.operators import broadcast_to, cast, constant, lift, reshape
 from pullback.ops.sampling import RandomBits
 from pullback.transforms.control import scan
 
@@ -56,7 +56,7 @@ FOLD = (0x9E3779B9, 0x7F4A7C15)
 
 
 @public
-def key(seed: int, /) -> Array:
+def key(seed: int) -> Array:
     """The random key uint32[2] of a seed, 0 ≤ seed < 2⁶⁴: its high and its low half.
 
     Raises `ArgumentError` for another number, `DTypeError` for a seed that is no integer.
@@ -169,19 +169,18 @@ def randint(
         raise DTypeError(f"random integers are integers, not {wanted}")
     if isinstance(minval, int) and isinstance(maxval, int) and minval >= maxval:
         raise ArgumentError(f"there is no integer in [{minval}, {maxval})")
-    low = broadcast_to(_integer(minval, wanted), sizes)
-    span = cast(broadcast_to(_integer(maxval, wanted), sizes) - low, uint64)
-    offset = bits(key, sizes, uint64) % where(span == 0, 1, span)
-    return low + cast(offset, wanted)
+    limits = np.iinfo(wanted)
+    for bound, largest in ((minval, limits.max), (maxval, int(limits.max) + 1)):
+        if isinstance(bound, int) and not limits.min <= bound <= largest:
+            raise ArgumentError(f"{bound} is no bound for {wanted}")
+    inner = uint64 if wanted == uint64 else int64
+    low, high = (broadcast_to(_integer(x, inner), sizes) for x in (minval, maxval))
+    span = where(low < high, cast(high - low, uint64), 1)
+    return cast(low + cast(bits(key, sizes, uint64) % span, inner), wanted)
 
 
-def _integer(value: int | Array, dtype: DType) -> Array:
-    if isinstance(value, int):
-        limits = np.iinfo(dtype)
-        if not limits.min <= value <= limits.max:
-            raise ArgumentError(f"{value} does not fit {dtype}")
-        return concrete(np.asarray(value, dtype))
-    array = lift(value)
+def _integer(bound: int | Array, dtype: DType) -> Array:
+    array = constant(bound, dtype) if isinstance(bound, int) else lift(bound)
     if not is_integer(array.dtype):
         raise DTypeError(f"a bound is an integer, not {array.type}")
     return cast(array, dtype)

@@ -14,6 +14,7 @@ from pullback.ir.op import Op, Sample
 from pullback.ir.parse import parse_graph
 from pullback.ir.text import print_graph
 from pullback.ir.types import is_float
+from pullback.ops.pointwise import StraightThrough
 from pullback.transforms.derivatives import linearize, vjp
 from pullback.transforms.trace import trace
 from pullback.transforms.vectorize import vmap
@@ -139,6 +140,17 @@ def finite_everywhere(sample: Sample) -> None:
         np.testing.assert_array_equal(bar.numpy(), 0.0)
 
 
+def declared(sample: Sample) -> None:
+    """`straight_through` hands its cotangent to `soft`, and nothing to `hard`."""
+    if not isinstance(sample.op, StraightThrough):
+        raise Exempt("the derivative is that of the value")
+    f, primals = _float_function(sample)
+    bar = concrete(_direction(sample.inputs[0].shape, 5))
+    hard, soft = vjp(f, *primals)[1]((bar,))
+    np.testing.assert_array_equal(hard.numpy(), 0.0)
+    np.testing.assert_array_equal(soft.numpy(), bar.numpy())
+
+
 def _float_function(sample: Sample):
     places = [i for i, x in enumerate(sample.inputs) if is_float(x.dtype)]
     if not sample.op.differentiable:
@@ -261,5 +273,6 @@ LAWS = (
     adjoint,
     second_order,
     finite_everywhere,
+    declared,
     batches,
 )

@@ -37,6 +37,7 @@ JUDGES = (
     laws.adjoint,
     laws.finite_everywhere,
     laws.second_order,
+    laws.declared,
     laws.batches,
 )
 ENTRIES = 4
@@ -49,7 +50,7 @@ EQUIVALENT: dict[tuple[str, str], str] = {}
 # ---- how a value is spoiled -----------------------------------------------------------------
 
 Change = Callable[[Any, Array | None], Any]
-"""(entry, an array of the operands' element type) → the spoiled entry, or the same for no change."""
+"""(entry, an array of the operands' element type) → the spoiled entry, or the same one."""
 
 
 def doubled(entry: Any, like: Array | None) -> Any:

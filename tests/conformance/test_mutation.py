@@ -1,4 +1,4 @@
-"""A fixed sample of the mutation run (`conformance.mutate`): ops of each family and kind of rule."""
+"""A fixed sample of the mutation run (`conformance.mutate`): each family and kind of rule."""
 
 from __future__ import annotations
 

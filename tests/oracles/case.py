@@ -16,7 +16,7 @@ Function = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Case:
-    """`common(m, *args)` with m a namespace of Array API names; `torch` and `jax` where they differ.
+    """`common(m, *args)` with m a namespace of Array API names; `torch`, `jax` where they differ.
 
     `torch` and `jax` receive the module torch or jax instead, or are the reason why there is no
     counterpart. `values_only` says why the gradients are not compared.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -25,6 +27,8 @@ def torch():
 
 @pytest.fixture(scope="module")
 def jax():
+    # The programs are small and run once: what takes time is compiling them.
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
     module = pytest.importorskip("jax")
     module.config.update("jax_enable_x64", True)
     return module

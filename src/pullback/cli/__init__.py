@@ -16,6 +16,6 @@ def main() -> None:
             f"pullback: the command line needs {', '.join(missing)}, which "
             f'{"is" if len(missing) == 1 else "are"} not installed: pip install "pullback[train]"'
         )
-    from pullback.cli.commands import root
+    from pullback.cli.commands import root  # noqa: PLC0415  (needs the packages above)
 
     root(prog_name="pullback")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from pullback.train.digits import Settings
 from pullback.train.run import free_folder
 
 
-class Positive(click.ParamType):
+class Positive(click.ParamType[float]):
     """A finite number above 0."""
 
     name = "number"
@@ -104,7 +104,7 @@ def digits(out: Path | None, **chosen: Any) -> None:
 
 
 def _new_folder(task: str) -> Path:
-    now = datetime.datetime.now().astimezone()
+    now = dt.datetime.now().astimezone()
     return free_folder(Path("runs"), f"{task}-{now:%Y%m%d-%H%M%S}")
 
 

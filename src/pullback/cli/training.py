@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
 import platform
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from rich.console import Console
@@ -72,7 +72,10 @@ def run_digits(settings: Settings, folder: Path) -> None:
         "Handwritten digits",
         _summary(run),
         _plots(run, parts, scores),
-        [DATA, f"pullback {pullback.__version__}, run of {datetime.date.today():%Y-%m-%d}."],
+        [
+            DATA,
+            f"pullback {pullback.__version__}, run of {dt.datetime.now().astimezone():%Y-%m-%d}.",
+        ],
     )
     right = int(np.trace(scores.confusion))
     console.print(
@@ -98,7 +101,7 @@ class Display:
         )
         self.task = self.bar.add_task("step", total=steps)
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> Self:
         self.bar.start()
         return self
 

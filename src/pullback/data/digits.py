@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from importlib import resources
 
 import numpy as np
 
@@ -39,7 +39,8 @@ def digits() -> Digits:
     >>> data.images.shape, int(data.labels[0])
     ((1797, 8, 8), 0)
     """
-    file = resources.files("pullback.data") / "digits.npz"
-    with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+    # Not importlib.resources: it costs `import pullback` 15 ms.
+    file = os.path.join(os.path.dirname(__file__), "digits.npz")
+    with np.load(file, allow_pickle=False) as stored:
         images = stored["images"].astype(float32) / np.float32(LARGEST)
         return Digits(images, stored["labels"].astype(int64))

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import FrameType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -28,7 +29,7 @@ from pullback.errors import (
     PullbackError,
     Site,
     calling_site,
-    is_library,
+    in_library,
 )
 from pullback.ir.array import CONCRETE, Array
 from pullback.ir.graph import Graph, Node
@@ -143,29 +144,14 @@ class Builder:
         return self.inherited or self._capture()
 
     def _capture(self) -> Site:
-        frame: Any = sys._getframe(3)
-        depth = self.depth
-        frames: list[tuple[Any, int]] = []
-        outermost = None
-        while frame is not None:
-            code = frame.f_code
-            if code is _CALL_USER:
-                depth -= 1
-                if depth == 0:
-                    break
-            elif not is_library(code):
-                frames.append((code, frame.f_lasti))
-            else:
-                outermost = (code, frame.f_lasti)
-            frame = frame.f_back
-        if not frames and outermost is not None:
-            frames.append(outermost)
+        frames = _user_frames(sys._getframe(3), self.depth)
         scope = _scope.get()
         # By identity, because hashing a code object reads its bytecode; the site keeps it alive.
-        key = (*[(id(code), offset) for code, offset in frames], scope)
+        key = (scope, *[(id(each.f_code), each.f_lasti) for each in frames])
         site = self._sites.get(key)
         if site is None:
-            site = self._sites[key] = Site(tuple([Frame(*each) for each in frames]), scope)
+            stack = tuple([Frame(each.f_code, each.f_lasti) for each in frames])
+            site = self._sites[key] = Site(stack, scope)
         return site
 
     def origin(self, value: Array) -> str:
@@ -180,6 +166,27 @@ class Builder:
                     return f"from {node.site}"
             builder = builder.parent
         return "captured array"
+
+
+def _user_frames(frame: FrameType | None, depth: int) -> list[FrameType]:
+    """The user's frames, innermost first, up to the outermost of `depth` nested calls of the user.
+
+    The library's outermost frame when there is none of the user's.
+    """
+    frames = []
+    outermost = frame
+    while frame is not None:
+        code = frame.f_code
+        if not in_library(code.co_filename):
+            frames.append(frame)
+        elif code is _CALL_USER:
+            depth -= 1
+            if depth == 0:
+                break
+        else:
+            outermost = frame
+        frame = frame.f_back
+    return frames if frames or outermost is None else [outermost]
 
 
 # ---- the one road ---------------------------------------------------------------------------

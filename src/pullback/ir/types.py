@@ -100,8 +100,7 @@ class TensorType:
 
     def without(self, axes: Iterable[int]) -> TensorType:
         """The type with these (non-negative) axes removed."""
-        gone = set(axes)
-        return TensorType(tuple(n for i, n in enumerate(self.shape) if i not in gone), self.dtype)
+        return TensorType(_without(self.shape, tuple(axes)), self.dtype)
 
     def of(self, dtype: DType) -> TensorType:
         return TensorType(self.shape, dtype)
@@ -121,6 +120,11 @@ class TensorType:
                 f"{text!r} is not a tensor type", hint="write for example float32[4,3]"
             )
         return cls(tuple(int(n) for n in match[2].split(",") if n), as_dtype(match[1]))
+
+
+@functools.lru_cache(maxsize=4096)
+def _without(shape: Shape, axes: Axes) -> Shape:
+    return tuple(n for i, n in enumerate(shape) if i not in axes)
 
 
 @functools.lru_cache(maxsize=4096)

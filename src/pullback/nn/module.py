@@ -42,10 +42,13 @@ class Module:
     """
 
     _fields: ClassVar[tuple[str, ...]] = ()
+    _writes_init: ClassVar[bool] = False
+    """Whether this class or one above it wrote its own `__init__`, which is then inherited."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        dataclass(eq=False, repr=False)(cls)
+        cls._writes_init = cls._writes_init or "__init__" in vars(cls)
+        dataclass(init=not cls._writes_init, eq=False, repr=False)(cls)
         container: Any = cls
         cls._fields = tuple(field.name for field in dataclasses.fields(container))
         if "__call__" in vars(cls):

@@ -80,10 +80,16 @@ def as_float(x: Any) -> Array:
     return array if is_float(array.type.dtype) else pointwise.Cast(float32)(array)
 
 
+_PYTHON_SCALARS = (float, int, bool)
+
+
 def pair(x: Any, y: Any) -> tuple[Array, Array]:
     """Both operands with their common element type. Scalars are weak: they take the array's."""
-    if isinstance(x, Array) and isinstance(y, Array):
-        return _common(x, y)
+    if isinstance(x, Array):
+        if isinstance(y, Array):
+            return _common(x, y)
+        if type(y) in _PYTHON_SCALARS:
+            return _with_scalar(x, y)
     left, right = _strength(x), _strength(y)
     if left > right:
         return _with_scalar(lift(x), y)
@@ -97,7 +103,7 @@ def _strength(x: Any) -> int:
     """Python scalars give way to NumPy scalars, and those to arrays."""
     if isinstance(x, np.generic):
         return 1
-    return 0 if isinstance(x, bool | int | float) else 2
+    return 0 if isinstance(x, _PYTHON_SCALARS) else 2
 
 
 def _common(x: Array, y: Array) -> tuple[Array, Array]:

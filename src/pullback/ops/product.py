@@ -182,7 +182,7 @@ class Prod(Reduction):
         yield Sample(cls((0, 2)), normal(2, 3, 2))
         yield Sample(cls(()), normal(3))
         yield Sample(cls((1,)), normal(2, 0))
-        yield Sample(cls((1,)), np.array([[0.0, 2.0, 3.0], [0.0, 0.0, 3.0], [0.0, 0.0, 0.0]]))
+        yield Sample(cls((1,)), np.array([[2.0, 0.0, 3.0], [0.0, 0.0, 3.0], [0.0, 0.0, 0.0]]))
         yield Sample(cls((0,)), integers(3, 2))
 
     @classmethod

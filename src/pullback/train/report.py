@@ -9,6 +9,7 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -23,7 +24,7 @@ from pullback.train.run import Row, Run
 
 # Okabe & Ito (2008): told apart with every common form of colour blindness.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#6b7280"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9.5,
     "axes.titlesize": 11,
     "axes.titleweight": "bold",
@@ -36,7 +37,6 @@ STYLE = {
     "grid.linewidth": 0.8,
     "legend.frameon": False,
     "lines.linewidth": 1.8,
-    "svg.hashsalt": "pullback",
     "svg.fonttype": "path",
 }
 GRADIENT = "grad "
@@ -58,7 +58,9 @@ class Plot:
 
     def svg(self) -> str:
         stream = io.StringIO()
-        self.figure.savefig(stream, format="svg", metadata={"Date": None})
+        # The salt makes the ids of one page differ, and those of one plot the same each time.
+        with rc_context({**STYLE, "svg.hashsalt": self.name}):
+            self.figure.savefig(stream, format="svg", metadata={"Date": None})
         text = stream.getvalue()
         return text[text.index("<svg") :]
 
