@@ -198,7 +198,8 @@ class Sweep(Builder):
 
     def _append(self, op: Op, inputs: tuple[Array, ...], node: Node | None) -> tuple[Array, ...]:
         """Record the application, as a copy of `node` if given, unless it is there already."""
-        key = self._key(op, inputs)
+        free = self._is_free(op, inputs)
+        key = self._key(op, inputs, free)
         known = self._known.get(key)
         if known is not None:
             return known
@@ -209,12 +210,12 @@ class Sweep(Builder):
         elif op is not node.op or not _same(inputs, node.inputs):
             node = Node(op, inputs, node.outputs, node.site)
         self.nodes.append(node)
-        self._learn(node)
+        self._learn(node, free)
         if key is not None:
             self._known[key] = node.outputs
         return node.outputs
 
-    def _key(self, op: Op, inputs: tuple[Array, ...]) -> object:
+    def _key(self, op: Op, inputs: tuple[Array, ...], free: bool) -> object:
         """Equal for applications that may be merged; None for one that may not.
 
         What needs no input does not wait for a barrier. It would be shared by a first computation
@@ -223,18 +224,20 @@ class Sweep(Builder):
         if type(op) is Barrier:
             return None
         places = map(id, inputs)  # no hashing by ==, which for arrays compares elements
-        epoch = self._barriers if self._is_free(op, inputs) else 0
+        epoch = self._barriers if free else 0
         return (op, epoch, *(sorted(places) if op.commutative else places))
 
     def _is_free(self, op: Op, inputs: tuple[Array, ...]) -> bool:
         """Whether the application depends on no input, and is not made of literals alone."""
         if not inputs:
             return type(op) is not Constant
-        if not all(x in self._free or x in self.literals for x in inputs):
-            return False
-        return not all(x in self.literals for x in inputs)
+        free, literals = self._free, self.literals
+        for x in inputs:
+            if x not in free and x not in literals:
+                return False
+        return any(x in free for x in inputs)
 
-    def _learn(self, node: Node) -> None:
+    def _learn(self, node: Node, free: bool) -> None:
         op, head = node.op, type(node.op)
         if head is Constant:
             self.literals[node.outputs[0]] = op  # type: ignore[assignment]
@@ -243,7 +246,7 @@ class Sweep(Builder):
         elif head in REARRANGING and node.inputs[0] in self.literals:
             self.literals[node.outputs[0]] = self.literals[node.inputs[0]]
             head = Constant
-        elif self._is_free(op, node.inputs):
+        elif free:
             self._free.update(node.outputs)
         for x in node.outputs:
             self.made_by[x] = node

@@ -14,8 +14,8 @@ from pullback.ir.types import TensorType, bool_, float32, int64
 from pullback.ops.create import Iota
 from pullback.ops.layout import Concat, Flip, Pad, Slice
 from pullback.ops.operators import constant, select
-from pullback.ops.pointwise import Add, Constant, Exp, StopGradient, Tanh
-from pullback.ops.reduce import Max, Sum
+from pullback.ops.pointwise import Add, Constant, Exp, StopGradient, StraightThrough, Tanh
+from pullback.ops.reduce import Max, Min, Sum
 from pullback.ops.remat import Barrier
 from pullback.passes.cleanup import clean_up, forget_derivatives
 from pullback.passes.pipeline import optimize
@@ -133,6 +133,7 @@ def test_dead_nodes_are_dropped():
         Flip(()),
         Concat(0),
         Max(()),
+        Min(()),
         lambda x: Slice((0, 0), (2, 3), (1, 1))(Concat(0)(x, Tanh()(x))),
         lambda x: select(constant(True, bool_), x, Tanh()(x)),
         lambda x: select(constant(False, bool_), Tanh()(x), x),
@@ -159,6 +160,16 @@ def test_only_derivatives_see_these():
 
     graph = forget_derivatives(record(lambda x: (f(x),), (F32,)))
     assert ops(graph) == ["tanh"]
+
+
+def test_hard_values_and_custom_rules_are_only_their_values():
+    @pb.custom_derivative
+    def clipped(x):
+        return pb.clip(x, -1.0, 1.0)
+
+    clipped.defvjp(lambda x: (clipped(x), None), lambda residuals, bar: (bar,))
+    graph = optimize(pb.trace(lambda x: StraightThrough()(clipped(x), Tanh()(x)), F32))
+    assert not {"custom", "straight_through", "tanh"} & set(ops(graph))
 
 
 def test_bodies_of_loops_are_rewritten_too():
