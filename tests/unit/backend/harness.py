@@ -96,12 +96,8 @@ def _checked(result: Vector, output: np.dtype) -> Vector:
 
 def same_bits(x: np.ndarray, y: np.ndarray) -> bool:
     """Equal bit for bit; any NaN equals any other."""
-<<<<<<< HEAD
-    both_nan = np.asarray(x != x) & np.asarray(y != y)
-=======
     with np.errstate(invalid="ignore"):  # a signalling NaN
         both_nan = np.asarray(x != x) & np.asarray(y != y)
->>>>>>> lanes
     kind = f"u{x.dtype.itemsize}"
     return bool(np.all((x.view(kind) == y.view(kind)) | both_nan))
 
