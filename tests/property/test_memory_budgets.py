@@ -13,7 +13,7 @@ from pullback.schedule.recompute import fit, floor_bytes, refine, sweep, without
 from workloads.invented import schedules, workloads
 from workloads.simulator import Simulator
 
-MANY = settings(max_examples=100, deadline=None)
+MANY = settings(max_examples=60, deadline=None)
 
 
 @MANY

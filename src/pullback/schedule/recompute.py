@@ -53,6 +53,8 @@ def fit(workload: Workload, budget: int) -> Plan:
         room = int(arena * share)
         found = [_proposal(workload, room, *taste) for taste in TASTES]
         schedules = sorted({x for x in found if x is not None}, key=lambda x: (workload.cost(x), x))
+        if not schedules:
+            break
         for schedule in schedules:
             plan = evaluate(workload, schedule)
             if plan.peak_bytes <= budget:
@@ -91,11 +93,12 @@ def floor_bytes(workload: Workload) -> tuple[int, int]:
 
 
 def _arena_of_step(workload: Workload, index: int) -> int:
-    read = {i for i in workload.reads[index] if not workload.values[i].resident}
-    written = [i for i in workload.writes[index] if workload.values[i].donor is None]
-    over = {w: workload.roots[r] for w, r in workload.steps[index].in_place}
-    new = [i for i in written if over.get(i) not in read]
-    return sum(workload.sizes[i] for i in (*read, *new))
+    step, values = workload.steps[index], workload.values
+    apart = {i for i in workload.reads[index] if values[i].resident or values[i].donor is not None}
+    read = set(workload.reads[index]) - apart
+    over = {w for w, r in step.in_place if workload.roots[r] in read}
+    new = [i for i in workload.writes[index] if i not in over and values[i].donor is None]
+    return aligned(step.scratch) + sum(workload.sizes[i] for i in (*read, *new))
 
 
 def _require_floor(workload: Workload, budget: int) -> None:

@@ -27,7 +27,7 @@ def chain(length: int, unit: int = 64) -> Workload:
 
 
 def fewest_forwards(length: int, slots: int) -> int:
-    """r·L - C(c + r, c + 1) for c slots, r the least with C(c + r, c) ≥ L (Griewank & Walther 2000).
+    """r·L - C(c + r, c + 1) for c slots, r the least with C(c + r, c) ≥ L (Griewank & Walther).
 
     Counts the forward steps of a reversal, the last of each layer before its backward included.
     """
@@ -59,14 +59,14 @@ def test_no_schedule_beats_the_optimum_and_none_is_far_from_it(length, slots):
 
 
 def test_a_sweep_over_a_training_step_is_monotone_and_holds_every_budget():
-    workload = traced.fused(traced.gpt(3, 32, 2, 16, 4).workload())
+    workload = traced.fused(traced.gpt(2, 32, 2, 16, 4).workload())
     full = evaluate(workload)
     least = floor_bytes(workload)[0]
-    budgets = [least + (full.peak_bytes - least) * k // 10 for k in range(11)]
+    budgets = [least + (full.peak_bytes - least) * k // 5 for k in range(6)]
     plans = sweep(workload, budgets)
     costs = [plans[b].lifetimes.cost for b in sorted(plans)]
     assert costs == sorted(costs, reverse=True)
-    assert len(plans) >= 8
+    assert len(plans) >= 3
     for budget, plan in plans.items():
         assert plan.peak_bytes <= budget
         assert plan.conflicts == ()
