@@ -10,6 +10,7 @@ import optree
 
 from pullback._public import public
 from pullback.errors import DTypeError, ShapeError, StructureError
+from pullback.functions import elementwise
 from pullback.ir.array import Array
 from pullback.ir.op import Maybe
 from pullback.ir.types import TensorType, is_float
@@ -25,6 +26,7 @@ from pullback.transforms.tree import (
     argument_names,
     argument_paths,
     flatten_arrays,
+    map_leaves,
     paths,
     require_same,
     unflatten,
@@ -173,6 +175,15 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
     wrt = range(len(primals) if isinstance(primals, tuple | list) else 0)
     result = jvp(grad(f, argnums=wrt), primals, tangents)[1]
     return result[0] if len(primals) == 1 else result
+
+
+# ---- cuts -----------------------------------------------------------------------------------
+
+
+@public
+def stop_gradient(x: Tree, /) -> Any:
+    """x, an array or a container of arrays, seen by every derivative as a constant."""
+    return map_leaves(elementwise.stop_gradient, x)
 
 
 # ---- checks and conversions -----------------------------------------------------------------

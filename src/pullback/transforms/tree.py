@@ -26,7 +26,8 @@ def flatten(tree: Tree) -> tuple[list[Any], TreeDef]:
         leaves, treedef = optree.tree_flatten(tree, namespace=NAMESPACE)
     except RecursionError:
         raise StructureError(
-            "a container holds itself", hint="arguments and results are trees: break the cycle"
+            "a container holds itself, or is nested too deep",
+            hint="arguments and results are trees: break the cycle",
         ) from None
     return leaves, treedef
 

@@ -88,3 +88,24 @@ def test_the_numbers_of_an_array_stay_read_only():
         assert np.shares_memory(view, x.numpy())
         with pytest.raises(ValueError, match="WRITEABLE"):
             view.setflags(write=True)
+
+
+# ---- containers -----------------------------------------------------------------------------
+
+
+def test_stop_gradient_cuts_a_container():
+    def loss(params):
+        held = pb.stop_gradient(params)
+        assert held["none"] is None
+        return pb.sum(held["layers"][0] * params["layers"][0])
+
+    gradient = pb.grad(loss)({"layers": [X], "none": None})
+    np.testing.assert_array_equal(gradient["layers"][0], X)
+
+
+def test_a_very_deep_container_is_refused_by_its_depth():
+    deep = X
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(StructureError, match="nested too deep"):
+        pb.grad(lambda tree: 1.0)(deep)
