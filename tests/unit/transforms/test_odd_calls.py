@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import pullback as pb
-from pullback.errors import ShapeError, StructureError, TracedValueError
+from pullback.errors import ArgumentError, ShapeError, StructureError, TracedValueError
 
 X = np.arange(6.0).reshape(2, 3) - 2.5
 
@@ -109,3 +109,9 @@ def test_a_very_deep_container_is_refused_by_its_depth():
         deep = [deep]
     with pytest.raises(StructureError, match="nested too deep"):
         pb.grad(lambda tree: 1.0)(deep)
+
+
+@pytest.mark.parametrize("delta", [0.0, -1.0, float("nan")])
+def test_huber_wants_a_positive_delta(delta):
+    with pytest.raises(ArgumentError, match="delta is a positive number"):
+        pb.nn.huber(X, X, delta=delta)
