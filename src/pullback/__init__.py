@@ -123,7 +123,6 @@ from pullback.functions.elementwise import (
     sinh,
     sqrt,
     square,
-    stop_gradient,
     straight_through,
     subtract,
     tan,
@@ -265,6 +264,7 @@ from pullback.transforms.derivatives import (
     hvp,
     jvp,
     linearize,
+    stop_gradient,
     value_and_grad,
     vjp,
 )

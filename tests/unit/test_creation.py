@@ -248,3 +248,8 @@ def test_the_namespace_describes_itself():
     assert pb.zeros(1).__array_namespace__(api_version="2024.12") is pb
     with pytest.raises(ValueError, match=r"2024\.12"):
         pb.zeros(1).__array_namespace__(api_version="2030.12")
+
+
+def test_a_broadcast_array_is_exported_as_elements_of_their_own():
+    ones = np.from_dlpack(pb.ones((3, 2)))
+    assert 0 not in ones.strides

@@ -58,6 +58,8 @@ def huber(
     predictions: Any, targets: Any, delta: float = 1.0, reduction: Reduction = "mean"
 ) -> Array:
     """e²/2 for an error |e| ≤ `delta`, else `delta`·(|e| - `delta`/2) (Huber 1964)."""
+    if isinstance(delta, int | float) and not delta > 0:
+        raise ArgumentError(f"delta is a positive number, not {delta!r}")
     error = _difference(predictions, targets)
     size = absolute(error)
     loss = select(less_equal(size, delta), error * error * 0.5, (size - 0.5 * delta) * delta)

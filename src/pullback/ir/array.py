@@ -89,7 +89,8 @@ class Array:
     @public
     def numpy(self) -> Numbers:
         """The numbers as a read-only NumPy array, without a copy. Detached from any gradient."""
-        return self._numbers("a NumPy array")
+        # A view, because the owner of its numbers could be made writable again.
+        return self._numbers("a NumPy array").view()
 
     @public
     def item(self) -> bool | int | float:
@@ -117,7 +118,14 @@ class Array:
             if copy is False:
                 raise ValueError(f"a copy is needed to turn {data.dtype} into {np.dtype(dtype)}")
             return data.astype(dtype)
-        return data.copy() if copy else data
+        return data.copy() if copy else data.view()
+
+    @public
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """A NumPy function sees the numbers of an Array, and never those of a traced value."""
+        if function in (np.shape, np.ndim, np.size):
+            return function.__wrapped__(*args, **kwargs)
+        return function(*_as_numpy(args), **{name: _as_numpy(x) for name, x in kwargs.items()})
 
     @public
     def __dlpack__(self, **options: Any) -> Any:
@@ -278,3 +286,9 @@ def concrete(data: Any) -> Array:
 
 def _printable(data: Numbers) -> Numbers:
     return data.astype(np.float32) if data.dtype.kind == "V" else data
+
+
+def _as_numpy(x: Any) -> Any:
+    if type(x) in (tuple, list):
+        return type(x)([_as_numpy(each) for each in x])
+    return np.asarray(x) if isinstance(x, Array) else x

@@ -171,7 +171,7 @@ class Builder:
 def _user_frames(frame: FrameType | None, depth: int) -> list[FrameType]:
     """The user's frames, innermost first, up to the outermost of `depth` nested calls of the user.
 
-    The library's outermost frame when there is none of the user's.
+    When the function is the library's own, as in `grad(pb.linalg.det)`, the line that traces it.
     """
     frames = []
     outermost = frame
@@ -186,7 +186,12 @@ def _user_frames(frame: FrameType | None, depth: int) -> list[FrameType]:
         else:
             outermost = frame
         frame = frame.f_back
-    return frames if frames or outermost is None else [outermost]
+    if frames:
+        return frames
+    while frame is not None and in_library(frame.f_code.co_filename):
+        frame = frame.f_back
+    caller = frame or outermost
+    return [] if caller is None else [caller]
 
 
 # ---- the one road ---------------------------------------------------------------------------

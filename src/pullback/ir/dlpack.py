@@ -30,8 +30,9 @@ _pointer.restype = ctypes.c_void_p
 
 def export(data: Numbers, **options: Any) -> Any:
     """A capsule of `data`. Consumers older than DLPack 1.0 cannot be told that it is read-only."""
-    if not data.flags.writeable and not options.get("max_version"):
-        data = data.copy()
+    overlaps = any(step == 0 and n > 1 for step, n in zip(data.strides, data.shape, strict=True))
+    if overlaps or (not data.flags.writeable and not options.get("max_version")):
+        data = data.copy()  # a broadcast array is one element in many places
     if data.dtype != bfloat16:
         return data.__dlpack__(**options)
     capsule = data.view(int16).__dlpack__(**options)

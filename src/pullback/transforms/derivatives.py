@@ -10,6 +10,7 @@ import optree
 
 from pullback._public import public
 from pullback.errors import DTypeError, ShapeError, StructureError
+from pullback.functions import elementwise
 from pullback.ir.array import Array
 from pullback.ir.op import Maybe
 from pullback.ir.types import TensorType, is_float
@@ -25,6 +26,7 @@ from pullback.transforms.tree import (
     argument_names,
     argument_paths,
     flatten_arrays,
+    map_leaves,
     paths,
     require_same,
     unflatten,
@@ -67,11 +69,11 @@ def value_and_grad(
     One reverse pass gives the gradient in every parameter, at ≤ 4 forward passes
     (Griewank & Walther 2008, §3.3).
     """
-    positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
     @functools.wraps(f)
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
-        chosen, rest = _choose(f, args, positions)
+        positions = chosen_positions(f, argnums, len(args))
+        chosen, rest = tuple(args[i] for i in positions), args
         leaves, treedef = _float_leaves(f, chosen, positions)
         traced = trace_leaves(
             _partial(f, positions, rest), leaves, treedef, has_aux=has_aux, kwargs=kwargs
@@ -129,6 +131,12 @@ def jvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[A
 
     `primals` and `tangents` are tuples of equal structure and types.
     """
+    for name, given in (("primals", primals), ("tangents", tangents)):
+        if not isinstance(given, tuple | list):
+            raise StructureError(
+                f"{name} is a tuple with one entry for each argument, not {type(given).__name__}",
+                hint="jvp(f, (x,), (v,)) for a function of one argument",
+            )
     traced, forward, push = _forward(f, tuple(primals))
     tangent_out = push(*tangents)
     return traced.rebuild(forward.outputs), tangent_out
@@ -164,23 +172,38 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
     `primals` are all the arguments of `f`; the result has the structure of `primals[0]` when there
     is one, else of the tuple. Cost: ≤ 3 gradients (Pearlmutter 1994).
     """
-    wrt = tuple(range(len(primals)))
+    wrt = range(len(primals) if isinstance(primals, tuple | list) else 0)
     result = jvp(grad(f, argnums=wrt), primals, tangents)[1]
     return result[0] if len(primals) == 1 else result
+
+
+# ---- cuts -----------------------------------------------------------------------------------
+
+
+@public
+def stop_gradient(x: Tree, /) -> Any:
+    """x, an array or a container of arrays, seen by every derivative as a constant."""
+    return map_leaves(elementwise.stop_gradient, x)
 
 
 # ---- checks and conversions -----------------------------------------------------------------
 
 
-def _choose(
-    f: Function, args: tuple[Any, ...], positions: tuple[int, ...]
-) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    for position in positions:
-        if not -len(args) <= position < len(args):
+def chosen_positions(f: Function, argnums: Any, count: int) -> tuple[int, ...]:
+    """`argnums` as positions from 0 among the `count` arguments `f` was called with."""
+    given = argnums if isinstance(argnums, tuple | list | range) else (argnums,)
+    positions = []
+    for each in given:
+        if not isinstance(each, int) or isinstance(each, bool):
+            raise StructureError(f"argnums is an int or a tuple of ints, not {argnums!r}")
+        if not -count <= each < count:
             raise StructureError(
-                f"argnums names argument {position}, but {name_of(f)} was called with {len(args)}"
+                f"argnums names argument {each}, but {name_of(f)} was called with {count}"
             )
-    return tuple(args[i] for i in positions), args
+        positions.append(each % count)
+    if len(set(positions)) < len(positions):
+        raise StructureError(f"argnums {argnums!r} names an argument twice")
+    return tuple(positions)
 
 
 def _partial(f: Function, positions: tuple[int, ...], args: tuple[Any, ...]) -> Function:

@@ -26,7 +26,8 @@ def flatten(tree: Tree) -> tuple[list[Any], TreeDef]:
         leaves, treedef = optree.tree_flatten(tree, namespace=NAMESPACE)
     except RecursionError:
         raise StructureError(
-            "a container holds itself", hint="arguments and results are trees: break the cycle"
+            "a container holds itself, or is nested too deep",
+            hint="arguments and results are trees: break the cycle",
         ) from None
     return leaves, treedef
 
@@ -99,10 +100,13 @@ def _outline(treedef: TreeDef) -> str:
 
 def broadcast_prefix(prefix: Tree, tree: Tree, what: str) -> list[Any]:
     """One entry of `prefix` for each leaf of `tree`; an entry covers the subtree it stands for."""
+    # None is an entry of a prefix (no axis), and an empty subtree of `tree`.
     try:
-        return list(optree.broadcast_prefix(prefix, tree, none_is_leaf=True, namespace=NAMESPACE))
+        entries = optree.broadcast_prefix(prefix, tree, none_is_leaf=True, namespace=NAMESPACE)
     except ValueError as error:
         raise StructureError(f"{what} does not match the structure it is for: {error}") from None
+    leaves = optree.tree_leaves(tree, none_is_leaf=True, namespace=NAMESPACE)
+    return [entry for entry, leaf in zip(entries, leaves, strict=True) if leaf is not None]
 
 
 def argument_names(function: Callable[..., Any], positions: Iterable[int]) -> list[str]:

@@ -14,7 +14,13 @@ from pullback.ir.array import Array, concrete
 from pullback.ir.types import TensorType, normalize_axis
 from pullback.ops.operators import cut, repeated, reshape, transpose
 from pullback.transforms.batch import play_batched
-from pullback.transforms.derivatives import Function, linearize, name_of, vjp
+from pullback.transforms.derivatives import (
+    Function,
+    chosen_positions,
+    linearize,
+    name_of,
+    vjp,
+)
 from pullback.transforms.graphs import TRANSFORMS
 from pullback.transforms.trace import trace_leaves
 from pullback.transforms.tree import (
@@ -32,6 +38,7 @@ def vmap(f: Function, in_axes: Any = 0, out_axes: Any = 0) -> Function:
 
     `in_axes` is an axis, None (shared by all examples), or a tuple with a prefix of the structure
     of each argument; `out_axes` likewise for the result, which carries the new axis unless None.
+    Keyword arguments are shared by all examples.
 
     `f` runs once on values without numbers: a Python branch on one raises `TracedValueError`.
     Raises `ShapeError` when the numbers of examples differ, `StructureError` when no argument is
@@ -134,10 +141,9 @@ def hessian(f: Function, argnums: int | tuple[int, ...] = 0) -> Function:
 
 
 def _jacobian(f: Function, argnums: int | tuple[int, ...], method: Any) -> Function:
-    positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-
     @functools.wraps(f)
     def dense(*args: Any, **kwargs: Any) -> Any:
+        positions = chosen_positions(f, argnums, len(args))
         leaves, treedef = flatten_arrays(
             tuple(args[i] for i in positions), "argument", lambda: argument_names(f, positions)
         )
