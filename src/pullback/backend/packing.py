@@ -158,6 +158,11 @@ def walk(
         yield source, packed
         return
     first, rest = levels[0], levels[1:]
+    if isinstance(first.count, int) and first.count <= UNROLL:
+        for i in range(first.count):
+            inner = shifted(f, source, kinds[0], i * first.source)
+            yield from walk(f, rest, inner, shifted(f, packed, kinds[1], i * first.packed), kinds)
+        return
     with f.loop(integer(0), ssa(first.count)) as loop:
         inner = offset(f, source, kinds[0], loop.index, first.source)
         target = offset(f, packed, kinds[1], loop.index, first.packed)
@@ -231,7 +236,8 @@ def _copy_lines(f: Function, panel: Panel, rows: Level, source: Ssa, packed: Ssa
 
 
 def _copy_rows(f: Function, panel: Panel, level: Level, source: Ssa, packed: Ssa) -> None:
-    for first, length in strips(f, level.count, UNROLL):
+    short = isinstance(level.count, int) and level.count <= UNROLL
+    for first, length in [(integer(0), level.count)] if short else strips(f, level.count, UNROLL):
         origin = offset(f, source, panel.kinds[0], first, level.source)
         target = offset(f, packed, panel.kinds[1], first, level.packed)
         for k in range(length):

@@ -98,11 +98,13 @@ def assert_close(pattern, left, right, out):
         np.testing.assert_array_equal(out, reference(pattern, left, right))
         return
     exact, bound = reference(pattern, left, right)
-    eps = ml_dtypes.finfo(out.dtype).eps
+    eps = float(ml_dtypes.finfo(out.dtype).eps)
+    tiny = float(ml_dtypes.finfo(out.dtype).smallest_subnormal)
     wide = np.finfo(np.float64 if out.dtype == np.float64 else np.float32).eps
     depth = left.size * right.size / max(1, out.size)
     error = abs(out.astype(np.float64) - exact)
-    assert (error <= wide * bound * (np.sqrt(depth) + 2) + (out.itemsize == 2) * eps * abs(exact) + 1e-300).all()
+    rounding = eps * abs(exact) if out.itemsize == 2 else 0
+    assert (error <= wide * bound * (np.sqrt(depth) + 2) + rounding + tiny).all()
 
 
 @pytest.mark.parametrize("seed", range(40))
