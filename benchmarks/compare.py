@@ -9,7 +9,7 @@ import sys
 
 from benchmarks.harness import Report, Spread, measure
 
-SUITES = ("imports", "tracing", "eager", "training")
+SUITES = ("imports", "tracing", "eager", "training", "products")
 RESULTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results")
 
 

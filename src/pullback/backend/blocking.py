@@ -64,12 +64,14 @@ def tile_for(product: Product, machine: Machine) -> Tile:
     spare = machine.registers - 3
     while vectors < min(4, wanted) and 2 * parts * vectors * product.row.size <= spare:
         vectors *= 2
-    return Tile(max(1, min(max(rows(vectors), spare // (parts * vectors)), product.row.size)), vectors)
+    return Tile(
+        max(1, min(max(rows(vectors), spare // (parts * vectors)), product.row.size)), vectors
+    )
 
 
 @dataclass(frozen=True)
 class Blocking:
-    """One cut of a product: row tiles of nearly equal height, grouped; panels of columns, grouped."""
+    """One cut of a product: groups of row tiles, nearly equal in height, and of column panels."""
 
     product: Product
     machine: Machine
@@ -224,7 +226,9 @@ class Blocking:
         rows, panels, depth = self.rows_at_once, self.panels_at_once, self.product.depth
         parts = max(1, VECTOR_BYTES // self.machine.register_bytes) * self.tile.vectors
         multiply = panels * depth * max(rows * parts / 2, 4)
-        pack = 0 if self.direct else panels * depth * parts * (1 if self.product.column.b == 1 else 3)
+        pack = (
+            0 if self.direct else panels * depth * parts * (1 if self.product.column.b == 1 else 3)
+        )
         copy = rows * depth * 0.5 if self.copies else 0
         return multiply + pack + copy + 60 + 15 * panels * min(self.tiles, self.tiles_at_once)
 

@@ -10,7 +10,7 @@ Every element of C starts at 0 and adds one product after another in the order o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from pullback.backend.assembly import Function, Module, Ssa, integer, splat, vector
@@ -23,13 +23,11 @@ from pullback.backend.packing import (
     Panel,
     bytes_of,
     copy_rows,
-    load_prefix,
     narrowed,
     offset,
     pack_panel,
     shifted,
     ssa,
-    store_prefix,
     stored,
 )
 from pullback.backend.place import Epilogue, Place, multiply_add, start_value, store_result
@@ -122,8 +120,8 @@ class _Writer:
         self.last_panel = self._at_most(self.first_panel, cut.panels_at_once, cut.panels)
         if cut.blocked:
             self._clear()
-        for a, b, depths in self._passes(a, b):
-            self._pass(a, b, depths)
+        for here, there, depths in self._passes(a, b):
+            self._pass(here, there, depths)
         if cut.blocked:
             self._finish()
 
@@ -135,7 +133,9 @@ class _Writer:
         return f.binary("udiv", number, integer(size)), f.binary("urem", number, integer(size))
 
     def _origin(self, operand: int, name: str) -> Ssa:
-        pointer = shifted(self.f, self.pointers[operand], self.raw, self.cut.product.origin[operand])
+        pointer = shifted(
+            self.f, self.pointers[operand], self.raw, self.cut.product.origin[operand]
+        )
         for axis, index in zip(self.cut.product.batch, self.batch, strict=True):
             pointer = offset(self.f, pointer, self.raw, index, getattr(axis, name))
         return pointer
@@ -153,7 +153,7 @@ class _Writer:
 
     def _passes(self, a: Ssa, b: Ssa) -> Iterator[tuple[Ssa, Ssa, list[Axis | tuple[Axis, Ssa]]]]:
         """A and B at the first k of each pass, and the axes that it walks through."""
-        f, cut = self.f, self.cut
+        cut = self.cut
         outer, number, chunk, rest = cut.passes
         if number < 0:
             yield a, b, list(rest)
@@ -204,9 +204,7 @@ class _Writer:
         with f.loop(self.first_panel, self.last_panel) as loop:
             self._panel(loop.index, a, b, rows, columns)
 
-    def _panel(
-        self, panel: Ssa, a: Ssa, b: Ssa, rows: list[Level], columns: list[Level]
-    ) -> None:
+    def _panel(self, panel: Ssa, a: Ssa, b: Ssa, rows: list[Level], columns: list[Level]) -> None:
         f, cut = self.f, self.cut
         column = f.binary("mul", panel, integer(cut.width))
         source = offset(f, b, self.raw, column, cut.product.column.b)
@@ -253,7 +251,9 @@ class _Writer:
         f, cut = self.f, self.cut
         switch = integer(cut.tall)
         tall_end = self._at_most(self.last_tile, 0, cut.tall)
-        low_start = f.select(f.compare("icmp sgt", self.first_tile, switch), self.first_tile, switch)
+        low_start = f.select(
+            f.compare("icmp sgt", self.first_tile, switch), self.first_tile, switch
+        )
         ranges = [(cut.low + 1, self.first_tile, tall_end)] if cut.tall else []
         if cut.tall < cut.tiles:
             ranges.append((cut.low, low_start, self.last_tile))

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pullback.backend.assembly import Function, Module, Ssa, integer, splat, vector
+from pullback.backend.assembly import Function, Module, Ssa, vector
 from pullback.backend.contract import Kernel
 from pullback.backend.packing import VECTOR_BYTES, bytes_of, offset, shifted, stored, strips
 from pullback.backend.product import Axis, Product, arranged, row_major
@@ -139,8 +139,6 @@ def _kernel(op: Convolution, dtype: DType, x: Shape, y: Shape) -> Stages:
 
 def _operands_flipped(product: Product) -> Product:
     """The same product, called with B before A: the padded image is the left operand."""
-    from dataclasses import replace
-
     return replace(product, swapped=not product.swapped)
 
 
@@ -191,9 +189,7 @@ def _place(f: Function, padding: Padding, element: str, at: tuple[Ssa, Ssa]) -> 
     spans = zip(padding.spatial, padding.low, padding.padded, padding.spread, strict=True)
     inside = [_inside(*each) for each in spans]
     steps_in, steps_out = row_major(padding.spatial), row_major(padding.padded)
-    axes = list(
-        zip(inside, padding.low, padding.spread, steps_in, steps_out, strict=True)
-    )
+    axes = list(zip(inside, padding.low, padding.spread, steps_in, steps_out, strict=True))
 
     def along(axes: Sequence[tuple[range, int, int, int, int]], source: Ssa, target: Ssa) -> None:
         (places, low, spread, step_in, step_out), *rest = axes

@@ -146,6 +146,14 @@ def strips(f: Function, count: Count, step: int) -> Iterator[tuple[Ssa, int]]:
         yield loop.index, 1
 
 
+def _unrolled(f: Function, count: Count) -> Iterator[tuple[Ssa, int]]:
+    """Strips of `UNROLL`; a short count is written out without a loop."""
+    if isinstance(count, int) and count <= UNROLL:
+        yield integer(0), count
+        return
+    yield from strips(f, count, UNROLL)
+
+
 def ssa(count: Count) -> Ssa:
     return integer(count) if isinstance(count, int) else count
 
@@ -193,7 +201,9 @@ class Panel:
         return min(self.width, VECTOR_BYTES // bytes_of(self.kinds[1]))
 
 
-def pack_panel(f: Function, panel: Panel, levels: Sequence[Level], source: Ssa, packed: Ssa) -> None:
+def pack_panel(
+    f: Function, panel: Panel, levels: Sequence[Level], source: Ssa, packed: Ssa
+) -> None:
     """Columns of B into [k][width], k running through `levels`."""
     *outer, last = levels
     for origin, target in walk(f, outer, source, packed, panel.kinds):
@@ -236,8 +246,7 @@ def _copy_lines(f: Function, panel: Panel, rows: Level, source: Ssa, packed: Ssa
 
 
 def _copy_rows(f: Function, panel: Panel, level: Level, source: Ssa, packed: Ssa) -> None:
-    short = isinstance(level.count, int) and level.count <= UNROLL
-    for first, length in [(integer(0), level.count)] if short else strips(f, level.count, UNROLL):
+    for first, length in _unrolled(f, level.count):
         origin = offset(f, source, panel.kinds[0], first, level.source)
         target = offset(f, packed, panel.kinds[1], first, level.packed)
         for k in range(length):
@@ -272,7 +281,9 @@ def _transpose(f: Function, panel: Panel, level: Level, source: Ssa, packed: Ssa
                 _transpose_block(f, panel, (here, target), (side, level.packed))
                 continue
             for j in range(columns):
-                value = f.load(element, shifted(f, here, element, j * panel.step), bytes_of(element))
+                value = f.load(
+                    element, shifted(f, here, element, j * panel.step), bytes_of(element)
+                )
                 f.store(widened(f, value), shifted(f, target, wide, j), bytes_of(wide))
 
 
@@ -323,5 +334,3 @@ def _clear(f: Function, panel: Panel, level: Level, packed: Ssa) -> None:
         with f.loop(integer(0), ssa(level.count)) as line:
             here = offset(f, target, panel.kinds[1], line.index, level.packed)
             f.store(zero, here, bytes_of(panel.kinds[1]))
-
-

@@ -26,7 +26,9 @@ class Axis:
 
     def holds(self, inner: Axis) -> bool:
         """Whether one axis can walk through this one and `inner` inside it."""
-        return (self.a, self.b, self.c) == tuple(inner.size * s for s in (inner.a, inner.b, inner.c))
+        return (self.a, self.b, self.c) == tuple(
+            inner.size * s for s in (inner.a, inner.b, inner.c)
+        )
 
     def around(self, inner: Axis) -> Axis:
         letters = self.letters + inner.letters
@@ -167,7 +169,11 @@ def _joined(axes: Sequence[Axis]) -> list[Axis]:
 
 def _chosen(axes: Sequence[Axis]) -> Axis:
     """The axis that the tiles cover: dense in C where it can be, and the longest."""
-    return max(axes, key=lambda axis: (axis.c == 1 and axis.size >= 8, axis.size, axis.c == 1), default=Axis())
+    return max(
+        axes,
+        key=lambda axis: (axis.c == 1 and axis.size >= 8, axis.size, axis.c == 1),
+        default=Axis(),
+    )
 
 
 def _runs_along_rows(product: Product) -> bool:
