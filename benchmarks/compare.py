@@ -9,7 +9,7 @@ import sys
 
 from benchmarks.harness import Report, Spread, measure
 
-SUITES = ("imports", "tracing", "eager", "training", "native")
+SUITES = ("imports", "tracing", "eager", "training", "native", "products")
 RESULTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results")
 
 

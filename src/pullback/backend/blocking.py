@@ -71,7 +71,7 @@ def tile_for(product: Product, machine: Machine) -> Tile:
 
 @dataclass(frozen=True)
 class Blocking:
-    """One cut of a product: row tiles of nearly equal height and panels of columns, grouped."""
+    """One cut of a product: groups of row tiles, nearly equal in height, and of column panels."""
 
     product: Product
     machine: Machine

@@ -120,8 +120,8 @@ class _Writer:
         self.last_panel = self._at_most(self.first_panel, cut.panels_at_once, cut.panels)
         if cut.blocked:
             self._clear()
-        for a, b, depths in self._passes(a, b):
-            self._pass(a, b, depths)
+        for here, there, depths in self._passes(a, b):
+            self._pass(here, there, depths)
         if cut.blocked:
             self._finish()
 
@@ -133,7 +133,9 @@ class _Writer:
         return f.binary("udiv", number, integer(size)), f.binary("urem", number, integer(size))
 
     def _origin(self, operand: int, name: str) -> Ssa:
-        pointer = self.pointers[operand]
+        pointer = shifted(
+            self.f, self.pointers[operand], self.raw, self.cut.product.origin[operand]
+        )
         for axis, index in zip(self.cut.product.batch, self.batch, strict=True):
             pointer = offset(self.f, pointer, self.raw, index, getattr(axis, name))
         return pointer
@@ -151,7 +153,7 @@ class _Writer:
 
     def _passes(self, a: Ssa, b: Ssa) -> Iterator[tuple[Ssa, Ssa, list[Axis | tuple[Axis, Ssa]]]]:
         """A and B at the first k of each pass, and the axes that it walks through."""
-        _f, cut = self.f, self.cut
+        cut = self.cut
         outer, number, chunk, rest = cut.passes
         if number < 0:
             yield a, b, list(rest)
@@ -278,7 +280,7 @@ class _Writer:
         else:
             start = splat(start_value(self.element, cut.product.sums), cut.lanes)
             sums = [start] * (height * cut.tile.vectors)
-        levels_here = [(x.count, x.source, y.packed) for x, y in zip(*levels, strict=True)]
+        levels_here = _merged([(x.count, x.source, y.packed) for x, y in zip(*levels, strict=True)])
         if 0 not in (count for count, _, _ in levels_here):
             sums = self._sweep(levels_here, a, at[1], sums)
         for place, value in zip(places, sums, strict=cut.blocked):
@@ -409,3 +411,16 @@ def _flat_steps(sizes: Sequence[int]) -> list[int]:
     for size in reversed(sizes[1:]):
         steps.insert(0, steps[0] * size)
     return steps
+
+
+def _merged(levels: Sequence[tuple[int | Ssa, int, int]]) -> list[tuple[int | Ssa, int, int]]:
+    """The same walk in fewer loops: (count, step in A, step in B)."""
+    merged: list[tuple[int | Ssa, int, int]] = []
+    for count, a, b in levels:
+        if merged and isinstance(count, int):
+            outer, outer_a, outer_b = merged[-1]
+            if isinstance(outer, int) and (outer_a, outer_b) == (a * count, b * count):
+                merged[-1] = (outer * count, a, b)
+                continue
+        merged.append((count, a, b))
+    return merged

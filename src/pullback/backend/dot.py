@@ -39,7 +39,8 @@ def write_dot(f: Function, product: Product, epilogue: Epilogue | None, extra: i
     pointers = [f.load("ptr", shifted(f, operands, "ptr", i), 8) for i in range(3 + extra)]
     dense = len(product.inner) == 1 and product.inner[0].a == product.inner[0].b == 1
     with f.loop(begin, end) as loop:
-        number, indices = loop.index, []
+        number = loop.index
+        indices: list[Ssa] = []
         for axis in reversed(product.batch):
             indices.insert(0, f.binary("urem", number, integer(axis.size)))
             number = f.binary("udiv", number, integer(axis.size))

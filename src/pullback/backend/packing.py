@@ -146,6 +146,14 @@ def strips(f: Function, count: Count, step: int) -> Iterator[tuple[Ssa, int]]:
         yield loop.index, 1
 
 
+def _unrolled(f: Function, count: Count) -> Iterator[tuple[Ssa, int]]:
+    """Strips of `UNROLL`; a short count is written out without a loop."""
+    if isinstance(count, int) and count <= UNROLL:
+        yield integer(0), count
+        return
+    yield from strips(f, count, UNROLL)
+
+
 def ssa(count: Count) -> Ssa:
     return integer(count) if isinstance(count, int) else count
 
@@ -158,6 +166,11 @@ def walk(
         yield source, packed
         return
     first, rest = levels[0], levels[1:]
+    if isinstance(first.count, int) and first.count <= UNROLL:
+        for i in range(first.count):
+            inner = shifted(f, source, kinds[0], i * first.source)
+            yield from walk(f, rest, inner, shifted(f, packed, kinds[1], i * first.packed), kinds)
+        return
     with f.loop(integer(0), ssa(first.count)) as loop:
         inner = offset(f, source, kinds[0], loop.index, first.source)
         target = offset(f, packed, kinds[1], loop.index, first.packed)
@@ -233,7 +246,7 @@ def _copy_lines(f: Function, panel: Panel, rows: Level, source: Ssa, packed: Ssa
 
 
 def _copy_rows(f: Function, panel: Panel, level: Level, source: Ssa, packed: Ssa) -> None:
-    for first, length in strips(f, level.count, UNROLL):
+    for first, length in _unrolled(f, level.count):
         origin = offset(f, source, panel.kinds[0], first, level.source)
         target = offset(f, packed, panel.kinds[1], first, level.packed)
         for k in range(length):

@@ -56,6 +56,8 @@ class Product:
     """False for a product that sums nothing: K = 1, and −0 stays −0."""
     swapped: bool = False
     """A is the right operand, B the left one: vectors run along the rows of the contraction."""
+    origin: tuple[int, int, int] = (0, 0, 0)
+    """The element of A, B and C from which the steps count."""
 
     @property
     def depth(self) -> int:
@@ -80,6 +82,7 @@ class Product:
             tuple(axis.flipped() for axis in self.inner),
             self.sums,
             not self.swapped,
+            (self.origin[1], self.origin[0], self.origin[2]),
         )
 
 
@@ -108,26 +111,44 @@ def product_of(
     )
 
     def group(letters: Sequence[str]) -> list[Axis]:
-        return [
-            Axis(sizes[x], a.get(x, 0), b.get(x, 0), c.get(x, 0), x)
-            for x in letters
-            if sizes[x] != 1
-        ]
+        return [Axis(sizes[x], a.get(x, 0), b.get(x, 0), c.get(x, 0), x) for x in letters]
 
     shared = [x for x in op.left if x in op.right]
-    batch = group([x for x in shared if x in op.result])
-    inner = _joined(group([x for x in shared if x not in op.result]))
-    rows = _joined(_outermost_first(group([x for x in op.left if x not in op.right])))
-    columns = _joined(_outermost_first(group([x for x in op.right if x not in op.left])))
+    summed = group([x for x in shared if x not in op.result])
+    return arranged(
+        dtype,
+        group([x for x in shared if x in op.result]),
+        group([x for x in op.left if x not in op.right]),
+        group([x for x in op.right if x not in op.left]),
+        summed,
+        sums=set(shared) - set(op.result) != set(),
+    )
+
+
+def arranged(
+    dtype: DType,
+    batch: Sequence[Axis],
+    rows: Sequence[Axis],
+    columns: Sequence[Axis],
+    inner: Sequence[Axis],
+    sums: bool = True,
+    origin: tuple[int, int, int] = (0, 0, 0),
+) -> Product:
+    """A product from all its axes: joined where one step walks through several."""
+    rows, columns = (
+        _joined(_outermost_first([axis for axis in axes if axis.size != 1]))
+        for axes in (rows, columns)
+    )
     row, column = _chosen(rows), _chosen(columns)
-    others = [axis for axis in (*rows, *columns) if axis not in (row, column)]
+    others = [axis for axis in (*batch, *rows, *columns) if axis not in (row, column)]
     product = Product(
         dtype,
-        tuple(_joined(_outermost_first([*batch, *others]))),
+        tuple(_joined(_outermost_first([axis for axis in others if axis.size != 1]))),
         row,
         column,
-        tuple(inner) or (Axis(),),
-        sums=set(shared) - set(op.result) != set(),
+        tuple(_joined([axis for axis in inner if axis.size != 1])) or (Axis(),),
+        sums,
+        origin=origin,
     )
     return product.flipped() if _runs_along_rows(product) else product
 
@@ -148,7 +169,11 @@ def _joined(axes: Sequence[Axis]) -> list[Axis]:
 
 def _chosen(axes: Sequence[Axis]) -> Axis:
     """The axis that the tiles cover: dense in C where it can be, and the longest."""
-    return max(axes, key=lambda axis: (axis.c == 1 and axis.size >= 8, axis.size), default=Axis())
+    return max(
+        axes,
+        key=lambda axis: (axis.c == 1 and axis.size >= 8, axis.size, axis.c == 1),
+        default=Axis(),
+    )
 
 
 def _runs_along_rows(product: Product) -> bool:

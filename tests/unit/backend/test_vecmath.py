@@ -73,6 +73,13 @@ def compiled(name: str, dtype: type, **options) -> Compiled:
     return Compiled(lambda s, x: getattr(s, name)(x), [dtype], dtype, **options)
 
 
+@pytest.fixture(autouse=True)
+def own_precision():
+    """What a test sets here does not outlive it."""
+    with mpmath.workprec(mpmath.mp.prec):
+        yield
+
+
 @pytest.mark.parametrize("name", ERRORS)
 def test_float32_over_the_whole_range(name):
     x = numbers(np.float32, 250_000)

@@ -10,6 +10,15 @@ import pullback as pb
 from pullback.ops.pointwise import polynomials
 
 mpmath.mp.dps = 40
+
+
+@pytest.fixture(autouse=True)
+def forty_digits():
+    """Whatever precision other tests have left behind."""
+    with mpmath.workdps(40):
+        yield
+
+
 random = np.random.default_rng(7)
 
 
