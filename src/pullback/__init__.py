@@ -8,7 +8,6 @@ from pullback import (
     nn,
     optim,
     random,
-    train,
 )
 from pullback.array import (
     asarray,
@@ -488,7 +487,6 @@ __all__ = [
     "tile",
     "top_k",
     "trace",
-    "train",
     "tril",
     "triu",
     "trunc",
