@@ -61,6 +61,8 @@ def from_dlpack(x: Any, /, *, device: str | None = None, copy: bool | None = Non
     require_cpu(device)
     if isinstance(x, Array):
         return asarray(x, copy=copy)
+    if not hasattr(x, "__dlpack__"):
+        raise StructureError(f"a {type(x).__name__} has no __dlpack__", hint="use pb.asarray")
     numbers = dlpack.numbers_of(x, copy=copy)
     as_dtype(numbers.dtype)
     return concrete(numbers.view())

@@ -253,3 +253,8 @@ def test_the_namespace_describes_itself():
 def test_a_broadcast_array_is_exported_as_elements_of_their_own():
     ones = np.from_dlpack(pb.ones((3, 2)))
     assert 0 not in ones.strides
+
+
+def test_what_knows_no_dlpack_is_refused():
+    with pytest.raises(StructureError, match="int has no __dlpack__"):
+        pb.from_dlpack(3)
