@@ -158,8 +158,10 @@ class _Writer:
         self.single = Lanes(self.function, 1)
         self.buffers = tuple(sorted(loops.reads() | loops.writes()))
         self.levels = _levels(loops.steps)
+        self.stored = {s.value: s.access for s in loops.stores}
 
     levels: list[int] = field(init=False, default_factory=list)
+    stored: dict[int, Access] = field(init=False, default_factory=dict)
 
     # ---- the kernel ----
 
@@ -250,14 +252,18 @@ class _Writer:
     def _choose_saved(self) -> None:
         """Costly values that a later pass reads and no store keeps."""
         loops = self.flat.loops
-        stored = {s.value for s in loops.stores}
         readers = [(i, s) for i, s in enumerate(loops.steps) if isinstance(s, Apply | Fold)]
         for i, reader in readers:
             pass_of = self.levels[reader.argument] if isinstance(reader, Fold) else self.levels[i]
             for j in (reader.argument,) if isinstance(reader, Fold) else reader.arguments:
                 step = loops.steps[j]
                 costly = isinstance(step, Apply) and step.extent is Extent.FULL and is_costly(step)
-                if costly and self.levels[j] < pass_of and j not in stored and j not in self.saved:
+                if (
+                    costly
+                    and self.levels[j] < pass_of
+                    and j not in self.stored
+                    and j not in self.saved
+                ):
                     self.saved[j] = self.scratch_bytes
                     self.scratch_bytes += -(-math.prod(loops.inner) * 8 // 64) * 64 + 128
 
@@ -378,10 +384,6 @@ class _Writer:
         return new if mask is None else f.select(mask, new, total)
 
     # ---- memory ----
-
-    @property
-    def stored(self) -> dict[int, Access]:
-        return {s.value: s.access for s in self.flat.loops.stores}
 
     def _place(self, access: Access, starts: dict[Access, Ssa], index: Ssa) -> tuple[Ssa, int]:
         f = self.function

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -229,7 +228,3 @@ class Sample:
     def __str__(self) -> str:
         fields = ",".join(f"{k}={v}" for k, v in vars(self.op).items() if not callable(v))
         return f"{self.op.name}[{fields[:60]}]({','.join(map(str, self.types))})"
-
-
-def total_size(types: Sequence[TensorType]) -> int:
-    return sum(math.prod(x.shape) for x in types)

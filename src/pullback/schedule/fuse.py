@@ -120,7 +120,7 @@ class _Fuser:
         (x,), (y,) = node.inputs, node.outputs
         blocks = _blocks(op.axes, x.type)
         if all(x.shape[a] == 1 for a in op.axes):
-            self._alone(x, y, node)
+            self._alone(x, y)
         elif len(blocks) > 1:
             kept = tuple(a for block in blocks[:-1] for a in block)
             part = Array(x.type.without(blocks[-1]), None, x.trace)
@@ -129,7 +129,7 @@ class _Fuser:
         else:
             self._reduce_node(op, x, y, node)
 
-    def _alone(self, x: Array, y: Array, node: Node) -> None:
+    def _alone(self, x: Array, y: Array) -> None:
         """A reduction of one element each is that element."""
         layout = self.places[x].layout.reshaped(y.shape)
         assert layout is not None
@@ -147,17 +147,17 @@ class _Fuser:
         place = self.places[x]
         layout = op.view(place.layout)
         if layout is None:
-            x = self._copied(x, node)
+            x = self._copied(x, node.site)
             layout = op.view(self.places[x].layout)
         if layout is None:
             self._call(node)
         else:
             self.places[y] = _Place(self.places[x].root, layout)
 
-    def _copied(self, x: Array, node: Node) -> Array:
+    def _copied(self, x: Array, site: Site) -> Array:
         """`x` again, in a buffer of its own."""
         copy = Array(x.type, None, x.trace)
-        identity = Node(StopGradient(), (x,), (copy,), node.site)
+        identity = Node(StopGradient(), (x,), (copy,), site)
         self._join(identity, _squeezed(x.shape), None)
         return copy
 
@@ -255,8 +255,7 @@ class _Fuser:
         computed = place.root in self.home or (place.root is x and x not in self.literals)
         if computed and place.layout.is_row_major and place.root.size == x.size:
             return x
-        node = Node(StopGradient(), (x,), (x,), self._site_of(x))
-        return self._copied(x, node)
+        return self._copied(x, self._site_of(x))
 
     def _site_of(self, x: Array) -> Site:
         for node in self.graph.nodes:
