@@ -7,8 +7,7 @@ kernel: they say where an operand's elements lie. The decision depends on the gr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from pullback.errors import NOWHERE, Site
 from pullback.ir.array import Array
@@ -20,41 +19,9 @@ from pullback.ops.contract import Contract
 from pullback.ops.layout import Layout
 from pullback.ops.pointwise import Constant, StopGradient
 from pullback.ops.reduce import Reduction
-from pullback.schedule.kernels import (
-    Access,
-    Apply,
-    Call,
-    Extent,
-    Fold,
-    Kernel,
-    Literal,
-    Load,
-    Loops,
-    Operand,
-    Step,
-    Store,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """Kernels in order, the buffers between them, and where the graph's inputs and outputs are."""
-
-    kernels: tuple[Kernel, ...]
-    buffers: tuple[Buffer, ...]
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
-
-    def __str__(self) -> str:
-        return "\n".join(map(str, self.kernels))
-
-
-@dataclass(frozen=True, slots=True)
-class Buffer:
-    """Memory for one value, row-major."""
-
-    type: TensorType
-    value: Array
+from pullback.schedule.groups import Group, Grouping, Place
+from pullback.schedule.kernels import Extent, Schedule
+from pullback.schedule.writing import write_schedule
 
 
 def fuse(graph: Graph) -> Schedule:
@@ -62,35 +29,14 @@ def fuse(graph: Graph) -> Schedule:
     return _Fuser(graph).schedule()
 
 
-@dataclass(slots=True, eq=False)
-class _Group:
-    """A kernel being filled. `shape` has no axes of size 1; `split` counts its outer ones."""
-
-    position: int
-    shape: Shape
-    split: int | None = None
-    fusible: bool = True
-    nodes: list[Node] = field(default_factory=list)
-    extents: dict[Array, Extent] = field(default_factory=dict)
-    needs: set[int] = field(default_factory=set)
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """A value as a view of the value that a kernel makes (or the program is given)."""
-
-    root: Array
-    layout: Strided
-
-
 class _Fuser:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.places: dict[Array, _Place] = {
-            x: _Place(x, Strided.row_major(x.shape)) for x in graph.inputs
+        self.places: dict[Array, Place] = {
+            x: Place(x, Strided.row_major(x.shape)) for x in graph.inputs
         }
-        self.groups: list[_Group] = []
-        self.home: dict[Array, _Group] = {}
+        self.groups: list[Group] = []
+        self.home: dict[Array, Group] = {}
         self.literals: dict[Array, Constant] = {}
 
     # ---- which kernel ----
@@ -98,8 +44,11 @@ class _Fuser:
     def schedule(self) -> Schedule:
         for node in self.graph.nodes:
             self._assign(node)
-        outputs = [self._settled(x) for x in self.graph.outputs]
-        return _Writer(self, outputs).schedule()
+        outputs = tuple([self._settled(x) for x in self.graph.outputs])
+        groups = tuple([group for group in self.groups if group.nodes])
+        return write_schedule(
+            Grouping(self.graph, outputs, groups, self.places, self.home, self.literals)
+        )
 
     def _assign(self, node: Node) -> None:
         op = node.op
@@ -133,7 +82,7 @@ class _Fuser:
         """A reduction of one element each is that element."""
         layout = self.places[x].layout.reshaped(y.shape)
         assert layout is not None
-        self.places[y] = _Place(self.places[x].root, layout)
+        self.places[y] = Place(self.places[x].root, layout)
 
     def _reduce_node(self, op: Reduction, x: Array, y: Array, origin: Node) -> None:
         node = Node(op, (x,), (y,), origin.site)
@@ -152,7 +101,7 @@ class _Fuser:
         if layout is None:
             self._call(node)
         else:
-            self.places[y] = _Place(self.places[x].root, layout)
+            self.places[y] = Place(self.places[x].root, layout)
 
     def _copied(self, x: Array, site: Site) -> Array:
         """`x` again, in a buffer of its own."""
@@ -178,7 +127,7 @@ class _Fuser:
                 self._merge(other, group)
         self._place(node, group, split)
 
-    def _merge(self, other: _Group, group: _Group) -> None:
+    def _merge(self, other: Group, group: Group) -> None:
         """Take in a kernel over the same domain, when neither needs the other."""
         same = other.shape == group.shape and other.split == group.split
         if not (same and other.fusible and group.fusible):
@@ -195,7 +144,7 @@ class _Fuser:
                 each.needs = (each.needs - {other.position}) | {group.position}
         other.nodes, other.extents, other.needs = [], {}, set()
 
-    def _fits(self, node: Node, shape: Shape, split: int | None, group: _Group) -> bool:
+    def _fits(self, node: Node, shape: Shape, split: int | None, group: Group) -> bool:
         if split is None:
             extent = _extent(shape, group)
             if extent is None:
@@ -214,7 +163,7 @@ class _Fuser:
                 return False
         return True
 
-    def _reaches(self, later: _Group, earlier: _Group) -> bool:
+    def _reaches(self, later: Group, earlier: Group) -> bool:
         """Whether `later` needs `earlier`, directly or through others."""
         pending, seen = [later.position], set()
         while pending:
@@ -226,12 +175,12 @@ class _Fuser:
                 pending += self.groups[position].needs
         return False
 
-    def _open(self, shape: Shape, fusible: bool = True) -> _Group:
-        group = _Group(len(self.groups), shape, fusible=fusible)
+    def _open(self, shape: Shape, fusible: bool = True) -> Group:
+        group = Group(len(self.groups), shape, fusible=fusible)
         self.groups.append(group)
         return group
 
-    def _place(self, node: Node, group: _Group, split: int | None) -> None:
+    def _place(self, node: Node, group: Group, split: int | None) -> None:
         group.nodes.append(node)
         homes = [self.home.get(self.places[x].root) for x in node.inputs]
         group.needs |= {each.position for each in homes if each is not None and each is not group}
@@ -265,10 +214,10 @@ class _Fuser:
 
     def _made(self, node: Node) -> None:
         for y in node.outputs:
-            self.places[y] = _Place(y, Strided.row_major(y.shape))
+            self.places[y] = Place(y, Strided.row_major(y.shape))
 
 
-def _extent(shape: Shape, group: _Group) -> Extent | None:
+def _extent(shape: Shape, group: Group) -> Extent | None:
     if shape == group.shape:
         return Extent.FULL
     if group.split is not None and shape == group.shape[: group.split]:
@@ -276,7 +225,7 @@ def _extent(shape: Shape, group: _Group) -> Extent | None:
     return None
 
 
-def _aligned(place: _Place, group: _Group, domain: Shape, extent: Extent) -> bool:
+def _aligned(place: Place, group: Group, domain: Shape, extent: Extent) -> bool:
     """Whether an outer iteration of `group` reads of `place` only what it made itself."""
     seen = place.layout.broadcast_to(domain)
     strides = tuple(s for s, n in zip(seen.strides, seen.shape, strict=True) if n != 1)
@@ -312,136 +261,3 @@ def _trailing(op: Reduction, x: TensorType) -> bool:
     kept = [i for i in range(x.ndim) if i not in op.axes and x.shape[i] != 1]
     folded = [a for a in op.axes if x.shape[a] != 1]
     return not kept or not folded or max(kept) < min(folded)
-
-
-# ---- writing the kernels down ---------------------------------------------------------------
-
-
-class _Writer:
-    """Turns the groups into kernels over buffers."""
-
-    def __init__(self, fuser: _Fuser, outputs: Sequence[Array]) -> None:
-        self.fuser = fuser
-        self.outputs = outputs
-        self.buffers: list[Buffer] = []
-        self.number: dict[Array, int] = {}
-
-    def schedule(self) -> Schedule:
-        fuser = self.fuser
-        inputs = tuple(self._buffer(x) for x in fuser.graph.inputs)
-        kept = self._materialised()
-        kernels: list[Kernel] = []
-        for group in _ordered([g for g in fuser.groups if g.nodes]):
-            if group.fusible:
-                kernels.append(self._loops(group, kept))
-            else:
-                kernels.append(self._call(group))
-        outputs = tuple(self._buffer(fuser.places[x].root) for x in self.outputs)
-        return Schedule(tuple(kernels), tuple(self.buffers), inputs, outputs)
-
-    def _buffer(self, x: Array) -> int:
-        if x not in self.number:
-            self.number[x] = len(self.buffers)
-            self.buffers.append(Buffer(x.type, x))
-        return self.number[x]
-
-    def _materialised(self) -> set[Array]:
-        """The values that another kernel, or the caller, reads from memory."""
-        fuser = self.fuser
-        kept = {fuser.places[x].root for x in self.outputs}
-        for group in fuser.groups:
-            for node in group.nodes:
-                for x in node.inputs:
-                    root = fuser.places[x].root
-                    if fuser.home.get(root) is not group:
-                        kept.add(root)
-        return kept
-
-    def _call(self, group: _Group) -> Call:
-        (node,) = group.nodes
-        return Call(
-            node.op,
-            tuple(self._operand(x) for x in node.inputs),
-            tuple(self._operand(y) for y in node.outputs),
-            node.site,
-        )
-
-    def _operand(self, x: Array) -> Operand:
-        place = self.fuser.places[x]
-        return Operand(self._buffer(place.root), x.dtype, place.layout)
-
-    def _loops(self, group: _Group, kept: set[Array]) -> Loops:
-        split = len(group.shape) if group.split is None else group.split
-        steps: list[Step] = []
-        known: dict[object, int] = {}
-        made: dict[Array, int] = {}
-
-        def add(key: object, step: Step) -> int:
-            if key not in known:
-                known[key] = len(steps)
-                steps.append(step)
-            return known[key]
-
-        for node in group.nodes:
-            domain = (
-                node.inputs[0].shape if isinstance(node.op, Reduction) else node.outputs[0].shape
-            )
-            extent = (
-                Extent.FULL if isinstance(node.op, Reduction) else group.extents[node.outputs[0]]
-            )
-            arguments = []
-            for x in node.inputs:
-                place = self.fuser.places[x]
-                if place.root in made:
-                    arguments.append(made[place.root])
-                elif place.root in self.fuser.literals:
-                    literal = self.fuser.literals[place.root]
-                    arguments.append(add(literal, Literal(literal.value, literal.dtype)))
-                else:
-                    load = self._load(place, domain, extent, group, split)
-                    arguments.append(add(load, load))
-            y = node.outputs[0]
-            if isinstance(node.op, Reduction):
-                step: Step = Fold(node.op, arguments[0], y.dtype, node.site)
-            else:
-                assert isinstance(node.op, Elementwise)
-                step = Apply(node.op, tuple(arguments), y.dtype, extent, node.site)
-            made[y] = len(steps)
-            steps.append(step)
-        stores = tuple(
-            Store(position, self._home_access(y, group, split))
-            for y, position in made.items()
-            if y in kept
-        )
-        return Loops(group.shape[:split], group.shape[split:], tuple(steps), stores)
-
-    def _load(
-        self, place: _Place, domain: Shape, extent: Extent, group: _Group, split: int
-    ) -> Load:
-        seen = place.layout.broadcast_to(domain)
-        strides = tuple(s for s, n in zip(seen.strides, seen.shape, strict=True) if n != 1)
-        inner = strides[split:] if extent is Extent.FULL else ()
-        if extent is Extent.FULL and not any(inner) and group.split is not None:
-            extent = Extent.ROW
-            inner = ()
-        access = Access(self._buffer(place.root), seen.offset, strides[:split], inner)
-        return Load(access, place.root.dtype, extent)
-
-    def _home_access(self, y: Array, group: _Group, split: int) -> Access:
-        if group.extents[y] is Extent.FULL:
-            strides = row_major_strides(group.shape)
-            return Access(self._buffer(y), 0, strides[:split], strides[split:])
-        return Access(self._buffer(y), 0, row_major_strides(group.shape[:split]), ())
-
-
-def _ordered(groups: Iterable[_Group]) -> list[_Group]:
-    """Each group after those it needs; among the possible orders the one nearest the graph's."""
-    pending = list(groups)
-    done: set[int] = set()
-    result = []
-    while pending:
-        ready = next(g for g in pending if g.needs <= done)
-        pending.remove(ready)
-        done.add(ready.position)
-        result.append(ready)
-    return result

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from pullback.errors import Site
+from pullback.ir.array import Array
 from pullback.ir.families import Elementwise
 from pullback.ir.op import Op
 from pullback.ir.strided import Strided
@@ -141,6 +142,27 @@ class Call:
 
 
 Kernel = Loops | Call
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Kernels in order, the buffers between them, and where the graph's inputs and outputs are."""
+
+    kernels: tuple[Kernel, ...]
+    buffers: tuple[Buffer, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.kernels))
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Memory for one value, row-major."""
+
+    type: TensorType
+    value: Array
 
 
 def _domain(shape: Shape) -> str:

@@ -1,0 +1,104 @@
+"""One kernel of a schedule as native code, whatever kind it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pullback.backend.assembly import Module
+from pullback.backend.blocking import Machine
+from pullback.backend.columns import column_iterations, split_axes, write_columns
+from pullback.backend.contract import write
+from pullback.backend.product import product_of
+from pullback.backend.rows import write_loops
+from pullback.backend.target import Target
+from pullback.errors import CompileError, PullbackError, Site
+from pullback.ir.families import Elementwise
+from pullback.ir.op import Op
+from pullback.ops.contract import Contract
+from pullback.ops.reduce import Reduction
+from pullback.schedule.kernels import Apply, Call, Kernel, Loops
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An operand of a kernel: a buffer, and where in it the operand begins, in bytes."""
+
+    buffer: int
+    offset: int
+
+
+STATUS = -1
+"""In place of a buffer: two i64 of zeros, where a kernel says that it failed: 1, and a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What to raise when a kernel has set its status, from the number that it left there."""
+
+    subject: str
+    site: Site
+    error: Callable[[int], PullbackError]
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A kernel in the module: what the program function must pass to it.
+
+    A kernel with a `check` has an operand `Placed(STATUS, 0)`. After a failure it goes on with some
+    defined value; the program ends before it overwrites anything donated, and raises.
+    """
+
+    name: str
+    operands: tuple[Placed, ...]
+    iterations: int
+    scratch: int
+    check: Check | None = None
+
+
+def write_kernel(kernel: Kernel, name: str, module: Module, target: Target) -> Written:
+    """Add the code of a kernel. Raises `CompileError` for an op without a native meaning."""
+    match kernel:
+        case Loops():
+            return _write_loops(kernel, name, module)
+        case Call(op=Contract()):
+            return _write_product(kernel, name, module, target)
+        case Call(op=Reduction()):
+            return _write_columns(kernel, name, module)
+    raise _missing(kernel.op, kernel.site, name)
+
+
+def _write_loops(kernel: Loops, name: str, module: Module) -> Written:
+    for step in kernel.steps:
+        if isinstance(step, Apply) and type(step.op).body is Elementwise.body:
+            raise _missing(step.op, step.site, name)
+    loops = write_loops(kernel, name)
+    module.add(loops.function)
+    operands = tuple(Placed(b, 0) for b in loops.buffers)
+    return Written(name, operands, loops.iterations, loops.scratch)
+
+
+def _missing(op: Op, site: Site, name: str) -> CompileError:
+    error = CompileError(f"{op.name} has no native kernel yet", kernel=name)
+    error.locate(op.name, site)
+    return error
+
+
+def _write_product(call: Call, name: str, module: Module, target: Target) -> Written:
+    assert isinstance(call.op, Contract)
+    a, b, c = (*call.inputs, *call.outputs)
+    steps = (a.layout.strides, b.layout.strides, c.layout.strides)
+    product = product_of(call.op, a.dtype, (a.layout.shape, b.layout.shape), steps)
+    kernel = write(product, Machine.of(target.features), module, name)
+    left, right = (b, a) if product.swapped else (a, b)
+    operands = tuple(Placed(x.buffer, x.layout.offset * x.dtype.itemsize) for x in (left, right, c))
+    return Written(name, operands, kernel.iterations, kernel.scratch)
+
+
+def _write_columns(call: Call, name: str, module: Module) -> Written:
+    assert isinstance(call.op, Reduction)
+    (x,), (y,) = call.inputs, call.outputs
+    sizes = split_axes(x.layout.shape, call.op.axes)
+    module.add(write_columns(call.op, sizes, x.dtype, name))
+    operands = (Placed(x.buffer, 0), Placed(y.buffer, 0))
+    return Written(name, operands, column_iterations(sizes[0], sizes[2]), 0)

@@ -1,0 +1,49 @@
+"""Which nodes share a kernel: what stands between a graph and its schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pullback.ir.array import Array
+from pullback.ir.graph import Graph, Node
+from pullback.ir.strided import Strided
+from pullback.ir.types import Shape
+from pullback.ops.pointwise import Constant
+from pullback.schedule.kernels import Extent
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """A kernel being filled. `shape` has no axes of size 1; `split` counts its outer ones."""
+
+    position: int
+    shape: Shape
+    split: int | None = None
+    fusible: bool = True
+    nodes: list[Node] = field(default_factory=list)
+    extents: dict[Array, Extent] = field(default_factory=dict)
+    needs: set[int] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A value as a view of the value that a kernel makes (or the program is given)."""
+
+    root: Array
+    layout: Strided
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """The groups of a graph, where each value lies, and which group makes it.
+
+    `home` names the group of a value that a group makes; `literals` the numbers of the text.
+    `outputs` are the graph's outputs, each in a row-major buffer of its own.
+    """
+
+    graph: Graph
+    outputs: tuple[Array, ...]
+    groups: tuple[Group, ...]
+    places: dict[Array, Place]
+    home: dict[Array, Group]
+    literals: dict[Array, Constant]
