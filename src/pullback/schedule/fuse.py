@@ -128,14 +128,19 @@ class _Fuser:
         self._place(node, group, split)
 
     def _merge(self, other: Group, group: Group) -> None:
-        """Take in a kernel over the same domain, when neither needs the other."""
-        same = other.shape == group.shape and other.split == group.split
+        """Take in a kernel over the same domain, when neither needs the other.
+
+        One that folds nothing has no rows yet: every split of its domain is as good.
+        """
+        splits = {other.split, group.split} - {None}
+        same = other.shape == group.shape and len(splits) <= 1
         if not (same and other.fusible and group.fusible):
             return
         if other.reaches(group) or group.reaches(other):
             return
         group.nodes += other.nodes
         group.extents |= other.extents
+        group.split = group.split if other.split is None else other.split
         for y in other.extents:
             self.home[y] = group
         self._need(group, other.needs)
