@@ -10,7 +10,7 @@ import numpy as np
 
 from pullback.backend.cache import ObjectCache, load
 from pullback.backend.calls import STATUS, Written
-from pullback.backend.main import write_program
+from pullback.backend.main import is_worth_threads, write_kernels, write_main
 from pullback.backend.target import Target
 from pullback.backend.threads import Team, team
 from pullback.ir.types import Numbers
@@ -41,7 +41,7 @@ def workload(schedule: Schedule, kernels: Sequence[Written]) -> Workload:
             written.name,
             tuple(sorted(kernel.reads())),
             tuple(sorted(kernel.writes())),
-            cost=0,
+            cost=written.cost,
         )
         for kernel, written in zip(schedule.kernels, kernels, strict=True)
     )
@@ -54,10 +54,13 @@ class Program:
     def __init__(self, schedule: Schedule, threads: int | None = None) -> None:
         target = Target.chosen()
         self.schedule = schedule
-        self.text, self.kernels = write_program(schedule, target)
+        module, self.kernels = write_kernels(schedule, target)
         self.plan: Plan = evaluate(workload(schedule, self.kernels))
+        self.text = write_main(module, self.kernels, self.plan)
         self._library = load(self.text, ["program"], target, ObjectCache.chosen())
-        self._team: Team = team(threads)
+        self._team: Team = team(
+            1 if threads is None and not is_worth_threads(self.kernels) else threads
+        )
         self._count = self._team.threads
         self._arena = _aligned_bytes(self.plan.arena_bytes)
         self._scratch_size = -(-max((k.scratch for k in self.kernels), default=0) // 64) * 64 + 64
