@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from pullback.backend.assembly import Function, Module, integer
 from pullback.backend.barrier import add_barrier
-from pullback.backend.calls import Written, write_kernel
+from pullback.backend.calls import write_kernel
 from pullback.backend.target import Target
+from pullback.backend.written import Written
 from pullback.schedule.kernels import Schedule
 
 

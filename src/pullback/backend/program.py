@@ -9,10 +9,12 @@ from typing import NoReturn
 import numpy as np
 
 from pullback.backend.cache import ObjectCache, load
-from pullback.backend.calls import STATUS, Written
+from pullback.backend.calling_back import FUNCTION
 from pullback.backend.main import write_program
 from pullback.backend.target import Target
 from pullback.backend.threads import Team, team
+from pullback.backend.written import CALLBACK, STATUS, Written
+from pullback.errors import PullbackError
 from pullback.ir.types import Numbers
 from pullback.schedule.kernels import Schedule
 from pullback.schedule.memory import Plan, Step, Value, Workload, evaluate
@@ -64,6 +66,8 @@ class Program:
         self._scratch = _aligned_bytes(self._scratch_size * self._count)
         self._checks = [k for k in self.kernels if k.check is not None]
         self._status = np.zeros((len(self._checks), 2), np.int64)
+        self.callbacks = tuple(k.callback for k in self.kernels if k.callback is not None)
+        self._functions = {callback: FUNCTION(callback) for callback in self.callbacks}
         self._slots: dict[int, list[tuple[int, int]]] = {}
         self._table = self._fill_table()
         self._argument = (ctypes.c_uint64 * 3)(
@@ -79,6 +83,9 @@ class Program:
             if operand.buffer == STATUS:
                 row = self._checks.index(kernel)
                 table[slot] = self._status.ctypes.data + row * self._status.strides[0]
+            elif operand.buffer == CALLBACK:
+                assert kernel.callback is not None
+                table[slot] = _address(self._functions[kernel.callback])
             elif operand.buffer in places:
                 table[slot] = self._arena.ctypes.data + places[operand.buffer] + operand.offset
             else:
@@ -119,8 +126,13 @@ class Program:
         self._status[:] = 0
         assert check is not None
         error = check.error(number)
-        error.locate(check.subject, check.site)
+        if isinstance(error, PullbackError):
+            error.locate(check.subject, check.site)
         raise error
+
+
+def _address(function: object) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
 
 
 def _aligned_bytes(count: int) -> Numbers:
