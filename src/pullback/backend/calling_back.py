@@ -61,7 +61,7 @@ class Callback:
             np.copyto(result, numbers)
 
     def failed(self, number: int) -> BaseException:
-        """What the last call ended with."""
+        """What the last call ended with; an interrupt may have come before it could be noted."""
         failure, self.failure = self.failure, None
         return KeyboardInterrupt() if failure is None else failure
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pullback.backend.assembly import Module
 from pullback.backend.blocking import Machine
-from pullback.backend.columns import column_iterations, split_axes, write_columns
 from pullback.backend.callback import write_callback
+from pullback.backend.columns import column_iterations, split_axes, write_columns
 from pullback.backend.contract import write
 from pullback.backend.ordering import write_previous, write_search, write_selection
 from pullback.backend.position import write_position

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pullback.backend.calling_back import Callback
 from pullback.errors import Site
@@ -48,3 +48,13 @@ class Written:
     scratch: int
     check: Check | None = None
     callback: Callback | None = None
+
+    def at(self, site: Site) -> Written:
+        """The same kernel for another line of the user's; its callback is one of its own."""
+        check, callback = self.check, self.callback
+        if check is not None:
+            check = replace(check, site=site)
+        if check is not None and callback is not None:
+            callback = Callback(callback.op, callback.inputs, callback.outputs, site)
+            check = replace(check, error=callback.failed)
+        return replace(self, check=check, callback=callback)
