@@ -46,10 +46,7 @@ def _write_once(
         known[form.key] = write_kernel(general, f"kernel{len(known)}", module, target), form
     written, first = known[form.key]
     operands = tuple(
-        [
-            x if x.buffer < 0 else Placed(form.buffers[x.buffer], x.offset)
-            for x in written.operands
-        ]
+        [x if x.buffer < 0 else Placed(form.buffers[x.buffer], x.offset) for x in written.operands]
     )
     written = replace(written, operands=operands)
     if written.check is None or form is first:
