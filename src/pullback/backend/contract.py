@@ -50,23 +50,24 @@ def write(
     module: Module,
     name: str = "product",
     epilogue: Epilogue | None = None,
-    extra: int = 0,
+    results: int = 1,
     tile: Tile | None = None,
 ) -> Kernel:
     """Write `void @name(ptr operands, i64 begin, i64 end, ptr scratch)`.
 
-    The operands are A, B, C and `extra` ones for the epilogue, whose result is stored in place of
-    the sum. C may be the same memory as an operand of the epilogue, not as A or B.
+    The operands are A, B, and `results` more: C and others that the epilogue uses. It gives what is
+    stored in C, or stores all that it wants itself. C may be the same memory as one of the others,
+    not as A or B.
     """
     parameters = [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]
     f = Function(name, parameters)
     if product.row.size == product.column.size == 1 and product.sums:
-        kernel = Kernel(name, product.batches, write_dot(f, product, epilogue, extra))
+        kernel = Kernel(name, product.batches, write_dot(f, product, epilogue, results))
     else:
         blocking = blocking_of(product, machine, tile)
         kernel = Kernel(name, blocking.iterations, blocking.scratch)
         if blocking.iterations:
-            _Writer(f, blocking, epilogue, extra).write()
+            _Writer(f, blocking, epilogue, results).write()
     f.finish()
     module.add(f, exported=True)
     return kernel
@@ -77,7 +78,7 @@ class _Writer:
     f: Function
     cut: Blocking
     epilogue: Epilogue | None
-    extra: int
+    results: int
     pointers: list[Ssa] = field(default_factory=list)
     batch: tuple[Ssa, ...] = ()
 
@@ -93,7 +94,7 @@ class _Writer:
         f, cut = self.f, self.cut
         operands, begin, end, scratch = f.parameters
         self.pointers = [
-            f.load("ptr", shifted(f, operands, "ptr", i), 8) for i in range(3 + self.extra)
+            f.load("ptr", shifted(f, operands, "ptr", i), 8) for i in range(2 + self.results)
         ]
         self.panel = scratch
         self.copy = shifted(f, scratch, "i8", cut.panel_bytes)
@@ -371,7 +372,7 @@ class _Writer:
                 continue
             column = f.binary("mul", panel, integer(cut.width))
             column = f.binary("add", column, integer(j * cut.lanes))
-            place = Place(self.batch, row, column, lanes, cut.lanes, tuple(self.pointers[3:]))
+            place = Place(self.batch, row, column, lanes, cut.lanes, tuple(self.pointers[2:]))
             target = offset(f, line, self.raw, column, product.column.c)
             value = narrowed(f, value, self.raw)
             store_result(f, value, target, product.column.c, place, self.epilogue)
