@@ -202,14 +202,14 @@ def eye(
 def tril(x: Any, /, *, k: int = 0) -> Array:
     """`x` with zeros above the k-th diagonal of its last two axes."""
     array = _matrix(x)
-    return select(_offsets(*array.shape[-2:]) <= k, array, 0)
+    return select(_offsets(*array.shape[-2:]) <= k, array, operators.zeros(array.type))
 
 
 @public
 def triu(x: Any, /, *, k: int = 0) -> Array:
     """`x` with zeros below the k-th diagonal of its last two axes."""
     array = _matrix(x)
-    return select(_offsets(*array.shape[-2:]) >= k, array, 0)
+    return select(_offsets(*array.shape[-2:]) >= k, array, operators.zeros(array.type))
 
 
 def _offsets(rows: int, columns: int) -> Array:
