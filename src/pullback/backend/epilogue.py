@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pullback.backend.assembly import Function, Ssa, element_of, vector
+from pullback.backend.assembly import Function, Ssa, element_of
 from pullback.backend.lanes import Lanes, from_memory, memory_element, to_memory
-from pullback.backend.packing import bytes_of, load_prefix, offset, shifted, store_prefix
+from pullback.backend.packing import bytes_of, load_strided, offset, shifted, store_prefix
 from pullback.backend.place import Place
 from pullback.backend.product import Axis, Product
 from pullback.backend.vector import Vector
@@ -87,18 +87,9 @@ def _step(axis: Axis, number: int) -> int:
 
 
 def _read(f: Function, kind: str, here: Ssa, step: int, place: Place) -> Ssa:
-    size = bytes_of(kind)
-    if place.lanes == 1:
-        return f.load(kind, here, size)
-    if step == 0:
-        return f.spread(f.load(kind, here, size), place.lanes)
-    if step == 1:
-        return load_prefix(f, kind, place.lanes, place.count, here)
-    collected = Ssa(vector(place.lanes, kind), "zeroinitializer")
-    for lane in range(place.count):
-        one = f.load(kind, shifted(f, here, kind, lane * step), size)
-        collected = f.assign(collected.type, f"insertelement {collected}, {one}, i64 {lane}")
-    return collected
+    if place.lanes == 1 or step == 0:
+        return f.spread(f.load(kind, here, bytes_of(kind)), place.lanes)
+    return load_strided(f, kind, place.lanes, place.count, here, step)
 
 
 def _as_vector(f: Function, sums: Ssa, dtype: DType) -> Vector:
