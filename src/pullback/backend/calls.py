@@ -9,6 +9,7 @@ from pullback.backend.assembly import Module
 from pullback.backend.blocking import Machine
 from pullback.backend.columns import column_iterations, split_axes, write_columns
 from pullback.backend.contract import write
+from pullback.backend.convolve import write_convolution
 from pullback.backend.product import product_of
 from pullback.backend.rows import write_loops
 from pullback.backend.target import Target
@@ -16,6 +17,7 @@ from pullback.errors import CompileError, PullbackError, Site
 from pullback.ir.families import Elementwise
 from pullback.ir.op import Op
 from pullback.ops.contract import Contract
+from pullback.ops.convolve import Convolution
 from pullback.ops.reduce import Reduction
 from pullback.schedule.kernels import Apply, Call, Kernel, Loops
 
@@ -63,6 +65,8 @@ def write_kernel(kernel: Kernel, name: str, module: Module, target: Target) -> W
             return _write_loops(kernel, name, module)
         case Call(op=Contract()):
             return _write_product(kernel, name, module, target)
+        case Call(op=Convolution()):
+            return _write_convolution(kernel, name, module, target)
         case Call(op=Reduction()):
             return _write_columns(kernel, name, module)
     raise _missing(kernel.op, kernel.site, name)
@@ -92,6 +96,17 @@ def _write_product(call: Call, name: str, module: Module, target: Target) -> Wri
     kernel = write(product, Machine.of(target.features), module, name)
     left, right = (b, a) if product.swapped else (a, b)
     operands = tuple(Placed(x.buffer, x.layout.offset * x.dtype.itemsize) for x in (left, right, c))
+    return Written(name, operands, kernel.iterations, kernel.scratch)
+
+
+def _write_convolution(call: Call, name: str, module: Module, target: Target) -> Written:
+    assert isinstance(call.op, Convolution)
+    left, right, result = (*call.inputs, *call.outputs)
+    shapes, machine = (left.layout.shape, right.layout.shape), Machine.of(target.features)
+    kernel = write_convolution(call.op, left.dtype, shapes, machine, module, name)
+    operands = tuple(
+        Placed(x.buffer, x.layout.offset * x.dtype.itemsize) for x in (left, right, result)
+    )
     return Written(name, operands, kernel.iterations, kernel.scratch)
 
 

@@ -8,26 +8,17 @@ import pytest
 from native import Call, Compiled
 from pullback.backend.assembly import Module
 from pullback.backend.blocking import Machine
-from pullback.backend.contract import write
-from pullback.backend.convolve import stages_of, write_padding
+from pullback.backend.convolve import write_convolution
 from pullback.ops.convolve import Convolve, ConvolveInput, ConvolveKernel
 from pullback.ops.windows import Windows
 
 
 def run(op, left, right, shape, ways=1, machine=None):
-    """The result of the kernels of one convolution."""
-    stages = stages_of(op, left.dtype, left.shape, right.shape)
-    module = Module()
-    pad = write_padding(stages.padding, module)
-    kernel = write(stages.product, machine or Machine(), module)
-    code = Compiled(module)
-    padded = np.full(stages.padding.nbytes // left.itemsize, np.nan, left.dtype)
-    Call(code["pad"], pad, [left, padded]).run(ways)
-    if not stages.padding.is_needed:
-        padded = left
+    """The result of the kernel of one convolution."""
+    module, shapes = Module(), (left.shape, right.shape)
+    kernel = write_convolution(op, left.dtype, shapes, machine or Machine(), module, "convolution")
     out = np.full(shape, np.nan, left.dtype)
-    operands = (right, padded) if stages.product.swapped else (padded, right)
-    Call(code["product"], kernel, [*operands, out]).run(ways)
+    Call(Compiled(module)["convolution"], kernel, [left, right, out]).run(ways)
     return out
 
 
