@@ -39,7 +39,7 @@ from pullback.ir.types import DType
 CHUNK = 256
 """Windows of a chunk, about: their responses, 16 KB, stay in the first cache."""
 
-STEPS = 4
+STEPS = 1
 """Windows for which there is code in a line."""
 
 
