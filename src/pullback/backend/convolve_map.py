@@ -182,6 +182,12 @@ class Cut:
         return Piece(work.dtype, work.inputs, work.reach, lines, self.counts[2])
 
     @property
+    def ahead(self) -> int:
+        """Elements to the next image, which is fetched early where the cache holds two."""
+        size = self.work.inputs * self.work.groups * math.prod(r.size for r in self.work.reach)
+        return size if 2 * size * bytes_of(self.element) <= self.machine.cache else 0
+
+    @property
     def iterations(self) -> int:
         work = self.work
         if not work.outputs * math.prod(work.result):
@@ -258,7 +264,7 @@ class _Writer:
             f.binary("add", f.binary("mul", q, integer(reach.step)), integer(reach.first))
             for q, reach in zip((self.slice, self.first), work.reach[:2], strict=True)
         )
-        copy_piece(f, cut.piece, origin, (corner[0], corner[1]), self.scratch)
+        copy_piece(f, cut.piece, origin, (corner[0], corner[1]), self.scratch, cut.ahead)
         for part in work.parts:
             if part.counts[0] == cut.counts[0]:
                 self._part(part)
@@ -362,7 +368,7 @@ class _Writer:
                 first = down * block.segments * step + across * block.lanes
                 places = [first + s * step for s in range(block.segments)]
                 here = [shifted(f, pixels, cut.element, place) for place in places]
-                yield _joined(f, [f.load(kind, at, align) for at in here], block.segment)
+                yield _joined(f, [f.assign(kind, f"load volatile {kind}, {at}, align {align}") for at in here], block.segment)
 
     # ---- results ----
 

@@ -20,7 +20,7 @@ from itertools import pairwise
 from pullback.backend.assembly import Function, Module, Ssa, integer, splat, vector
 from pullback.backend.blocking import Machine
 from pullback.backend.contract import Kernel
-from pullback.backend.convolve_image import Piece, Place, Reach, copy_piece
+from pullback.backend.convolve_image import Piece, Place, Reach, copy_piece, fetch
 from pullback.backend.packing import (
     VECTOR_BYTES,
     Level,
@@ -39,7 +39,7 @@ from pullback.ir.types import DType
 CHUNK = 256
 """Windows of a chunk, about: their responses, 16 KB, stay in the first cache."""
 
-STEPS = 1
+STEPS = 4
 """Windows for which there is code in a line."""
 
 
@@ -110,9 +110,14 @@ class Cut:
         return min(range(1, most + 1), key=lambda n: -(-n * taps // self.height) / n, default=1)
 
     def tiles(self, channels: int) -> Iterator[list[tuple[int, int]]]:
-        """The (c, tap) of each tile, nearly equally many."""
-        taps = len(self.work.places)
-        pairs = [(i // taps, i % taps) for i in range(channels * taps)]
+        """The (c, tap) of each tile, nearly equally many.
+
+        Taps of one line in one tile would read the same places a few windows apart: LLVM would keep
+        them in registers, which belong to the sums. So taps of one column come together.
+        """
+        places = self.work.places
+        pairs = [(c, t) for c in range(channels) for t in range(len(places))]
+        pairs.sort(key=lambda pair: places[pair[1]][2])
         count = -(-len(pairs) // self.height)
         bounds = [len(pairs) * i // max(1, count) for i in range(count + 1)]
         yield from (pairs[a:b] for a, b in pairwise(bounds))
@@ -139,6 +144,15 @@ class Cut:
     def iterations(self) -> int:
         work = self.work
         return self.blocks * self.panels * work.groups if work.outputs * len(work.places) else 0
+
+    @property
+    def ahead(self) -> int:
+        """Elements to the next image, which is fetched early where the cache holds two."""
+        work = self.work
+        image = work.groups * work.inputs * math.prod(reach.size for reach in work.reach)
+        mine = self.channels * math.prod(reach.size for reach in work.reach)
+        mine += self.width * math.prod(work.counts)
+        return image if 2 * mine * bytes_of(self.element) <= self.machine.cache else 0
 
     # ---- scratch: the totals, the responses, the piece ----
 
@@ -262,7 +276,7 @@ class _Writer:
             f.binary("add", f.binary("mul", q, integer(reach.step)), integer(reach.first))
             for q, reach in zip(corner, work.reach[:2], strict=True)
         )
-        copy_piece(f, cut.piece(sizes[0]), source, (depth, line), self.copy)
+        copy_piece(f, cut.piece(sizes[0]), source, (depth, line), self.copy, cut.ahead)
         lines = f.binary("sub", integer(work.counts[1]), corner[1])
         most = integer(work.chunk)
         lines = f.select(f.compare("icmp slt", lines, most), lines, most)
@@ -270,7 +284,18 @@ class _Writer:
         panel = Panel(self.raw, cut.width, sizes[1], math.prod(work.counts))
         here = offset(f, responses, self.raw, corner[1], work.counts[2])
         pack_panel(f, panel, [Level(count, 1, cut.width)], here, self.responses)
+        if cut.ahead:
+            self._fetch(here, sizes[1])
         self._tiles(sizes[0], lines)
+
+    def _fetch(self, responses: Ssa, outputs: int) -> None:
+        """The same responses to the next image."""
+        f, work = self.f, self.cut.work
+        windows = math.prod(work.counts)
+        following = shifted(f, responses, self.raw, work.groups * work.outputs * windows)
+        with f.loop(integer(0), integer(outputs)) as loop:
+            here = offset(f, following, self.raw, loop.index, windows)
+            fetch(f, self.raw, work.chunk * work.counts[2], here)
 
     def _tiles(self, channels: int, lines: Ssa) -> None:
         f, cut = self.f, self.cut
@@ -285,11 +310,11 @@ class _Writer:
                 totals = offset(f, self.totals, cut.element, loop.index, taps * cut.width)
                 for tile in cut.tiles(count):
                     places = [c * piece.plane + piece.at(cut.work.places[t]) for c, t in tile]
-                    row = tile[0][0] * taps + tile[0][1]
-                    here = shifted(f, totals, cut.element, row * cut.width)
-                    self._tile(places, lines, source, here)
+                    sums = self._tile(places, lines, source)
+                    self._add(sums, [c * taps + t for c, t in tile], totals)
 
-    def _tile(self, places: Sequence[int], lines: Ssa, source: Ssa, totals: Ssa) -> None:
+    def _tile(self, places: Sequence[int], lines: Ssa, source: Ssa) -> list[Ssa]:
+        """The sums over the chunk."""
         f, cut, work = self.f, self.cut, self.cut.work
         piece = cut.piece(1)
         down, across = work.reach[1].step * piece.line, work.reach[2].step
@@ -307,7 +332,7 @@ class _Writer:
             else:
                 inner = self._steps(count, places, across, inner)
             rows.carry(shifted(f, line, cut.element, down), *inner[1:])
-        self._add(rows.results[2:], totals)
+        return list(rows.results[2:])
 
     def _steps(
         self, count: int, places: Sequence[int], across: int, state: Sequence[Ssa]
@@ -330,12 +355,13 @@ class _Writer:
         pixel = shifted(f, pixel, cut.element, count * across)
         return [pixel, shifted(f, responses, cut.element, count * cut.width), *sums]
 
-    def _add(self, sums: Sequence[Ssa], totals: Ssa) -> None:
+    def _add(self, sums: Sequence[Ssa], rows: Sequence[int], totals: Ssa) -> None:
         f, cut = self.f, self.cut
         align = cut.lanes * bytes_of(cut.element)
         add = "fadd" if is_floating(cut.element) else "add"
         for i, value in enumerate(sums):
-            here = shifted(f, totals, cut.element, i * cut.lanes)
+            place = rows[i // cut.vectors] * cut.width + i % cut.vectors * cut.lanes
+            here = shifted(f, totals, cut.element, place)
             f.store(f.binary(add, f.load(value.type, here, align), value), here, align)
 
     # ---- results ----
