@@ -109,13 +109,8 @@ class Piece:
         return slices * self.slice + lines * self.line + column
 
 
-def copy_piece(
-    f: Function, piece: Piece, source: Ssa, first: tuple[Ssa, Ssa], target: Ssa, ahead: int = 0
-) -> None:
-    """Copy from a dense image; `first` are its slice and its line that come first.
-
-    What lies `ahead` elements behind it is fetched into the cache.
-    """
+def copy_piece(f: Function, piece: Piece, source: Ssa, first: tuple[Ssa, Ssa], target: Ssa) -> None:
+    """Copy from a dense image; `first` are its slice and its line that come first."""
     raw = stored(piece.dtype)
     slices, lines, columns = piece.reach
     area = lines.size * columns.size
@@ -135,8 +130,6 @@ def copy_piece(
                 target_line = offset(f, there, piece.element, loop.index, piece.line)
                 with f.when(inside):
                     _copy_line(f, piece, here, target_line)
-                    if ahead:
-                        fetch(f, raw, columns.size, shifted(f, here, raw, ahead))
                 with f.when(f.binary("xor", inside, Ssa("i1", "true"))):
                     _clear(f, piece.element, piece.line, target_line)
 
@@ -172,14 +165,6 @@ def _copy_columns(f: Function, piece: Piece, count: int, source: Ssa, target: Ss
     with f.loop(integer(whole), integer(count)) as loop:
         value = f.load(raw, offset(f, source, raw, loop.index, leap), bytes_of(raw))
         f.store(widened(f, value), f.at(target, wide, loop.index), bytes_of(wide))
-
-
-def fetch(f: Function, element: str, count: int, start: Ssa) -> None:
-    """Ask for `count` elements that will be read; any address will do."""
-    f.declarations["llvm.prefetch.p0"] = "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)"
-    for first in range(0, count, VECTOR_BYTES // bytes_of(element)):
-        here = shifted(f, start, element, first)
-        f.emit(f"call void @llvm.prefetch.p0({here}, i32 0, i32 2, i32 1)")
 
 
 def _clear(f: Function, element: str, count: int, target: Ssa) -> None:

@@ -182,12 +182,6 @@ class Cut:
         return Piece(work.dtype, work.inputs, work.reach, lines, self.counts[2])
 
     @property
-    def ahead(self) -> int:
-        """Elements to the next image, which is fetched early where the cache holds two."""
-        size = self.work.inputs * self.work.groups * math.prod(r.size for r in self.work.reach)
-        return size if 2 * size * bytes_of(self.element) <= self.machine.cache else 0
-
-    @property
     def iterations(self) -> int:
         work = self.work
         if not work.outputs * math.prod(work.result):
@@ -264,7 +258,7 @@ class _Writer:
             f.binary("add", f.binary("mul", q, integer(reach.step)), integer(reach.first))
             for q, reach in zip((self.slice, self.first), work.reach[:2], strict=True)
         )
-        copy_piece(f, cut.piece, origin, (corner[0], corner[1]), self.scratch, cut.ahead)
+        copy_piece(f, cut.piece, origin, (corner[0], corner[1]), self.scratch)
         for part in work.parts:
             if part.counts[0] == cut.counts[0]:
                 self._part(part)
@@ -362,13 +356,21 @@ class _Writer:
     def _vectors(self, pixels: Ssa) -> Iterator[Ssa]:
         f, cut, block = self.f, self.cut, self.cut.block
         step = cut.work.reach[1].step * cut.piece.line
-        kind, align = vector(block.segment, cut.element), bytes_of(cut.element)
+        kind = vector(block.segment, cut.element)
         for down in range(block.down):
             for across in range(block.across):
                 first = down * block.segments * step + across * block.lanes
                 places = [first + s * step for s in range(block.segments)]
                 here = [shifted(f, pixels, cut.element, place) for place in places]
-                yield _joined(f, [f.assign(kind, f"load volatile {kind}, {at}, align {align}") for at in here], block.segment)
+                yield _joined(f, [self._load(kind, at) for at in here], block.segment)
+
+    def _load(self, kind: str, pointer: Ssa) -> Ssa:
+        """Volatile: LLVM would keep what the next tap reads again in registers of the sums.
+
+        That costs a third where a vector holds two lines of windows.
+        """
+        align = bytes_of(self.cut.element)
+        return self.f.assign(kind, f"load volatile {kind}, {pointer}, align {align}")
 
     # ---- results ----
 

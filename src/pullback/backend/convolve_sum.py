@@ -20,7 +20,7 @@ from itertools import pairwise
 from pullback.backend.assembly import Function, Module, Ssa, integer, splat, vector
 from pullback.backend.blocking import Machine
 from pullback.backend.contract import Kernel
-from pullback.backend.convolve_image import Piece, Place, Reach, copy_piece, fetch
+from pullback.backend.convolve_image import Piece, Place, Reach, copy_piece
 from pullback.backend.packing import (
     VECTOR_BYTES,
     Level,
@@ -124,17 +124,23 @@ class Cut:
 
     @cached_property
     def channels(self) -> int:
-        """Channels c of an iteration: few enough for threads to share the work, and the cache."""
+        """Channels c of an iteration: as cheap as may be on 1, 2 and 4 threads together."""
         groups = -(-self.work.inputs // self.together)
-        blocks = 1
-        while blocks < groups:
-            at_once = -(-groups // blocks) * self.together
-            fits = self._bytes(at_once) <= self.machine.cache
-            shared = self.work.groups * self.panels * blocks >= 8 or at_once <= 8
-            if fits and shared:
-                break
-            blocks += 1
-        return max(1, -(-groups // blocks) * self.together)
+        sizes = {-(-groups // n) * self.together for n in range(1, groups + 1)}
+        fitting = [n for n in sizes if self._bytes(n) <= self.machine.cache]
+        return min(sorted(fitting or [min(sizes, default=1)]), key=self._cycles)
+
+    def _cycles(self, channels: int) -> float:
+        """A guess at the time of a chunk: the products, the responses, the piece."""
+        work = self.work
+        pixels = work.chunk * work.counts[2]
+        parts = self.parts * self.vectors
+        weights = channels * len(work.places)
+        multiply = pixels * parts * self.height / 2 * -(-weights // self.height)
+        pack = 1.5 * pixels * self.width
+        copy = 15 * channels * self.piece(1).lines
+        iterations = work.groups * self.panels * -(-work.inputs // channels)
+        return sum(-(-iterations // n) for n in (1, 2, 4)) * (multiply + pack + copy)
 
     @property
     def blocks(self) -> int:
@@ -144,15 +150,6 @@ class Cut:
     def iterations(self) -> int:
         work = self.work
         return self.blocks * self.panels * work.groups if work.outputs * len(work.places) else 0
-
-    @property
-    def ahead(self) -> int:
-        """Elements to the next image, which is fetched early where the cache holds two."""
-        work = self.work
-        image = work.groups * work.inputs * math.prod(reach.size for reach in work.reach)
-        mine = self.channels * math.prod(reach.size for reach in work.reach)
-        mine += self.width * math.prod(work.counts)
-        return image if 2 * mine * bytes_of(self.element) <= self.machine.cache else 0
 
     # ---- scratch: the totals, the responses, the piece ----
 
@@ -276,7 +273,7 @@ class _Writer:
             f.binary("add", f.binary("mul", q, integer(reach.step)), integer(reach.first))
             for q, reach in zip(corner, work.reach[:2], strict=True)
         )
-        copy_piece(f, cut.piece(sizes[0]), source, (depth, line), self.copy, cut.ahead)
+        copy_piece(f, cut.piece(sizes[0]), source, (depth, line), self.copy)
         lines = f.binary("sub", integer(work.counts[1]), corner[1])
         most = integer(work.chunk)
         lines = f.select(f.compare("icmp slt", lines, most), lines, most)
@@ -284,18 +281,7 @@ class _Writer:
         panel = Panel(self.raw, cut.width, sizes[1], math.prod(work.counts))
         here = offset(f, responses, self.raw, corner[1], work.counts[2])
         pack_panel(f, panel, [Level(count, 1, cut.width)], here, self.responses)
-        if cut.ahead:
-            self._fetch(here, sizes[1])
         self._tiles(sizes[0], lines)
-
-    def _fetch(self, responses: Ssa, outputs: int) -> None:
-        """The same responses to the next image."""
-        f, work = self.f, self.cut.work
-        windows = math.prod(work.counts)
-        following = shifted(f, responses, self.raw, work.groups * work.outputs * windows)
-        with f.loop(integer(0), integer(outputs)) as loop:
-            here = offset(f, following, self.raw, loop.index, windows)
-            fetch(f, self.raw, work.chunk * work.counts[2], here)
 
     def _tiles(self, channels: int, lines: Ssa) -> None:
         f, cut = self.f, self.cut
