@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 
 import numpy as np
-from benchmarks.harness import Report, Row, Thunk, available, measure
+from benchmarks.harness import Row, Spread, Thunk, available, measure
 
 from pullback.backend.program import Program
 from pullback.ir.op import Sample
@@ -94,29 +94,23 @@ def rows(chosen: tuple[str, ...] = tuple(PROBLEMS)) -> tuple[list[Row], list[str
 
 
 def main() -> None:
+    """Medians and, in brackets, the better quartile."""
     chosen = tuple(sys.argv[1:]) or tuple(PROBLEMS)
-    report = measure("convolution", *_swapped(rows(chosen)))
+    table, missing = rows(chosen)
+    report = measure("convolution", table, ROUNDS, missing)
     for name in chosen:
-        for each in PASSES:
-            print(f"{name:18} {each:8}", *(_cell(*cell) for cell in _cells(report, name, each)))
-        print(f"{name:18} {'sum':8}", *(_cell(*cell) for cell in _sums(report, name)))
+        parts = [report.rows[f"{name} {each}"] for each in PASSES]
+        for each, part in zip(PASSES, parts, strict=True):
+            _print(f"{name:18} {each:8}", {side: [time] for side, time in part.items()})
+        _print(f"{name:18} sum     ", {side: [part[side] for part in parts] for side in parts[0]})
 
 
-def _swapped(table: tuple[list[Row], list[str]]) -> tuple[list[Row], int, list[str]]:
-    return table[0], ROUNDS, table[1]
-
-
-def _cells(report: Report, name: str, each: str) -> list[tuple[str, float]]:
-    return [(side, t.median) for side, t in report.rows[f"{name} {each}"].items()]
-
-
-def _sums(report: Report, name: str) -> list[tuple[str, float]]:
-    tables = [dict(_cells(report, name, each)) for each in PASSES]
-    return [(side, sum(table[side] for table in tables)) for side in tables[0]]
-
-
-def _cell(side: str, seconds: float) -> str:
-    return f" {side} {seconds * 1e3:8.3f}"
+def _print(title: str, times: dict[str, list[Spread]]) -> None:
+    cells = (
+        f"{side} {1e3 * sum(t.median for t in each):8.3f} ({1e3 * sum(t.low for t in each):8.3f})"
+        for side, each in times.items()
+    )
+    print(title, "  ".join(cells))
 
 
 # ---- contenders -----------------------------------------------------------------------------

@@ -30,7 +30,7 @@ LINE = 16
 
 @dataclass(frozen=True)
 class Reach:
-    """Along an axis of `size` places, window q reads places from q·step + first to q·step + last."""
+    """On an axis of `size` places, window q reads places q·step + first to q·step + last."""
 
     size: int
     step: int
