@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 
-from pullback.backend.assembly import Function, Module, Ssa, integer
+from pullback.backend.assembly import Function, Module, integer
 from pullback.backend.barrier import add_barrier
-from pullback.backend.calls import Placed, Written, write_kernel
+from pullback.backend.calls import Check, Placed, Written, write_kernel
+from pullback.backend.crowd import Crowd
+from pullback.backend.nested import write_nested
 from pullback.backend.target import Target
-from pullback.backend.turns import Turn, footprints, take_turns
 from pullback.schedule.canonical import Canonical, canonical, renumbered
 from pullback.schedule.cost import nanoseconds
-from pullback.schedule.kernels import Kernel, Schedule
+from pullback.schedule.kernels import Kernel, Nested, Schedule
 from pullback.schedule.memory import Plan
 
 LONELY = 100_000
@@ -68,17 +68,20 @@ class Emitter:
     module: Module
     target: Target
     known: dict[Hashable, tuple[Written, Canonical]] = field(default_factory=dict)
+    count: int = 0
 
     def write(self, kernel: Kernel) -> Written:
         form = canonical(kernel)
         if form.key not in self.known:
             numbers = {buffer: i for i, buffer in enumerate(form.buffers)}
-            written = self._write(renumbered(kernel, numbers), f"kernel{len(self.known)}")
-            self.known[form.key] = written, form
-        written, first = self.known[form.key]
-        return _on_buffers_of(form, written, first)
+            name = f"kernel{self.count}"
+            self.count += 1
+            self.known[form.key] = self._write(renumbered(kernel, numbers), name), form
+        return _on_buffers_of(form, *self.known[form.key])
 
     def _write(self, kernel: Kernel, name: str) -> Written:
+        if isinstance(kernel, Nested):
+            return write_nested(kernel, name, self.module, self.write)
         written = write_kernel(kernel, name, self.module, self.target)
         return replace(written, cost=nanoseconds(kernel))
 
@@ -88,68 +91,15 @@ def _on_buffers_of(form: Canonical, written: Written, first: Canonical) -> Writt
     operands = tuple(
         [x if x.buffer < 0 else Placed(form.buffers[x.buffer], x.offset) for x in written.operands]
     )
-    check = written.check
-    if check is not None and form is not first:
-        check = replace(check, site=form.sites[first.sites.index(check.site)])
-    return replace(written, operands=operands, check=check)
 
+    def moved(check: Check) -> Check:
+        return replace(check, site=form.sites[first.sites.index(check.site)])
 
-# ---- turns ----------------------------------------------------------------------------------
-
-
-@dataclass
-class Crowd:
-    """The threads that run a function together: each calls it, and takes its share of kernels."""
-
-    function: Function
-    thread: Ssa
-    threads: Ssa
-    crew: Ssa
-    scratch: Ssa
-    shares: dict[int, tuple[Ssa, Ssa]] = field(default_factory=dict)
-    owners: dict[int, Ssa] = field(default_factory=dict)
-
-    def run(
-        self, kernels: Sequence[Written], plan: Plan, operands: Callable[[int], Ssa]
-    ) -> list[Turn]:
-        """Call the kernels; `operands(i)` makes the pointer to the operands of kernel i."""
-        turns = take_turns([kernel.cost for kernel in kernels], footprints(plan))
-        for i, (kernel, turn) in enumerate(zip(kernels, turns, strict=True)):
-            if turn.waits:
-                self.wait()
-            if turn.owner is None:
-                share = self._share(kernel.iterations)
-                self._call(kernel, operands(i), share)
-            else:
-                with self._only(turn.owner):
-                    share = integer(0), integer(kernel.iterations)
-                    self._call(kernel, operands(i), share)
-        return turns
-
-    def wait(self) -> None:
-        self.function.call("barrier", "void", self.crew, self.threads)
-
-    def _call(self, kernel: Written, operands: Ssa, share: tuple[Ssa, Ssa]) -> None:
-        self.function.call(kernel.name, "void", operands, *share, self.scratch)
-
-    def _share(self, iterations: int) -> tuple[Ssa, Ssa]:
-        """This thread's part of the iterations."""
-        f = self.function
-        if iterations not in self.shares:
-            following = f.binary("add", self.thread, integer(1))
-            begin, end = (
-                f.binary("udiv", f.binary("mul", integer(iterations), n), self.threads)
-                for n in (self.thread, following)
-            )
-            self.shares[iterations] = begin, end
-        return self.shares[iterations]
-
-    @contextmanager
-    def _only(self, owner: int) -> Iterator[None]:
-        """Code that one thread runs alone."""
-        f = self.function
-        if owner not in self.owners:
-            number = f.binary("urem", integer(owner), self.threads)
-            self.owners[owner] = f.compare("icmp eq", self.thread, number)
-        with f.when(self.owners[owner]):
-            yield
+    nested, check = written.nested, written.check
+    if nested is not None:
+        pairs = [(form.buffers[w], form.buffers[r]) for w, r in nested.in_place]
+        checks = [moved(each) for each in nested.checks]
+        nested = replace(nested, in_place=tuple(pairs), checks=tuple(checks))
+    return replace(
+        written, operands=operands, check=None if check is None else moved(check), nested=nested
+    )

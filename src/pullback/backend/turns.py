@@ -9,7 +9,7 @@ wrote, unless both have the same owner. What a kernel touches is known in bytes,
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pullback.schedule.memory import Place, Plan
@@ -74,13 +74,18 @@ def _spans(places: Sequence[Place], sizes: Sequence[int]) -> tuple[Span, ...]:
     )
 
 
-def take_turns(costs: Sequence[int], touched: Sequence[Footprint]) -> list[Turn]:
-    """The turns of kernels that run one after the other, of which each costs some nanoseconds."""
+def take_turns(
+    costs: Sequence[int], touched: Sequence[Footprint], alone: Collection[int] = ()
+) -> list[Turn]:
+    """The turns of kernels that run one after the other, of which each costs some nanoseconds.
+
+    Those `alone` have one owner, whatever they cost.
+    """
     pending = _Pending()
     turns = []
-    for cost, footprint in zip(costs, touched, strict=True):
+    for i, (cost, footprint) in enumerate(zip(costs, touched, strict=True)):
         before = pending.owners_before(footprint)
-        owner = pending.owner_for(before) if cost < SMALL else None
+        owner = pending.owner_for(before) if cost < SMALL or i in alone else None
         waits = bool(before - {owner} if owner is not None else before)
         if waits:
             pending = _Pending()

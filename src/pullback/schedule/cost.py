@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from pullback.ir.types import TensorType
-from pullback.schedule.kernels import Apply, Call, Extent, Fold, Kernel, Load, Loops
+from pullback.schedule.kernels import Apply, Call, Extent, Fold, Load, Loops
 
 CALL = 50
 """Nanoseconds that a kernel takes without doing anything."""
@@ -20,7 +20,7 @@ BYTES = 20.0
 """Bytes a nanosecond, from a cache that other kernels use too."""
 
 
-def nanoseconds(kernel: Kernel) -> int:
+def nanoseconds(kernel: Loops | Call) -> int:
     """One run of a kernel on one core."""
     match kernel:
         case Loops():
