@@ -86,6 +86,11 @@ def checks_of(kernel: Written) -> tuple[Check, ...]:
     return () if kernel.check is None else (kernel.check,)
 
 
+def status_of(kernel: Written) -> int:
+    """The place of the status among the operands of a kernel that has checks."""
+    return next(i for i, x in enumerate(kernel.operands) if x.buffer == STATUS)
+
+
 def write_kernel(kernel: Loops | Call, name: str, module: Module, target: Target) -> Written:
     """Add the code of a kernel. Raises `CompileError` for an op without a native meaning."""
     match kernel:
