@@ -19,7 +19,7 @@ from pullback.backend.main import Emitter, is_worth_threads, write_main
 from pullback.backend.storage import workload
 from pullback.backend.target import Target
 from pullback.backend.threads import Team, team, thread_count
-from pullback.ir.types import Numbers, TensorType
+from pullback.ir.types import Numbers
 from pullback.schedule.kernels import Schedule
 from pullback.schedule.memory import Plan, evaluate
 from pullback.schedule.packing import aligned
@@ -95,6 +95,10 @@ class Memory:
         return memory[start : start + count]
 
 
+Slots = tuple[tuple[int, int], ...]
+"""Places in the table of pointers, and the offset in bytes that each adds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Span:
     """Consecutive inputs, and where in the table their pointers stand: slots, of whom, offsets."""
@@ -144,8 +148,12 @@ class Program:
         ]
         """For each output the input whose memory it lies in; None: memory of its own."""
         kinds = [self.schedule.buffers[buffer].type for buffer in self.schedule.outputs]
-        self.made = [(i, kind) for i, kind in enumerate(kinds) if self.sources[i] is None]
-        """The outputs that need memory, and their types."""
+        self.made = [
+            (i, kind, self.slots_of(self.schedule.outputs[i]))
+            for i, kind in enumerate(kinds)
+            if self.sources[i] is None
+        ]
+        """The outputs that need memory, their types, where their pointers stand."""
 
     # ---- pointers ----
 
@@ -191,22 +199,23 @@ class Program:
 
     def bind(self, i: int, numbers: Numbers) -> None:
         """Let input `i` be these numbers, row-major, until it is bound again."""
-        self._point(self.schedule.inputs[i], numbers)
+        self.point(self.slots_of(self.schedule.inputs[i]), numbers)
 
     def bind_span(self, span: Span, addresses: Numbers) -> None:
         """Let consecutive inputs lie at these addresses."""
         self._table[span.slots] = addresses[span.owners] + span.offsets
 
-    def bind_output(self, i: int, numbers: Numbers) -> None:
-        """Let output `i`, one of `made`, be written to these numbers."""
-        self._point(self.schedule.outputs[i], numbers)
+    def slots_of(self, buffer: int) -> Slots:
+        """Where the pointers to a buffer stand in the table, and how far into it each points."""
+        return tuple(self._slots.get(buffer, ()))
 
-    def _point(self, buffer: int, numbers: Numbers) -> None:
-        slots = self._slots.get(buffer)
-        if slots is not None:
+    def point(self, slots: Slots, numbers: Numbers) -> None:
+        """Let these pointers show to numbers."""
+        if slots:
             address = numbers.__array_interface__["data"][0]  # half the time of `ctypes.data`
+            pointers = self._pointers
             for slot, offset in slots:
-                self._pointers[slot] = address + offset
+                pointers[slot] = address + offset
 
     # ---- calls ----
 
@@ -223,9 +232,9 @@ class Program:
             for i, numbers in enumerate(inputs):
                 self.bind(i, numbers)
             outputs = [inputs[0] if i is None else inputs[i] for i in self.sources]
-            for i, kind in self.made:
-                outputs[i] = empty(kind)
-                self.bind_output(i, outputs[i])
+            for i, kind, slots in self.made:
+                outputs[i] = np.empty(kind.shape, kind.dtype)
+                self.point(slots, outputs[i])
             self.run()
         return outputs
 
@@ -237,8 +246,3 @@ class Program:
         error = check.error(number)
         error.locate(check.subject, check.site)
         raise error
-
-
-def empty(kind: TensorType) -> Numbers:
-    """Memory for a value that is going to be written."""
-    return np.empty(kind.shape, kind.dtype)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from pullback.backend.program import Program, Span, empty
+from pullback.backend.program import Program, Slots, Span
 from pullback.compile.signature import Dynamic, Feed, Kind, ScalarType, Signature, Static, fits
 from pullback.compile.stages import Lowered
 from pullback.compile.state import Home, State, kill, owned, twice
@@ -32,8 +32,15 @@ class Argument:
     cells: dict[int, Numbers]
     """The memory of its scalars."""
     donated: bool
+    slots: Slots = ()
+    """Where the pointer to the first leaf stands."""
     bound: int = 0
     """The number of the `Home` that the table points to."""
+    is_plain: bool = field(init=False)
+    """Whether it is one array that is only read."""
+
+    def __post_init__(self) -> None:
+        self.is_plain = self.form.is_leaf and not self.donated and not self.cells
 
     def path(self, i: int) -> str:
         """What to call a leaf."""
@@ -52,6 +59,10 @@ class Argument:
             return []
         assert isinstance(feed, list)
         self.bound = 0
+        if self.is_plain:
+            numbers = numbers_of(feed[0], self.form.kinds[0])
+            program.point(self.slots, numbers)
+            return [numbers]
         memory = []
         for i, (leaf, kind) in enumerate(zip(feed, self.form.kinds, strict=True)):
             numbers = self._numbers(i, leaf, kind)
@@ -109,7 +120,8 @@ class Executable:
                 self.program.bind(first + i, cell)
             span = self.program.span(first, len(form.kinds))
             donated = k in self.lowered.donated
-            placed.append(Argument(names[place], form, first, span, cells, donated))
+            slots = self.program.slots_of(self.program.schedule.inputs[first]) if form.kinds else ()
+            placed.append(Argument(names[place], form, first, span, cells, donated, slots))
             first += len(form.kinds)
         return placed
 
@@ -150,9 +162,9 @@ class Executable:
                 for argument, feed in zip(self._arguments, feeds, strict=True)
             ]
             values = self._blank.copy()
-            for i, kind in program.made:
-                memory = values[i] = empty(kind)
-                program.bind_output(i, memory)
+            for i, kind, slots in program.made:
+                memory = values[i] = np.empty(kind.shape, kind.dtype)
+                program.point(slots, memory)
             program.run()
             return self._result(feeds, given, values)
 
@@ -177,7 +189,7 @@ class Executable:
 
     def _result(self, feeds: Sequence[Feed], given: Sequence[Given], values: list[Any]) -> Any:
         program = self.program
-        for i, kind in program.made:
+        for i, kind, _ in program.made:
             numbers = values[i]
             numbers.flags.writeable = False
             values[i] = Array(kind, numbers)
@@ -257,7 +269,8 @@ def _fitting(value: Any, form: Dynamic) -> list[Any] | None:
 def numbers_of(leaf: Any, kind: Kind) -> Numbers:
     """The numbers of an array argument, row-major, in this machine's byte order."""
     if isinstance(leaf, Array):
-        numbers = leaf._numbers("a compiled function's argument")
+        assert leaf._data is not None
+        numbers = leaf._data
     else:
         assert isinstance(kind, TensorType)
         numbers = np.asarray(leaf, kind.dtype)

@@ -356,3 +356,30 @@ def test_under_a_transform_nothing_is_donated():
     with override(check=1):
         assert x.shape == (3,)
     x.numpy()
+
+
+# ---- failures -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_failed_step_leaves_the_old_state_whole(threads):
+    def advance(state, limit):
+        grown = state["w"] * 2
+        total = pb.while_loop(
+            lambda n: n < limit, lambda n: n + pb.sum(grown) * 0 + 1, pb.zeros(()), max_steps=10
+        )
+        return {"w": grown + total}, total
+
+    compiled = pb.compile(advance, donate=0, threads=threads)
+    code = compiled.lower({"w": normal(300)}, 3.0).code
+    assert code.guard is not None
+    given = {"w": pb.ones(300)}
+    with pytest.raises(pb.errors.LoopLimitError):
+        compiled(given, 20.0)
+    assert given["w"].tolist() == [1.0] * 300
+    state, _ = compiled(given, 3.0)
+    with pytest.raises(pb.errors.LoopLimitError):
+        compiled(state, 20.0)
+    assert state["w"].tolist() == [5.0] * 300
+    state, _ = compiled(state, 1.0)
+    assert state["w"].tolist() == [11.0] * 300
