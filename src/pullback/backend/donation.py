@@ -10,8 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pullback.backend.calls import Written, checks_of
 from pullback.backend.storage import workload
+from pullback.backend.written import Written
 from pullback.ir.array import Array
 from pullback.ir.strided import row_major_strides
 from pullback.schedule.kernels import Access, Buffer, Extent, Load, Loops, Schedule, Store
@@ -89,7 +89,7 @@ def checks_first(schedule: Schedule, kernels: Sequence[Written]) -> list[int]:
     """An order of the kernels in which those that may fail, and what they need, come first."""
     makers = {b: i for i, kernel in enumerate(schedule.kernels) for b in kernel.writes()}
     early: set[int] = set()
-    pending = [i for i, written in enumerate(kernels) if checks_of(written)]
+    pending = [i for i, written in enumerate(kernels) if written.checks]
     while pending:
         i = pending.pop()
         if i not in early:

@@ -8,10 +8,11 @@ from functools import reduce
 
 from pullback.backend.assembly import Function, Module, Ssa, integer
 from pullback.backend.barrier import add_barrier
-from pullback.backend.calls import Check, Placed, Written, checks_of, status_of, write_kernel
+from pullback.backend.calls import write_kernel
 from pullback.backend.crowd import Crowd, Guard
 from pullback.backend.nested import write_nested
 from pullback.backend.target import Target
+from pullback.backend.written import Check, Placed, Written
 from pullback.schedule.canonical import Canonical, canonical, renumbered
 from pullback.schedule.cost import nanoseconds
 from pullback.schedule.kernels import Kernel, Nested, Schedule
@@ -57,10 +58,10 @@ def write_main(
         """Not 0 where a kernel before the guard has failed."""
         flags = []
         for i, kernel in enumerate(kernels[:guard]):
-            if checks_of(kernel):
-                place = integer(slots[i] + status_of(kernel))
+            if kernel.checks:
+                place = integer(slots[i] + kernel.status)
                 status = f.load("ptr", f.at(table, "ptr", place), 8)
-                count = len(checks_of(kernel))
+                count = len(kernel.checks)
                 flags += [
                     f.load("i64", f.at(status, "i64", integer(2 * k)), 8) for k in range(count)
                 ]
@@ -119,7 +120,7 @@ def _on_buffers_of(form: Canonical, written: Written, first: Canonical) -> Writt
     )
 
     def moved(check: Check) -> Check:
-        return replace(check, site=form.sites[first.sites.index(check.site)])
+        return check.at(form.sites[first.sites.index(check.site)])
 
     nested, check = written.nested, written.check
     if nested is not None:

@@ -12,13 +12,15 @@ from typing import NoReturn
 import numpy as np
 
 from pullback.backend.cache import ObjectCache, load
-from pullback.backend.calls import STATUS, WORKSPACE, Check, Written, checks_of
+from pullback.backend.calling_back import FUNCTION
 from pullback.backend.donation import checks_first, first_overwriting, separate, settled
 from pullback.backend.jit import assembly
 from pullback.backend.main import Emitter, is_worth_threads, write_main
 from pullback.backend.storage import workload
 from pullback.backend.target import Target
 from pullback.backend.threads import Team, team, thread_count
+from pullback.backend.written import CALLBACK, STATUS, WORKSPACE, Check, Written
+from pullback.errors import PullbackError
 from pullback.ir.types import Numbers
 from pullback.schedule.kernels import Schedule
 from pullback.schedule.memory import Plan, evaluate
@@ -77,7 +79,7 @@ def write_code(
     plan = evaluate(
         workload(schedule, kernels, donation.donors, scratch * count, names, guarded=True)
     )
-    may_fail = any(checks_of(kernel) for kernel in kernels)
+    may_fail = any(kernel.checks for kernel in kernels)
     guard = first_overwriting(plan, schedule) if may_fail else None
     text = write_main(emitter.module, kernels, plan, guard)
     return Code(schedule, kernels, donation.donors, plan, text, target, count, scratch, guard)
@@ -133,8 +135,10 @@ class Program:
         source = memory or Memory()
         self._arena = source.allocate(self.plan.arena_bytes)
         self._scratch = source.allocate(self.code.scratch * self.code.threads)
-        self._checks: list[Check] = [c for kernel in self.kernels for c in checks_of(kernel)]
+        self._checks: list[Check] = [c for kernel in self.kernels for c in kernel.checks]
         self._status = np.zeros((len(self._checks), 2), np.int64)
+        self.callbacks = tuple([c for kernel in self.kernels for c in kernel.callbacks])
+        self._functions = {callback: FUNCTION(callback) for callback in self.callbacks}
         self._slots: dict[int, list[tuple[int, int]]] = {}
         self._table = self._fill_table()
         self._pointers = memoryview(self._table)  # type: ignore[arg-type]
@@ -175,7 +179,7 @@ class Program:
                     home = self.code.donors.get(operand.buffer, operand.buffer)
                     self._slots.setdefault(home, []).append((slot, operand.offset))
                 slot += 1
-            status += len(checks_of(kernel)) * self._status.strides[0]
+            status += len(kernel.checks) * self._status.strides[0]
         return table
 
     def _places(self) -> dict[int, int]:
@@ -244,5 +248,9 @@ class Program:
         check, number = self._checks[failed], int(self._status[failed, 1])
         self._status[:] = 0
         error = check.error(number)
-        error.locate(check.subject, check.site)
+        if isinstance(error, PullbackError):
+            error.locate(check.subject, check.site)
         raise error
+                    table[slot] = arena + self.plan.writes(position)[-1].offset
+                elif operand.buffer == CALLBACK:
+                    table[slot] = _address(self._functions[kernel.callbacks[operand.offset]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pullback.backend.calls import Written, checks_of
+from pullback.backend.written import Written
 from pullback.errors import NOWHERE, Site
 from pullback.schedule.aliasing import in_place
 from pullback.schedule.kernels import Apply, Call, Fold, Kernel, Loops, Nested, Schedule
@@ -54,7 +54,7 @@ def workload(
 
 def _step(kernel: Kernel, written: Written, watched: frozenset[int]) -> Step:
     nested = written.nested
-    seen = watched if checks_of(written) else frozenset()
+    seen = watched if written.checks else frozenset()
     pairs = in_place(kernel) if nested is None else nested.in_place
     return Step(
         written.name,
