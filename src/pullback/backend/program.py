@@ -173,6 +173,8 @@ class Program:
                     table[slot] = status
                 elif operand.buffer == WORKSPACE:
                     table[slot] = arena + self.plan.writes(position)[-1].offset
+                elif operand.buffer == CALLBACK:
+                    table[slot] = _address(self._functions[kernel.callbacks[operand.offset]])
                 elif operand.buffer in places:
                     table[slot] = arena + places[operand.buffer] + operand.offset
                 else:
@@ -251,6 +253,7 @@ class Program:
         if isinstance(error, PullbackError):
             error.locate(check.subject, check.site)
         raise error
-                    table[slot] = arena + self.plan.writes(position)[-1].offset
-                elif operand.buffer == CALLBACK:
-                    table[slot] = _address(self._functions[kernel.callbacks[operand.offset]])
+
+
+def _address(function: object) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
