@@ -7,6 +7,7 @@ import pytest
 
 import pullback as pb
 from conformance.catalogue import every_sample
+from property.loops import SIZE, STATE, Loops
 from pullback._settings import override
 from pullback.backend import nested, turns
 from pullback.backend.program import Program
@@ -251,3 +252,18 @@ def test_a_loop_prints_what_is_inside():
     (kernel,) = compiled(backwards, normal(4), normal(3, 4)).kernels[:1]
     assert isinstance(kernel, Nested)
     assert "repeat 3 times, backwards" in str(kernel)
+
+
+# ---- whatever may be written ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_loops(seed, monkeypatch):
+    monkeypatch.setattr(turns, "SMALL", seed % 2 * turns.SMALL)
+    f = with_slopes(Loops(seed), STATE)
+    inputs = [*[normal(SIZE) for _ in range(STATE)], normal(3, SIZE)]
+    schedule = compiled(f, *inputs)
+    with override(cache="off"):
+        results = Program(schedule, threads=2)(inputs)
+    for actual, wanted in zip(results, flat(f(*map(pb.asarray, inputs))), strict=True):
+        np.testing.assert_allclose(actual, wanted.numpy(), rtol=1e-9, atol=1e-12)
