@@ -248,6 +248,44 @@ def test_the_arena_holds_what_a_step_needs_once():
     assert len(sizes) == 1
 
 
+def test_what_a_loop_reads_is_not_copied():
+    """Slices of an array are read where they lie."""
+
+    def f(w, rows):
+        h = rows[0]
+        for i in range(3):
+            h = pb.scan(lambda h, r: (pb.tanh(h * r) + w[1], None), h, rows[i : i + 4])[0]
+        return h
+
+    inputs = [normal(2, 5), normal(8, 5)]
+    with override(cache="off"):
+        program = Program(compiled(f, *inputs), threads=1)
+    assert all(isinstance(kernel, Nested) for kernel in program.schedule.kernels)
+    np.testing.assert_allclose(program(inputs)[0], f(*map(pb.asarray, inputs)).numpy(), rtol=1e-12)
+
+
+def test_what_is_computed_again_is_not_kept():
+    def network(keep):
+        def layer(h, w):
+            return pb.tanh(pb.sin(pb.tanh(h @ w) @ w) @ w)
+
+        def loss(x, *ws):
+            for w in ws:
+                x = (layer if keep else pb.checkpoint(layer))(x, w)
+            return pb.sum(x)
+
+        return pb.grad(loss, argnums=(1, 2, 3, 4, 5, 6))
+
+    inputs = [normal(256, 16), *[normal(16, 16) for _ in range(6)]]
+    with override(cache="off"):
+        kept, again = (
+            Program(compiled(network(keep), *inputs), threads=1) for keep in (True, False)
+        )
+    assert again.plan.arena_bytes < kept.plan.arena_bytes / 2
+    for x, y in zip(kept(inputs), again(inputs), strict=True):
+        assert x.tobytes() == y.tobytes()
+
+
 def test_a_loop_prints_what_is_inside():
     (kernel,) = compiled(backwards, normal(4), normal(3, 4)).kernels[:1]
     assert isinstance(kernel, Nested)
