@@ -14,6 +14,7 @@ from pullback.errors import NOWHERE, Site
 from pullback.ir.array import Array
 from pullback.ir.families import Elementwise
 from pullback.ir.graph import Graph, Node
+from pullback.ir.op import HigherOrder
 from pullback.ir.strided import Strided, row_major_strides
 from pullback.ir.types import Shape, TensorType
 from pullback.ops.contract import Contract
@@ -235,10 +236,17 @@ class _Fuser:
 
     def _call(self, node: Node) -> None:
         inputs = node.inputs
-        if not isinstance(node.op, Contract):
+        if isinstance(node.op, HigherOrder):
+            inputs = tuple(x if self._is_dense(x) else self._settled(x) for x in inputs)
+        elif not isinstance(node.op, Contract):
             inputs = tuple(self._settled(x) for x in inputs)
         group = self._open((), fusible=False)
         self._place(Node(node.op, inputs, node.outputs, node.site), group, None)
+
+    def _is_dense(self, x: Array) -> bool:
+        """Whether the elements of `x` lie one after the other, anywhere in a buffer."""
+        place = self.places[x]
+        return place.root not in self.literals and replace(place.layout, offset=0).is_row_major
 
     def _settled(self, x: Array) -> Array:
         """`x` where it has a row-major buffer of its own: itself, or a copy of the view it is."""
