@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from pullback.backend.assembly import Module
 from pullback.backend.blocking import Machine
 from pullback.backend.columns import column_iterations, split_axes, write_columns
@@ -12,48 +9,13 @@ from pullback.backend.contract import write
 from pullback.backend.product import product_of
 from pullback.backend.rows import write_loops
 from pullback.backend.target import Target
-from pullback.errors import CompileError, PullbackError, Site
+from pullback.backend.written import STATUS, Placed, Written
+from pullback.errors import CompileError, Site
 from pullback.ir.families import Elementwise
 from pullback.ir.op import Op
 from pullback.ops.contract import Contract
 from pullback.ops.reduce import Reduction
 from pullback.schedule.kernels import Apply, Call, Kernel, Loops
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """An operand of a kernel: a buffer, and where in it the operand begins, in bytes."""
-
-    buffer: int
-    offset: int
-
-
-STATUS = -1
-"""In place of a buffer: two i64 of zeros, where a kernel says that it failed: 1, and a number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """What to raise when a kernel has set its status, from the number that it left there."""
-
-    subject: str
-    site: Site
-    error: Callable[[int], PullbackError]
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A kernel in the module: what the program function must pass to it.
-
-    A kernel with a `check` has an operand `Placed(STATUS, 0)`. After a failure it goes on with some
-    defined value; the program ends before it overwrites anything donated, and raises.
-    """
-
-    name: str
-    operands: tuple[Placed, ...]
-    iterations: int
-    scratch: int
-    check: Check | None = None
 
 
 def write_kernel(kernel: Kernel, name: str, module: Module, target: Target) -> Written:
@@ -75,7 +37,8 @@ def _write_loops(kernel: Loops, name: str, module: Module) -> Written:
     loops = write_loops(kernel, name)
     module.add(loops.function)
     operands = tuple(Placed(b, 0) for b in loops.buffers)
-    return Written(name, operands, loops.iterations, loops.scratch)
+    status = (Placed(STATUS, 0),) if loops.checks else ()
+    return Written(name, operands + status, loops.iterations, loops.scratch, loops.checks)
 
 
 def _missing(op: Op, site: Site, name: str) -> CompileError:

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from pullback.backend.assembly import Function, Module, Ssa, integer
 from pullback.backend.barrier import add_barrier
-from pullback.backend.calls import STATUS, Placed, Written, write_kernel
+from pullback.backend.calls import write_kernel
 from pullback.backend.target import Target
+from pullback.backend.written import STATUS, Placed, Written
 from pullback.schedule.canonical import Canonical, canonical, renumbered
 from pullback.schedule.kernels import Kernel, Schedule
 
@@ -50,10 +51,8 @@ def _write_once(
             for x in written.operands
         ]
     )
-    check = written.check
-    if check is not None and form is not first:
-        check = replace(check, site=form.sites[first.sites.index(check.site)])
-    return replace(written, operands=operands, check=check)
+    checks = tuple([replace(x, site=form.sites[first.sites.index(x.site)]) for x in written.checks])
+    return replace(written, operands=operands, checks=checks)
 
 
 def _write_main(kernels: Sequence[Written]) -> Function:

@@ -9,10 +9,11 @@ from typing import NoReturn
 import numpy as np
 
 from pullback.backend.cache import ObjectCache, load
-from pullback.backend.calls import STATUS, Written
 from pullback.backend.main import write_program
 from pullback.backend.target import Target
 from pullback.backend.threads import Team, team
+from pullback.backend.written import STATUS, Written
+from pullback.errors import PullbackError
 from pullback.ir.types import Numbers
 from pullback.schedule.kernels import Schedule
 from pullback.schedule.memory import Plan, Step, Value, Workload, evaluate
@@ -62,7 +63,7 @@ class Program:
         self._arena = _aligned_bytes(self.plan.arena_bytes)
         self._scratch_size = -(-max((k.scratch for k in self.kernels), default=0) // 64) * 64 + 64
         self._scratch = _aligned_bytes(self._scratch_size * self._count)
-        self._checks = [k for k in self.kernels if k.check is not None]
+        self._checks = [k for k in self.kernels if k.checks]
         self._status = np.zeros((len(self._checks), 2), np.int64)
         self._slots: dict[int, list[tuple[int, int]]] = {}
         self._table = self._fill_table()
@@ -115,11 +116,12 @@ class Program:
     def _fail(self) -> NoReturn:
         """Raise what the first kernel that failed has to say."""
         failed = int(np.flatnonzero(self._status[:, 0])[0])
-        check, number = self._checks[failed].check, int(self._status[failed, 1])
+        which, number = map(int, self._status[failed])
         self._status[:] = 0
-        assert check is not None
+        check = self._checks[failed].checks[which - 1]
         error = check.error(number)
-        error.locate(check.subject, check.site)
+        if isinstance(error, PullbackError):
+            error.locate(check.subject, check.site)
         raise error
 
 

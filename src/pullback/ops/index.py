@@ -95,6 +95,19 @@ class Gather(Linear, Indexed):
     def reference(self, x: Any, *indices: Any) -> Any:
         return x.transpose(self._order(x.ndim))[self._coordinates(x.shape, indices)]
 
+    def element(self, s: Any, at: Sequence[Any], read: Any) -> Any:
+        x, rank = read.types[0], read.types[1].ndim
+        place = dict(
+            zip(
+                (*self.batch_axes, *self._rest(x.ndim)),
+                (*at[: len(self.batch_axes)], *at[rank:]),
+                strict=True,
+            )
+        )
+        for i, axis in enumerate(self.axes, 1):
+            place[axis] = read.inside(read(i, at[:rank]), axis, x.shape[axis])
+        return read(0, [place[axis] for axis in range(x.ndim)])
+
     def transpose(self, bar: Array, x: Array, *indices: Array) -> Array:
         return ScatterAdd(self.axes, self.batch_axes)(zeros(x.type), bar, *indices)
 

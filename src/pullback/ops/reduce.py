@@ -58,6 +58,11 @@ def wide(x: Any) -> Any:
     return x.astype(float32) if x.dtype in (float16, bfloat16) else x
 
 
+def accumulated(dtype: DType) -> DType:
+    """The type that elements of `dtype` are folded in."""
+    return float32 if dtype in (bfloat16, float16) else dtype
+
+
 @dataclass(frozen=True)
 class Reduction(Op):
     """An op of one operand that removes `axes`, by folding the elements with `combine`."""

@@ -58,6 +58,11 @@ class TakeAlong(Along):
         check_range(indices, x.shape[self.axis], self.axis)
         return np.take_along_axis(x, indices.astype(np.int64), self.axis)
 
+    def element(self, s: Any, at: Sequence[Any], read: Any) -> Any:
+        size = read.types[0].shape[self.axis]
+        place = read.inside(read(1, at), self.axis, size)
+        return read(0, (*at[: self.axis], place, *at[self.axis + 1 :]))
+
     def transpose(self, bar: Array, x: Array, indices: Array) -> Array:
         return PutAlong(self.axis, x.shape[self.axis])(bar, indices)
 

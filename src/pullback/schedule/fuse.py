@@ -38,6 +38,7 @@ class _Fuser:
         self.groups: list[Group] = []
         self.home: dict[Array, Group] = {}
         self.literals: dict[Array, Constant] = {}
+        self.sources: dict[Array, Node] = {}
 
     # ---- which kernel ----
 
@@ -47,7 +48,9 @@ class _Fuser:
         outputs = tuple([self._settled(x) for x in self.graph.outputs])
         groups = tuple([group for group in self.groups if group.nodes])
         return write_schedule(
-            Grouping(self.graph, outputs, groups, self.places, self.home, self.literals)
+            Grouping(
+                self.graph, outputs, groups, self.places, self.home, self.literals, self.sources
+            )
         )
 
     def _assign(self, node: Node) -> None:
@@ -55,14 +58,30 @@ class _Fuser:
         if isinstance(op, Constant):
             self.literals[node.outputs[0]] = op
             self._made(node)
+        elif op.by_element and not node.inputs and node.outputs[0].ndim == 1:
+            self.sources[node.outputs[0]] = node
+            self._made(node)
         elif isinstance(op, Layout):
             self._view(op, node)
         elif isinstance(op, Elementwise):
             self._join(node, _squeezed(node.outputs[0].shape), None)
         elif isinstance(op, Reduction):
             self._reduce(op, node)
+        elif op.by_element:
+            self._element(node)
         else:
             self._call(node)
+
+    def _element(self, node: Node) -> None:
+        """An op that reads its operands anywhere begins a kernel, which others join."""
+        inputs = tuple(x if self._in_memory(x) else self._settled(x) for x in node.inputs)
+        group = self._open(_squeezed(node.outputs[0].shape))
+        self._place(Node(node.op, inputs, node.outputs, node.site), group, None)
+
+    def _in_memory(self, x: Array) -> bool:
+        """Whether a buffer holds `x`, or a number of the text is all of it."""
+        root = self.places[x].root
+        return root not in self.sources
 
     def _reduce(self, op: Reduction, node: Node) -> None:
         """Trailing axes are folded row by row; each other block of axes in a kernel of its own."""
@@ -95,6 +114,9 @@ class _Fuser:
         (x,), (y,) = node.inputs, node.outputs
         place = self.places[x]
         layout = op.view(place.layout)
+        if layout is None and op.by_element:
+            self._element(node)
+            return
         if layout is None:
             x = self._copied(x, node.site)
             layout = op.view(self.places[x].layout)
@@ -212,7 +234,8 @@ class _Fuser:
     def _settled(self, x: Array) -> Array:
         """`x` where it has a row-major buffer of its own: itself, or a copy of the view it is."""
         place = self.places[x]
-        computed = place.root in self.home or (place.root is x and x not in self.literals)
+        given = place.root is x and x not in self.literals and x not in self.sources
+        computed = place.root in self.home or given
         if computed and place.layout.is_row_major and place.root.size == x.size:
             return x
         return self._copied(x, self._site_of(x))
