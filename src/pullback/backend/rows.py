@@ -25,6 +25,7 @@ from pullback.backend.ramps import Mixed, Ramp, Value, constant, lanes_of
 from pullback.backend.reading import read
 from pullback.backend.vector import Vector
 from pullback.backend.written import Check
+from pullback.ir.strided import row_major_strides
 from pullback.ops.reduce import accumulated
 from pullback.schedule.kernels import (
     Access,
@@ -200,14 +201,11 @@ class _Writer:
         start, inner = self.starts[walk], self.flat.loops.inner
         if not any(walk.inner):
             return start
-        if len(inner) == 1:
-            (stride,) = walk.inner
-            low, high = _bounds(0, walk.inner, inner)
-            along = lanes_of(0, stride)
+        if len(inner) == 1 or walk.inner == row_major_strides(inner):
+            along = lanes_of(math.prod(inner), walk.inner[-1])
             pattern = tuple(p + walk.offset for p in along.pattern)
-            return Ramp(
-                start.base, start.align, along.rate, pattern, start.low + low, start.high + high
-            )
+            low, high = start.low + along.low, start.high + along.high
+            return Ramp(start.base, start.align, along.rate, pattern, low, high)
         place: Value = start
         for axis, stride in enumerate(walk.inner):
             moved = spot.mixed.mul(self._coordinate(axis, spot), constant(stride))
@@ -404,10 +402,9 @@ class _Writer:
         return spot.mixed.spread(x)
 
     def _write(self, x: Vector, access: Access, spot: _Spot) -> None:
-        assert access.inner == (1,), "a kernel stores its values in order"
+        assert access.inner == row_major_strides(self.flat.loops.inner), "stores go in order"
         place = self._position(access, spot)
         assert isinstance(place, Ramp)
-        assert access.offset == 0
         pointer, start = self.pointers[access.buffer], spot.mixed.start(place)
         if spot.mask is None:
             self.wide.store(x, pointer, start)
