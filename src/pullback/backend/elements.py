@@ -18,7 +18,10 @@ from pullback.schedule.kernels import Element, Literal
 
 @dataclass(slots=True)
 class Checks:
-    """The checks of a kernel. The first that fails sets the status, operand `slot`."""
+    """The checks of a kernel. The status, two i64 for each of them, is its operand `slot`.
+
+    Of the threads in which a check fails the first says why.
+    """
 
     function: Function
     slot: int
@@ -29,17 +32,18 @@ class Checks:
         f = self.function
         if check not in self.made:
             self.made.append(check)
-        which = 1 + self.made.index(check)
+        row = self.made.index(check)
         bad = ~good
         if active is not None and bad.width > 1:
             bad = Vector(f, f.binary("and", bad.ssa, active), bool_)
         with f.when(any_lane(bad).ssa):
             told = number.ssa if bad.width == 1 else _first(f, bad, number)
             status = f.load("ptr", f.at(f.parameters[0], "ptr", integer(self.slot)), 8)
-            exchange = f"cmpxchg {status}, i64 0, i64 {which} monotonic monotonic"
+            failed = f.at(status, "i64", integer(2 * row))
+            exchange = f"cmpxchg {failed}, i64 0, i64 1 monotonic monotonic"
             pair = f.assign("{ i64, i1 }", exchange)
             with f.when(f.assign("i1", f"extractvalue {pair}, 1")):
-                f.store(told, f.at(status, "i64", integer(1)), 8)
+                f.store(told, f.at(failed, "i64", integer(1)), 8)
 
 
 def _first(f: Function, chosen: Vector, numbers: Vector) -> Ssa:

@@ -351,8 +351,11 @@ class _Writer:
             self._accumulated(fold, total, self._value(fold.argument, spot), spot.mask)
             for fold, total in zip(folds, loop.values, strict=True)
         ]
-        for i in self._stores(spot.number):
-            store = self.flat.loops.stores[i]
+        # All is read before anything is written: a result may take the place of an operand.
+        stores = [self.flat.loops.stores[i] for i in self._stores(spot.number)]
+        for store in stores:
+            self._value(store.value, spot)
+        for store in stores:
             self._write(self._value(store.value, spot), store.access, spot)
         return results
 
