@@ -99,7 +99,7 @@ def _on_buffers_of(form: Canonical, written: Written, first: Canonical) -> Writt
     nested = written.nested
     if nested is not None:
         pairs = [(form.buffers[w], form.buffers[r]) for w, r in nested.in_place]
-        checks = [moved(each) for each in nested.checks]
-        nested = replace(nested, in_place=tuple(pairs), checks=tuple(checks))
+        inner = [moved(each) for each in nested.checks]
+        nested = replace(nested, in_place=tuple(pairs), checks=tuple(inner))
     checks = tuple([moved(each) for each in written.checks])
     return replace(written, operands=operands, checks=checks, nested=nested)

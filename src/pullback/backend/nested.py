@@ -15,6 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from pullback.backend.assembly import Function, Module, Ssa, integer
+from pullback.backend.crowd import Crowd
+from pullback.backend.storage import workload
+from pullback.backend.turns import SMALL
 from pullback.backend.written import (
     STATUS,
     WORKSPACE,
@@ -24,9 +27,6 @@ from pullback.backend.written import (
     Written,
     checks_of,
 )
-from pullback.backend.crowd import Crowd
-from pullback.backend.storage import workload
-from pullback.backend.turns import SMALL
 from pullback.errors import LoopLimitError
 from pullback.ops.control import too_many_steps
 from pullback.schedule.kernels import Choice, Kernel, Nested, Operand, Repeat, Schedule, Until

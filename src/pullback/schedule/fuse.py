@@ -49,7 +49,7 @@ class _Fuser:
     def schedule(self) -> Schedule:
         for node in self.graph.nodes:
             self._assign(node)
-        outputs = tuple([self._settled(x) for x in self.graph.outputs])
+        outputs = self._results()
         groups = tuple([group for group in self.groups if group.nodes])
         return write_schedule(
             Grouping(
@@ -261,6 +261,19 @@ class _Fuser:
             inputs = tuple(self._settled(x) for x in inputs)
         group = self._open((), fusible=False)
         self._place(Node(node.op, inputs, node.outputs, node.site), group, None)
+
+    def _results(self) -> tuple[Array, ...]:
+        """The outputs in row-major buffers; a buffer has the shape of one output."""
+        shapes = {x: x.shape for x in self.graph.inputs}
+        results = []
+        for x in map(self._settled, self.graph.outputs):
+            root = self.places[x].root
+            results.append(
+                x
+                if shapes.setdefault(root, x.shape) == x.shape
+                else self._copied(x, self._site_of(x))
+            )
+        return tuple(results)
 
     def _settled(self, x: Array) -> Array:
         """`x` where it has a row-major buffer of its own: itself, or a copy of the view it is."""

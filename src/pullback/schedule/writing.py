@@ -57,6 +57,8 @@ class _Writer:
             else:
                 kernels.append(self._call(group))
         outputs = tuple(self._buffer(grouping.places[x].root) for x in self.grouping.outputs)
+        for buffer, x in zip(outputs, grouping.outputs, strict=True):
+            self.buffers[buffer] = Buffer(x.type, self.buffers[buffer].value)
         return Schedule(tuple(kernels), tuple(self.buffers), inputs, outputs)
 
     def _buffer(self, x: Array) -> int:
