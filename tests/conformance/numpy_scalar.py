@@ -200,8 +200,8 @@ class NumpyReader:
         result[chosen] = x[inside]
         return result
 
-    def inside(self, index, axis, size):
-        wrong = (index < -size) | (index >= size)
+    def inside(self, index, axis, size, from_end):
+        wrong = (index < (-size if from_end else 0)) | (index >= size)
         if np.any(wrong):
             raise OutOfRangeError(f"index outside axis {axis} of size {size}")
         signed = np.asarray(index).astype(np.int64)

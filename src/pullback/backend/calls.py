@@ -8,6 +8,7 @@ from pullback.backend.columns import column_iterations, split_axes, write_column
 from pullback.backend.contract import write
 from pullback.backend.product import product_of
 from pullback.backend.rows import write_loops
+from pullback.backend.scatter import write_scatter
 from pullback.backend.target import Target
 from pullback.backend.written import STATUS, Check, Placed, Written
 from pullback.errors import CompileError, LoopLimitError, Site
@@ -15,6 +16,7 @@ from pullback.ir.families import Elementwise
 from pullback.ir.op import Op
 from pullback.ops.contract import Contract
 from pullback.ops.control import Check as ControlCheck
+from pullback.ops.index import Scatter
 from pullback.ops.reduce import Reduction
 from pullback.schedule.kernels import Apply, Call, Loops
 
@@ -28,6 +30,8 @@ def write_kernel(kernel: Loops | Call, name: str, module: Module, target: Target
             return _write_product(kernel, name, module, target)
         case Call(op=Reduction()):
             return _write_columns(kernel, name, module)
+        case Call(op=Scatter()):
+            return write_scatter(kernel, name, module)
         case Call(op=ControlCheck()):
             return _write_check(kernel, name, module)
     raise _missing(kernel.op, kernel.site, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 from pullback.backend.assembly import Function, Ssa, integer
@@ -26,6 +26,18 @@ class Checks:
     function: Function
     slot: int
     made: list[Check] = field(default_factory=list)
+
+    def inside(
+        self, index: Vector, size: int, from_end: bool, wrong: Check, active: Ssa | None
+    ) -> Vector:
+        """Indices as int64 in 0 … size - 1; 0 after the failure that one outside is."""
+        given = cast(index, int64)
+        place = given
+        if from_end and is_signed(index.dtype):
+            place = where(given < 0, given + size, given)
+        good = Vector(self.function, place.ssa, uint64) < size
+        self.require(wrong, good, given, active)
+        return where(good, place, 0)
 
     def require(self, check: Check, good: Vector, number: Vector, active: Ssa | None) -> None:
         """Fail where an active lane is not good, with the number of the first such lane."""
@@ -79,30 +91,18 @@ class Elements:
         pointer = self.pointers[source.buffer]
         return read(mixed, pointer, at, source.dtype, self.active, when, source.layout.offset)
 
-    def inside(self, index: Value, axis: int, size: int) -> Value:
+    def inside(self, index: Value, axis: int, size: int, from_end: bool) -> Value:
         if isinstance(index, Ramp) and index.low >= 0 and index.high < size:
             return index
         x = self.mixed.vector(index)
-        with self._scope(x):
-            number = cast(x, int64)
-            place = number
-            if is_signed(x.dtype):
-                place = where(number < 0, number + size, number)
-            unsigned = Vector(place.function, place.ssa, uint64)
-            good = unsigned < size
-            self.checks.require(self._check(axis, size), good, number, self.active)
-            safe = where(good, place, 0)
-        return uniform(safe.ssa, 0, max(size - 1, 0)) if safe.width == 1 else safe
-
-    def _scope(self, x: Vector) -> AbstractContextManager[None]:
-        return self.mixed.ahead() if x.width == 1 else nullcontext()
-
-    def _check(self, axis: int, size: int) -> Check:
-        return Check(self.step.op.name, self.step.site, _OutOfRange(axis, size))
+        wrong = Check(self.step.op.name, self.step.site, OutOfRange(axis, size))
+        with self.mixed.ahead() if x.width == 1 else nullcontext():
+            place = self.checks.inside(x, size, from_end, wrong, self.active)
+        return uniform(place.ssa, 0, max(size - 1, 0)) if place.width == 1 else place
 
 
 @dataclass(frozen=True, slots=True)
-class _OutOfRange:
+class OutOfRange:
     """The error for an index; equal ones are one check."""
 
     axis: int

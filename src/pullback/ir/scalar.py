@@ -115,10 +115,11 @@ class Reader(Protocol[S]):
         """
         ...
 
-    def inside(self, index: S, axis: int, size: int) -> S:
-        """An index of an axis as an int64 in 0 … `size` - 1; a negative one counts from the end.
+    def inside(self, index: S, axis: int, size: int, from_end: bool) -> S:
+        """An index of an axis as an int64 in 0 … `size` - 1.
 
-        One that lies outside is an `OutOfRangeError`.
+        A negative one counts from the end, if it may; one that lies outside is an
+        `OutOfRangeError`.
         """
         ...
 

@@ -18,6 +18,7 @@ from pullback.ir.strided import Strided, row_major_strides
 from pullback.ir.types import Shape, TensorType
 from pullback.ops.contract import Contract
 from pullback.ops.control import Check
+from pullback.ops.index import Scatter
 from pullback.ops.layout import Layout
 from pullback.ops.pointwise import Constant, StopGradient
 from pullback.ops.reduce import Reduction
@@ -257,7 +258,9 @@ class _Fuser:
 
     def _call(self, node: Node) -> None:
         inputs = node.inputs
-        if not isinstance(node.op, Contract):
+        if isinstance(node.op, Scatter) and self.places[inputs[0]].root in self.literals:
+            inputs = (inputs[0], *[self._settled(x) for x in inputs[1:]])
+        elif not isinstance(node.op, Contract):
             inputs = tuple(self._settled(x) for x in inputs)
         group = self._open((), fusible=False)
         self._place(Node(node.op, inputs, node.outputs, node.site), group, None)

@@ -160,12 +160,16 @@ class Loops:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A whole op on buffers, computed by a kernel of its own: a product, a gather, a sort …"""
+    """A whole op on buffers, computed by a kernel of its own: a product, a scatter, a sort …
+
+    `start` stands for the first operand, where that is one number; `inputs` are the others.
+    """
 
     op: Op
     inputs: tuple[Operand, ...]
     outputs: tuple[Operand, ...]
     site: Site
+    start: Literal | None = None
 
     def reads(self) -> set[int]:
         return {x.buffer for x in self.inputs}

@@ -11,6 +11,7 @@ from pullback.ir.families import Elementwise
 from pullback.ir.graph import Node
 from pullback.ir.strided import Strided, row_major_strides
 from pullback.ir.types import Shape
+from pullback.ops.index import Scatter
 from pullback.ops.reduce import Reduction
 from pullback.schedule.groups import Group, Grouping, Place
 from pullback.schedule.kernels import (
@@ -81,12 +82,20 @@ class _Writer:
 
     def _call(self, group: Group) -> Call:
         (node,) = group.nodes
+        inputs = node.inputs
+        start = self._literal(inputs[0]) if isinstance(node.op, Scatter) else None
         return Call(
             node.op,
-            tuple(self._operand(x) for x in node.inputs),
+            tuple(self._operand(x) for x in (inputs[1:] if start else inputs)),
             tuple(self._operand(y) for y in node.outputs),
             node.site,
+            start,
         )
+
+    def _literal(self, x: Array) -> Literal | None:
+        """The number that all of `x` is, where the text says it."""
+        literal = self.grouping.literals.get(self.grouping.places[x].root)
+        return None if literal is None else Literal(literal.value, literal.dtype)
 
     def _operand(self, x: Array) -> Operand:
         place = self.grouping.places[x]
@@ -139,8 +148,8 @@ class _Writer:
 
     def _read(self, place: Place, domain: _Domain) -> Step:
         """The step that gives what lies at `place`, for each element of a domain."""
-        if place.root in self.grouping.literals:
-            literal = self.grouping.literals[place.root]
+        literal = self.grouping.literals.get(place.root)
+        if literal is not None:
             return Literal(literal.value, literal.dtype)
         walk, extent = domain.walk(place.layout)
         if place.root in self.grouping.sources:
@@ -151,16 +160,10 @@ class _Writer:
 
     def _element(self, node: Node, domain: _Domain) -> Element:
         (y,) = node.outputs
-        operands: list[Operand | Literal] = []
-        for x in node.inputs:
-            literal = self.grouping.literals.get(self.grouping.places[x].root)
-            if literal is None:
-                operands.append(self._operand(x))
-            else:
-                operands.append(Literal(literal.value, literal.dtype))
+        operands = tuple(self._literal(x) or self._operand(x) for x in node.inputs)
         types = tuple(x.type for x in node.inputs)
         at = domain.coordinates()
-        return Element(node.op, tuple(operands), types, at, y.dtype, domain.extent, node.site)
+        return Element(node.op, operands, types, at, y.dtype, domain.extent, node.site)
 
     def _home_access(self, y: Array, group: Group, split: int) -> Access:
         if group.extents[y] is Extent.FULL:

@@ -13,7 +13,14 @@ from pullback.ir.op import Sample
 from pullback.ir.types import bfloat16, uint32
 from pullback.ops.create import Iota
 from pullback.ops.diagonal import Diagonal, DiagonalMatrix, Triangle
-from pullback.ops.index import Gather
+from pullback.ops.index import (
+    Gather,
+    ScatterAdd,
+    ScatterMax,
+    ScatterMin,
+    ScatterMultiply,
+    ScatterSet,
+)
 from pullback.ops.layout import Concat, Flip, Pad, Slice
 from pullback.ops.pool import MaxPool, MaxPoolPick, MaxPoolRoute, WindowSpread, WindowSum
 from pullback.ops.sampling import RandomBits
@@ -132,3 +139,50 @@ def test_axes_that_do_not_merge_are_reduced_together():
     x, y = normal(20, 33), normal(33, 20)
     (total,) = program(lambda a, b: (a.T * b).sum(), x, y)([x, y])
     np.testing.assert_allclose(total, (x.T * y).sum(), rtol=1e-4)
+
+
+# ---- scatter --------------------------------------------------------------------------------
+
+
+def scatters():
+    for op in (ScatterAdd, ScatterSet, ScatterMultiply, ScatterMax, ScatterMin):
+        yield Sample(op((0,)), normal(50, 40), normal(90, 40), indices(50, 90))
+        yield Sample(op((0,)), normal(50, 5), normal(90, 5), indices(50, 90, dtype=np.int32))
+        yield Sample(op((0,)), normal(300), normal(2, 90), indices(300, 2, 90))
+        yield Sample(op((1,)), normal(20, 30), normal(41, 20), indices(30, 41))
+        yield Sample(op((1,), (0,)), normal(20, 30), normal(20, 7), indices(30, 20, 7))
+        yield Sample(op((0, 2)), normal(5, 21, 6), normal(70, 21), indices(5, 70), indices(6, 70))
+        yield Sample(op((1,)), normal(4, 3, 5), normal(8, 4, 5), indices(3, 8))
+    x = normal(50, 40, dtype=bfloat16)
+    yield Sample(ScatterAdd((0,)), x, normal(900, 40, dtype=bfloat16), indices(50, 900))
+    yield Sample(ScatterAdd((0,)), x[:, 0], normal(900, dtype=np.float16), indices(50, 900))
+
+
+SCATTERS = {f"{i}-{sample}": sample for i, sample in enumerate(scatters())}
+
+
+@pytest.mark.parametrize("start", ["given", "number"])
+@pytest.mark.parametrize("name", SCATTERS)
+def test_scatter_is_reference_to_the_bit(name, start):
+    op, (base, updates, *places) = SCATTERS[name].op, SCATTERS[name].inputs
+    updates = updates.astype(base.dtype)
+    if start == "given":
+        f, inputs = op, [base, updates, *places]
+    else:
+        base = np.full_like(base, 2)
+        f, inputs = (
+            lambda *rest: op(pb.full(base.shape, 2, dtype=base.dtype), *rest),
+            [updates, *places],
+        )
+    expected = np.ascontiguousarray(op.reference(base, updates, *places)).tobytes()
+    for threads in (1, 2, 4):
+        compiled = program(f, *inputs, threads=threads)
+        assert len(compiled.schedule.kernels) == 1
+        assert compiled([np.ascontiguousarray(x) for x in inputs])[0].tobytes() == expected
+
+
+def test_an_update_out_of_range_raises():
+    base, updates, places = normal(9, 40), normal(5, 40), np.array([1, 2, -10, 3, 0])
+    compiled = program(ScatterAdd((0,)), base, updates, places, threads=2)
+    with pytest.raises(OutOfRangeError, match=r"index -10 .* axis 0 of size 9"):
+        compiled([base, updates, places])
