@@ -5,6 +5,7 @@ from __future__ import annotations
 from pullback.backend.assembly import Module
 from pullback.backend.blocking import Machine
 from pullback.backend.callback import write_callback
+from pullback.backend.checking import write_check
 from pullback.backend.columns import column_iterations, split_axes, write_columns
 from pullback.backend.contract import write
 from pullback.backend.ordering import write_previous, write_search, write_selection
@@ -18,6 +19,7 @@ from pullback.errors import CompileError, Site
 from pullback.ir.families import Elementwise
 from pullback.ir.op import Op
 from pullback.ops.contract import Contract
+from pullback.ops.control import Check
 from pullback.ops.index import Previous, SearchSorted
 from pullback.ops.linalg import MatrixOp, System
 from pullback.ops.product import Running
@@ -45,6 +47,8 @@ def write_kernel(kernel: Kernel, name: str, module: Module, target: Target) -> W
             return write_previous(kernel, name, module, target)
         case Call(op=SearchSorted()):
             return write_search(kernel, name, module, target)
+        case Call(op=Check()):
+            return write_check(kernel, name, module, target)
         case Call(op=MatrixOp() | System()):
             return write_callback(kernel, name, module, target)
     raise _missing(kernel.op, kernel.site, name)

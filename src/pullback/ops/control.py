@@ -18,9 +18,10 @@ from pullback.ir.array import Array
 from pullback.ir.builder import record
 from pullback.ir.graph import Graph, graph_flops, with_outputs
 from pullback.ir.interpret import interpret
-from pullback.ir.op import GraphTransforms, HigherOrder, Maybe, Op, Pull, Sample
+from pullback.ir.op import GraphTransforms, HigherOrder, Maybe, Pull, Sample
 from pullback.ir.samples import integers, normal, positive
 from pullback.ir.types import TensorType, bool_, float64, int64, is_float
+from pullback.ops.gate import Gate
 from pullback.ops.operators import less, repeated, reshape, select, zeros
 from pullback.ops.pointwise import StopGradient
 from pullback.ops.reduce import AllTrue
@@ -359,10 +360,11 @@ def _until_all_end(
 
 
 @dataclass(frozen=True)
-class Check(Op):
+class Check(Gate):
     """The operands after the first; `LoopLimitError` at run time unless the first is true."""
 
     name = "check"
+    tests = 1
     message: str
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -372,8 +374,12 @@ class Check(Op):
 
     def reference(self, holds: Any, *values: Any) -> Any:
         if not holds:
-            raise LoopLimitError(self.message)
+            raise self.failed()
         return values
+
+    def failed(self) -> LoopLimitError:
+        """The error when the first operand is false."""
+        return LoopLimitError(self.message)
 
     def cotangents(
         self,

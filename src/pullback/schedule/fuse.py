@@ -7,6 +7,7 @@ kernel: they say where an operand's elements lie. The decision depends on the gr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from pullback.errors import NOWHERE, Site
@@ -16,9 +17,11 @@ from pullback.ir.graph import Graph, Node
 from pullback.ir.strided import Strided, row_major_strides
 from pullback.ir.types import Shape, TensorType
 from pullback.ops.contract import Contract
+from pullback.ops.gate import Gate
 from pullback.ops.layout import Layout
 from pullback.ops.pointwise import Constant, StopGradient
 from pullback.ops.reduce import Reduction
+from pullback.ops.rows import Rows
 from pullback.schedule.groups import Group, Grouping, Place
 from pullback.schedule.kernels import Extent, Schedule
 from pullback.schedule.writing import write_schedule
@@ -57,6 +60,10 @@ class _Fuser:
             self._made(node)
         elif isinstance(op, Layout):
             self._view(op, node)
+        elif isinstance(op, Rows):
+            self._rows(op, node)
+        elif isinstance(op, Gate):
+            self._gate(op, node)
         elif isinstance(op, Elementwise):
             self._join(node, _squeezed(node.outputs[0].shape), None)
         elif isinstance(op, Reduction):
@@ -82,7 +89,7 @@ class _Fuser:
         """A reduction of one element each is that element."""
         layout = self.places[x].layout.reshaped(y.shape)
         assert layout is not None
-        self.places[y] = Place(self.places[x].root, layout)
+        self.places[y] = replace(self.places[x], layout=layout)
 
     def _reduce_node(self, op: Reduction, x: Array, y: Array, origin: Node) -> None:
         node = Node(op, (x,), (y,), origin.site)
@@ -101,7 +108,22 @@ class _Fuser:
         if layout is None:
             self._call(node)
         else:
-            self.places[y] = Place(self.places[x].root, layout)
+            self.places[y] = replace(self.places[x], layout=layout)
+
+    def _rows(self, op: Rows, node: Node) -> None:
+        (x,) = node.inputs
+        for y, layout in zip(node.outputs, op.views(self.places[x].layout), strict=True):
+            self.places[y] = replace(self.places[x], layout=layout)
+
+    def _gate(self, op: Gate, node: Node) -> None:
+        """What is passed on lies where it lay; whoever reads it comes after a kernel of no work."""
+        tested = tuple([self._settled(x) for x in op.tested(node.inputs)])
+        group = self._open((), fusible=False)
+        self._need(group, self._needed((*tested, *node.inputs), group))
+        if tested:
+            group.nodes.append(Node(op, tested, (), node.site))
+        for x, y in zip(op.passed(node.inputs), node.outputs, strict=True):
+            self.places[y] = replace(self.places[x], gate=group)
 
     def _copied(self, x: Array, site: Site) -> Array:
         """`x` again, in a buffer of its own."""
@@ -166,7 +188,20 @@ class _Fuser:
                     return False
             elif place.root in self.home and self.home[place.root].reaches(group):
                 return False
+            if place.gate is not None and place.gate.reaches(group):
+                return False
         return True
+
+    def _needed(self, values: Sequence[Array], group: Group) -> int:
+        """The groups that must run before `group` reads these values."""
+        needed = 0
+        for x in values:
+            place = self.places[x]
+            for earlier in (self.home.get(place.root), place.gate):
+                if earlier is not None and earlier is not group:
+                    needed |= earlier.needs | 1 << earlier.position
+                    earlier.needed = True
+        return needed
 
     def _need(self, group: Group, needed: int) -> None:
         """`group` needs these groups too, and so does whatever needs `group`."""
@@ -188,13 +223,7 @@ class _Fuser:
 
     def _place(self, node: Node, group: Group, split: int | None) -> None:
         group.nodes.append(node)
-        needed = 0
-        for x in node.inputs:
-            home = self.home.get(self.places[x].root)
-            if home is not None and home is not group:
-                needed |= home.needs | 1 << home.position
-                home.needed = True
-        self._need(group, needed)
+        self._need(group, self._needed(node.inputs, group))
         for y in node.outputs:
             shape = _squeezed(y.shape)
             full = split is None and shape == group.shape

@@ -36,10 +36,14 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A value as a view of the value that a kernel makes (or the program is given)."""
+    """A value as a view of the value that a kernel makes (or the program is given).
+
+    It may be read only after its `gate`, where it has one.
+    """
 
     root: Array
     layout: Strided
+    gate: Group | None = None
 
 
 @dataclass(frozen=True, slots=True)
