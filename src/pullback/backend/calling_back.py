@@ -22,9 +22,9 @@ FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_uint64)
 
 @dataclass(slots=True, eq=False)
 class Callback:
-    """What a kernel calls with its operands: the function's address, the status, the buffers.
+    """What a kernel calls with its operands: its status, the buffers.
 
-    The kernel has set its status to "failed" before; only a call that went well sets it back. So an
+    The kernel has counted a failure before, and only a call that goes well takes it back. So an
     exception that comes before the first line here (a `KeyboardInterrupt`) is not lost either.
     """
 
@@ -34,20 +34,20 @@ class Callback:
     site: Site
     calls: int = 0
     failure: BaseException | None = None
+    """The first since the program has last raised one."""
 
     def __call__(self, operands: int) -> None:
         began = time.perf_counter()
         self.calls += 1
-        self.failure = None
-        count = 2 + len(self.inputs) + len(self.outputs)
-        _, status, *addresses = (ctypes.c_uint64 * count).from_address(operands)
+        count = 1 + len(self.inputs) + len(self.outputs)
+        status, *addresses = (ctypes.c_uint64 * count).from_address(operands)
         cut = len(self.inputs)
         results = _views(addresses[cut:], self.outputs)
         try:
             self._compute(_views(addresses[:cut], self.inputs), results)
-            ctypes.c_int64.from_address(status).value = 0
+            ctypes.c_int64.from_address(status).value -= 1
         except BaseException as failure:  # noqa: BLE001  (raised by the program when it has ended)
-            self.failure = failure
+            self.failure = self.failure or failure
             for result in results:
                 result.fill(0)
         milliseconds = 1e3 * (time.perf_counter() - began)
@@ -61,9 +61,8 @@ class Callback:
             np.copyto(result, numbers)
 
     def failed(self, number: int) -> BaseException:
-        """What the last call ended with; an interrupt may have come before it could be noted."""
-        failure, self.failure = self.failure, None
-        return KeyboardInterrupt() if failure is None else failure
+        """What a call ended with; an interrupt may have come before it could be noted."""
+        return KeyboardInterrupt() if self.failure is None else self.failure
 
 
 def _views(addresses: Sequence[int], types: Sequence[TensorType]) -> list[Numbers]:

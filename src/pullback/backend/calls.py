@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pullback.backend.assembly import Module
+from pullback.backend.assembly import Function, Module, integer
 from pullback.backend.blocking import Machine
 from pullback.backend.callback import write_callback
-from pullback.backend.checking import write_check
 from pullback.backend.columns import column_iterations, split_axes, write_columns
 from pullback.backend.contract import write
 from pullback.backend.ordering import write_previous, write_search, write_selection
@@ -14,21 +13,21 @@ from pullback.backend.product import product_of
 from pullback.backend.rows import write_loops
 from pullback.backend.running import write_running
 from pullback.backend.target import Target
-from pullback.backend.written import Placed, Written
-from pullback.errors import CompileError, Site
+from pullback.backend.written import STATUS, Check, Placed, Written
+from pullback.errors import CompileError, LoopLimitError, Site
 from pullback.ir.families import Elementwise
 from pullback.ir.op import Op
 from pullback.ops.contract import Contract
-from pullback.ops.control import Check
+from pullback.ops.control import Check as ControlCheck
 from pullback.ops.index import Previous, SearchSorted
 from pullback.ops.linalg import MatrixOp, System
 from pullback.ops.product import Running
 from pullback.ops.reduce import Position, Reduction
 from pullback.ops.sort import Sort, TopK
-from pullback.schedule.kernels import Apply, Call, Kernel, Loops
+from pullback.schedule.kernels import Apply, Call, Loops
 
 
-def write_kernel(kernel: Kernel, name: str, module: Module, target: Target) -> Written:
+def write_kernel(kernel: Loops | Call, name: str, module: Module, target: Target) -> Written:
     """Add the code of a kernel. Raises `CompileError` for an op without a native meaning."""
     match kernel:
         case Loops():
@@ -37,6 +36,8 @@ def write_kernel(kernel: Kernel, name: str, module: Module, target: Target) -> W
             return _write_product(kernel, name, module, target)
         case Call(op=Reduction()):
             return _write_columns(kernel, name, module)
+        case Call(op=ControlCheck()):
+            return _write_check(kernel, name, module)
         case Call(op=Position()):
             return write_position(kernel, name, module, target)
         case Call(op=Running()):
@@ -47,8 +48,6 @@ def write_kernel(kernel: Kernel, name: str, module: Module, target: Target) -> W
             return write_previous(kernel, name, module, target)
         case Call(op=SearchSorted()):
             return write_search(kernel, name, module, target)
-        case Call(op=Check()):
-            return write_check(kernel, name, module, target)
         case Call(op=MatrixOp() | System()):
             return write_callback(kernel, name, module, target)
     raise _missing(kernel.op, kernel.site, name)
@@ -79,6 +78,22 @@ def _write_product(call: Call, name: str, module: Module, target: Target) -> Wri
     left, right = (b, a) if product.swapped else (a, b)
     operands = tuple(Placed(x.buffer, x.layout.offset * x.dtype.itemsize) for x in (left, right, c))
     return Written(name, operands, kernel.iterations, kernel.scratch)
+
+
+def _write_check(call: Call, name: str, module: Module) -> Written:
+    """A kernel that fails unless its operand is true."""
+    f = Function(name, [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")])
+    operands, begin, end, _ = f.parameters
+    holds = f.load("i8", f.load("ptr", operands, 8), 1)
+    status = f.load("ptr", f.at(operands, "ptr", integer(1)), 8)
+    with f.loop(begin, end), f.when(f.compare("icmp eq", holds, integer(0, "i8"))):
+        f.store(integer(1), status, 8)
+    f.finish()
+    module.add(f)
+    assert isinstance(call.op, ControlCheck)
+    message = call.op.message
+    check = Check(call.op.name, call.site, lambda _: LoopLimitError(message))
+    return Written(name, (Placed(call.inputs[0].buffer, 0), Placed(STATUS, 0)), 1, 0, check)
 
 
 def _write_columns(call: Call, name: str, module: Module) -> Written:

@@ -18,10 +18,14 @@ class Placed:
 
 
 STATUS = -1
-"""In place of a buffer: two i64 of zeros, where a kernel says that it failed: 1, and a number."""
+"""In place of a buffer: three i64, the status of a kernel. Where it fails it sets the first, which
+is 0 before, and may leave a number in the second. The third is the address of what it calls back.
+"""
 
-CALLBACK = -2
-"""In place of a buffer: the address of the function that a kernel calls back."""
+STATUS_BYTES = 24
+
+WORKSPACE = -3
+"""In place of a buffer: memory that all threads share while they run the kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,13 @@ class Check:
     subject: str
     site: Site
     error: Callable[[int], BaseException]
+    callback: Callback | None = None
+
+    def at(self, site: Site) -> Check:
+        """The same check for an equal kernel of another line; its callback is one of its own."""
+        if self.callback is None:
+            return replace(self, site=site)
+        return check_of(replace(self.callback, site=site))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +49,7 @@ class Written:
     """A kernel in the module: what the program function must pass to it.
 
     A kernel with a `check` has an operand `Placed(STATUS, 0)`. After a failure it goes on with some
-    defined value; the program ends before it overwrites anything donated, and raises. A kernel with
-    a `callback` has an operand `Placed(CALLBACK, 0)`.
+    defined value; the program ends before it overwrites anything donated, and raises.
     """
 
     name: str
@@ -47,14 +57,33 @@ class Written:
     iterations: int
     scratch: int
     check: Check | None = None
-    callback: Callback | None = None
+    cost: int = 0
+    """Nanoseconds on one core, roughly."""
+    nested: Nest | None = None
 
-    def at(self, site: Site) -> Written:
-        """The same kernel for another line of the user's; its callback is one of its own."""
-        check, callback = self.check, self.callback
-        if check is not None:
-            check = replace(check, site=site)
-        if check is not None and callback is not None:
-            callback = Callback(callback.op, callback.inputs, callback.outputs, site)
-            check = replace(check, error=callback.failed)
-        return replace(self, check=check, callback=callback)
+
+@dataclass(frozen=True, slots=True)
+class Nest:
+    """What is known of a kernel that runs kernels.
+
+    It is `void @name(ptr operands, i64 thread, i64 threads, ptr team, ptr scratch)`, called by all
+    threads of the team, or by one as the only thread. Kernels in it that fail have their statuses
+    one after the other. A pair (output, input) of `in_place` may be one buffer.
+    """
+
+    workspace: int
+    checks: tuple[Check, ...]
+    in_place: tuple[tuple[int, int], ...]
+    alone: bool
+    """Whether there is too little to do for more than one thread."""
+
+
+def check_of(callback: Callback) -> Check:
+    """A callback fails with the exception that it ended with."""
+    return Check(callback.op.name, callback.site, callback.failed, callback)
+
+
+def checks_of(kernel: Written) -> tuple[Check, ...]:
+    if kernel.nested is not None:
+        return kernel.nested.checks
+    return () if kernel.check is None else (kernel.check,)

@@ -18,10 +18,9 @@ from pullback.ir.array import Array
 from pullback.ir.builder import record
 from pullback.ir.graph import Graph, graph_flops, with_outputs
 from pullback.ir.interpret import interpret
-from pullback.ir.op import GraphTransforms, HigherOrder, Maybe, Pull, Sample
+from pullback.ir.op import GraphTransforms, HigherOrder, Maybe, Op, Pull, Sample
 from pullback.ir.samples import integers, normal, positive
 from pullback.ir.types import TensorType, bool_, float64, int64, is_float
-from pullback.ops.gate import Gate
 from pullback.ops.operators import less, repeated, reshape, select, zeros
 from pullback.ops.pointwise import StopGradient
 from pullback.ops.reduce import AllTrue
@@ -360,11 +359,10 @@ def _until_all_end(
 
 
 @dataclass(frozen=True)
-class Check(Gate):
+class Check(Op):
     """The operands after the first; `LoopLimitError` at run time unless the first is true."""
 
     name = "check"
-    tests = 1
     message: str
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
@@ -374,12 +372,8 @@ class Check(Gate):
 
     def reference(self, holds: Any, *values: Any) -> Any:
         if not holds:
-            raise self.failed()
+            raise LoopLimitError(self.message)
         return values
-
-    def failed(self) -> LoopLimitError:
-        """The error when the first operand is false."""
-        return LoopLimitError(self.message)
 
     def cotangents(
         self,

@@ -10,10 +10,9 @@ from pullback.ir.array import Array
 from pullback.ir.builder import record
 from pullback.ir.graph import Graph, graph_flops
 from pullback.ir.interpret import interpret
-from pullback.ir.op import GraphTransforms, HigherOrder, Maybe, Pull, Sample
+from pullback.ir.op import GraphTransforms, HigherOrder, Maybe, Op, Pull, Sample
 from pullback.ir.samples import integers, normal
 from pullback.ir.types import TensorType, float64, is_float
-from pullback.ops.gate import Gate
 from pullback.ops.subgraph import indices, present, put, require_types, types_of
 
 
@@ -84,7 +83,7 @@ class Checkpoint(HigherOrder):
         yield Sample(cls(body), integers(3))
 
 
-class Barrier(Gate):
+class Barrier(Op):
     """The operands, when all of them exist. No pass may remove, merge or look through it."""
 
     name = "barrier"

@@ -7,7 +7,7 @@ kernel: they say where an operand's elements lie. The decision depends on the gr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from pullback.errors import NOWHERE, Site
@@ -17,19 +17,21 @@ from pullback.ir.graph import Graph, Node
 from pullback.ir.strided import Strided, row_major_strides
 from pullback.ir.types import Shape, TensorType
 from pullback.ops.contract import Contract
-from pullback.ops.gate import Gate
+from pullback.ops.control import Check
 from pullback.ops.layout import Layout
 from pullback.ops.pointwise import Constant, StopGradient
 from pullback.ops.reduce import Reduction
+from pullback.ops.remat import Barrier
 from pullback.ops.rows import Rows
 from pullback.schedule.groups import Group, Grouping, Place
 from pullback.schedule.kernels import Extent, Schedule
+from pullback.schedule.nested import nested
 from pullback.schedule.writing import write_schedule
 
 
 def fuse(graph: Graph) -> Schedule:
-    """The kernels of a graph."""
-    return _Fuser(graph).schedule()
+    """The kernels of a graph, and of the graphs that its ops hold."""
+    return nested(_Fuser(graph).schedule(), fuse)
 
 
 class _Fuser:
@@ -62,8 +64,10 @@ class _Fuser:
             self._view(op, node)
         elif isinstance(op, Rows):
             self._rows(op, node)
-        elif isinstance(op, Gate):
-            self._gate(op, node)
+        elif isinstance(op, Barrier):
+            self._hold(node)
+        elif isinstance(op, Check):
+            self._check(node)
         elif isinstance(op, Elementwise):
             self._join(node, _squeezed(node.outputs[0].shape), None)
         elif isinstance(op, Reduction):
@@ -115,15 +119,18 @@ class _Fuser:
         for y, layout in zip(node.outputs, op.views(self.places[x].layout), strict=True):
             self.places[y] = replace(self.places[x], layout=layout)
 
-    def _gate(self, op: Gate, node: Node) -> None:
-        """What is passed on lies where it lay; whoever reads it comes after a kernel of no work."""
-        tested = tuple([self._settled(x) for x in op.tested(node.inputs)])
-        group = self._open((), fusible=False)
-        self._need(group, self._needed((*tested, *node.inputs), group))
-        if tested:
-            group.nodes.append(Node(op, tested, (), node.site))
-        for x, y in zip(op.passed(node.inputs), node.outputs, strict=True):
-            self.places[y] = replace(self.places[x], gate=group)
+    def _hold(self, node: Node) -> None:
+        """What is computed from the results runs when all the operands exist."""
+        after = tuple(dict.fromkeys(self._roots(node)))
+        for x, y in zip(node.inputs, node.outputs, strict=True):
+            self.places[y] = replace(self.places[x], after=after)
+
+    def _check(self, node: Node) -> None:
+        """The results are the operands after the first, which a kernel looks at."""
+        for x, y in zip(node.inputs[1:], node.outputs, strict=True):
+            self.places[y] = self.places[x]
+        holds = node.inputs[:1]
+        self._call(Node(node.op, holds, (), node.site))
 
     def _copied(self, x: Array, site: Site) -> Array:
         """`x` again, in a buffer of its own."""
@@ -188,20 +195,10 @@ class _Fuser:
                     return False
             elif place.root in self.home and self.home[place.root].reaches(group):
                 return False
-            if place.gate is not None and place.gate.reaches(group):
-                return False
+            for root in place.after:
+                if root in self.home and self.home[root].reaches(group):
+                    return False
         return True
-
-    def _needed(self, values: Sequence[Array], group: Group) -> int:
-        """The groups that must run before `group` reads these values."""
-        needed = 0
-        for x in values:
-            place = self.places[x]
-            for earlier in (self.home.get(place.root), place.gate):
-                if earlier is not None and earlier is not group:
-                    needed |= earlier.needs | 1 << earlier.position
-                    earlier.needed = True
-        return needed
 
     def _need(self, group: Group, needed: int) -> None:
         """`group` needs these groups too, and so does whatever needs `group`."""
@@ -223,13 +220,26 @@ class _Fuser:
 
     def _place(self, node: Node, group: Group, split: int | None) -> None:
         group.nodes.append(node)
-        self._need(group, self._needed(node.inputs, group))
+        needed = 0
+        for x in self._roots(node):
+            home = self.home.get(x)
+            if home is not None and home is not group:
+                needed |= home.needs | 1 << home.position
+                home.needed = True
+        self._need(group, needed)
         for y in node.outputs:
             shape = _squeezed(y.shape)
             full = split is None and shape == group.shape
             group.extents[y] = Extent.FULL if full else Extent.ROW
             self.home[y] = group
         self._made(node)
+
+    def _roots(self, node: Node) -> Iterator[Array]:
+        """The values that must exist before a node runs."""
+        for x in node.inputs:
+            place = self.places[x]
+            yield place.root
+            yield from place.after
 
     def _call(self, node: Node) -> None:
         inputs = node.inputs

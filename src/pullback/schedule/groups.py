@@ -38,12 +38,12 @@ class Group:
 class Place:
     """A value as a view of the value that a kernel makes (or the program is given).
 
-    It may be read only after its `gate`, where it has one.
+    Who reads it runs when the values `after` exist too.
     """
 
     root: Array
     layout: Strided
-    gate: Group | None = None
+    after: tuple[Array, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,11 +106,27 @@ def test_an_interrupt_inside_comes_out(threads, monkeypatch):
     np.testing.assert_array_equal(program([np.eye(2)])[0], np.eye(2))
 
 
-def test_a_call_inside_may_run_another_program(monkeypatch):
-    inner = compiled(lambda x: x + 1.0, np.eye(2))
-    outer = compiled(pb.linalg.cholesky, np.eye(2))
-    monkeypatch.setattr(Cholesky, "reference", lambda self, a: inner([a])[0])
-    np.testing.assert_array_equal(outer([np.eye(2)])[0], np.eye(2) + 1.0)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_in_a_loop_the_first_failure_counts(threads):
+    def f(matrices):
+        def step(total, a):
+            inverse = pb.linalg.inv(a)
+            return total + inverse, pb.linalg.det(inverse)
+
+        return pb.scan(step, pb.zeros((3, 3), pb.float64), matrices)
+
+    matrices = np.stack([regular(3) for _ in range(5)])
+    program = compiled(f, matrices, threads=threads)
+    total, determinants = program([matrices])
+    expected = [np.linalg.inv(a) for a in matrices]
+    np.testing.assert_allclose(total, sum(expected), rtol=1e-14)
+    np.testing.assert_allclose(determinants, np.linalg.det(expected), rtol=1e-14)
+    assert [callback.calls for callback in program.callbacks] == [5, 5]
+    bad = matrices.copy()
+    bad[1] = 0.0
+    with pytest.raises(SingularMatrixError, match=r"inv at .* in step: the matrix is singular"):
+        program([bad])
+    np.testing.assert_array_equal(program([matrices])[0], total)
 
 
 def test_empty_matrices():
