@@ -113,7 +113,7 @@ def test_in_a_loop_the_first_failure_counts(threads):
             inverse = pb.linalg.inv(a)
             return total + inverse, pb.linalg.det(inverse)
 
-        return pb.scan(step, pb.zeros((3, 3), pb.float64), matrices)
+        return pb.scan(step, pb.zeros((3, 3), dtype=pb.float64), matrices)
 
     matrices = np.stack([regular(3) for _ in range(5)])
     program = compiled(f, matrices, threads=threads)
