@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pullback.backend.assembly import Function, Module, Ssa, integer
 from pullback.backend.lanes import UNSIGNED, Lanes, memory_element
 from pullback.backend.lines import Lines, open_kernel, placed
-from pullback.backend.rows import accumulated
 from pullback.backend.target import Target
 from pullback.backend.vector import Vector, cast, where
 from pullback.backend.written import Written
 from pullback.ir.types import DType, bool_, is_float, is_signed, uint8
 from pullback.ops.index import SearchSorted
+from pullback.ops.reduce import accumulated
 from pullback.ops.sort import Sort, TopK
 from pullback.schedule.kernels import Call
 

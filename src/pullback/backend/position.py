@@ -9,12 +9,11 @@ from __future__ import annotations
 from pullback.backend.assembly import Function, Module, Ssa, integer, splat
 from pullback.backend.lanes import LANES, Lanes
 from pullback.backend.lines import Block, Lines, each_block, open_kernel, placed
-from pullback.backend.rows import accumulated
 from pullback.backend.target import Target
 from pullback.backend.vector import Vector, where
 from pullback.backend.written import Written
 from pullback.ir.types import DType, int32, int64, is_float
-from pullback.ops.reduce import Position
+from pullback.ops.reduce import Position, accumulated
 from pullback.schedule.kernels import Call
 
 

@@ -53,6 +53,11 @@ def check_numeric(name: str, x: TensorType) -> None:
         raise DTypeError(f"{name} does not take bool", hint="cast the operand with .astype(...)")
 
 
+def accumulated(dtype: DType) -> DType:
+    """The type that elements of `dtype` are accumulated in."""
+    return float32 if dtype in (bfloat16, float16) else dtype
+
+
 def wide(x: Any) -> Any:
     """Half-precision numbers as float32, in which they are accumulated; others as they are."""
     return x.astype(float32) if x.dtype in (float16, bfloat16) else x
