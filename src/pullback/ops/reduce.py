@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -213,14 +213,8 @@ class Position(Op):
 
     axis: int
     differentiable = False
-
-    def start(self, dtype: DType) -> bool | int | float:
-        """What no element loses against."""
-        raise NotImplementedError
-
-    def beats(self, s: Any, x: Any, y: Any) -> Any:
-        """Whether x wins against y, in the scalar algebra."""
-        raise NotImplementedError
+    least: ClassVar[bool] = False
+    """Whether the smallest element wins, not the largest."""
 
     def infer(self, x: TensorType) -> TensorType:
         check_axis(self.axis, x)
@@ -255,26 +249,15 @@ class ArgMax(Position):
     def reference(self, x: Any) -> Any:
         return np.argmax(wide(x), axis=self.axis)
 
-    def start(self, dtype: DType) -> bool | int | float:
-        return Max(()).start(dtype)
-
-    def beats(self, s: Any, x: Any, y: Any) -> Any:
-        return s.less(y, x)
-
 
 class ArgMin(Position):
     """Index of the first smallest element."""
 
     name = "argmin"
+    least = True
 
     def reference(self, x: Any) -> Any:
         return np.argmin(wide(x), axis=self.axis)
-
-    def start(self, dtype: DType) -> bool | int | float:
-        return Min(()).start(dtype)
-
-    def beats(self, s: Any, x: Any, y: Any) -> Any:
-        return s.less(x, y)
 
 
 # ---- truth ----------------------------------------------------------------------------------

@@ -94,7 +94,7 @@ def test_half_precision_is_rounded_once():
         (total,) = run(lambda x: pb.mean(x * 1.0) + pb.max(x) * 0.0, x)
         assert total.dtype == dtype
         np.testing.assert_allclose(float(total), x.astype(np.float64).mean(), rtol=4e-3)
-        (total,) = run(lambda x: pb.sum(x), x / dtype(64))
+        (total,) = run(pb.sum, x / dtype(64))
         exact = (x / dtype(64)).astype(np.float64).sum()
         assert abs(float(total) - exact) <= abs(float(dtype(exact)) * 2**-7)
 
