@@ -6,7 +6,7 @@ from pullback.backend.assembly import Module, integer
 from pullback.backend.calling_back import Callback
 from pullback.backend.lines import open_kernel, placed
 from pullback.backend.target import Target
-from pullback.backend.written import STATUS, Placed, Written, check_of
+from pullback.backend.written import STATUS, Check, Placed, Written
 from pullback.ir.types import TensorType
 from pullback.schedule.kernels import Call, Operand
 
@@ -25,7 +25,7 @@ def write_callback(call: Call, name: str, module: Module, target: Target) -> Wri
     f.finish()
     module.add(f)
     operands = (Placed(STATUS, 0), *placed((*call.inputs, *call.outputs)))
-    return Written(name, operands, 1, 0, check_of(callback))
+    return Written(name, operands, 1, 0, Check.of(callback))
 
 
 def _type(x: Operand) -> TensorType:

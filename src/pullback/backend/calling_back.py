@@ -36,6 +36,10 @@ class Callback:
     failure: BaseException | None = None
     """The first since the program has last raised one."""
 
+    def at(self, site: Site) -> Callback:
+        """One of its own for another line of the user's."""
+        return Callback(self.op, self.inputs, self.outputs, site)
+
     def __call__(self, operands: int) -> None:
         began = time.perf_counter()
         self.calls += 1

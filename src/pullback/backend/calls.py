@@ -7,6 +7,7 @@ from pullback.backend.blocking import Machine
 from pullback.backend.callback import write_callback
 from pullback.backend.columns import column_iterations, split_axes, write_columns
 from pullback.backend.contract import write
+from pullback.backend.epilogue import Pointwise, accesses
 from pullback.backend.ordering import write_previous, write_search, write_selection
 from pullback.backend.position import write_position
 from pullback.backend.product import product_of
@@ -54,13 +55,17 @@ def write_kernel(kernel: Loops | Call, name: str, module: Module, target: Target
 
 
 def _write_loops(kernel: Loops, name: str, module: Module) -> Written:
-    for step in kernel.steps:
-        if isinstance(step, Apply) and type(step.op).body is Elementwise.body:
-            raise _missing(step.op, step.site, name)
+    _require_bodies(kernel, name)
     loops = write_loops(kernel, name)
     module.add(loops.function)
     operands = tuple(Placed(b, 0) for b in loops.buffers)
     return Written(name, operands, loops.iterations, loops.scratch)
+
+
+def _require_bodies(kernel: Loops, name: str) -> None:
+    for step in kernel.steps:
+        if isinstance(step, Apply) and type(step.op).body is Elementwise.body:
+            raise _missing(step.op, step.site, name)
 
 
 def _missing(op: Op, site: Site, name: str) -> CompileError:
@@ -73,11 +78,21 @@ def _write_product(call: Call, name: str, module: Module, target: Target) -> Wri
     assert isinstance(call.op, Contract)
     a, b, c = (*call.inputs, *call.outputs)
     steps = (a.layout.strides, b.layout.strides, c.layout.strides)
-    product = product_of(call.op, a.dtype, (a.layout.shape, b.layout.shape), steps)
-    kernel = write(product, Machine.of(target.features), module, name)
+    after = call.after
+    others = [] if after is None else [access.outer for access in accesses(after)]
+    product = product_of(call.op, a.dtype, (a.layout.shape, b.layout.shape), steps, others)
     left, right = (b, a) if product.swapped else (a, b)
-    operands = tuple(Placed(x.buffer, x.layout.offset * x.dtype.itemsize) for x in (left, right, c))
-    return Written(name, operands, kernel.iterations, kernel.scratch)
+    operands = [Placed(x.buffer, x.layout.offset * x.dtype.itemsize) for x in (left, right)]
+    epilogue = None
+    if after is None:
+        operands.append(Placed(c.buffer, 0))
+    else:
+        _require_bodies(after, name)
+        buffers = sorted((after.reads() - {c.buffer}) | after.writes())
+        operands += [Placed(buffer, 0) for buffer in buffers]
+        epilogue = Pointwise(after, product, c.buffer, buffers)
+    kernel = write(product, Machine.of(target.features), module, name, epilogue, len(operands) - 2)
+    return Written(name, tuple(operands), kernel.iterations, kernel.scratch)
 
 
 def _write_check(call: Call, name: str, module: Module) -> Written:

@@ -26,7 +26,6 @@ from pullback.backend.written import (
     Nest,
     Placed,
     Written,
-    checks_of,
 )
 from pullback.errors import LoopLimitError
 from pullback.ops.control import too_many_steps
@@ -110,7 +109,7 @@ class _Writer:
             kept = {value: donor for value, donor in donors.items() if value not in late}
             plan = evaluate(workload(schedule, kernels, kept))
         table = sum(part.slots for part in self.parts)
-        checks = sum(len(checks_of(k)) for part in self.parts for k in part.kernels)
+        checks = sum(len(k.checks) for part in self.parts for k in part.kernels)
         made = _Part(schedule, kernels, plan, table, checks)
         self.parts.append(made)
         return made
@@ -143,7 +142,7 @@ class _Writer:
         checks = [part.checks]
         for kernel in part.kernels:
             starts.append(starts[-1] + len(kernel.operands))
-            checks.append(checks[-1] + len(checks_of(kernel)))
+            checks.append(checks[-1] + len(kernel.checks))
 
         def operands(i: int) -> Ssa:
             for j, operand in enumerate(part.kernels[i].operands):
@@ -180,7 +179,7 @@ class _Writer:
         operands = [Placed(x.buffer, x.layout.offset * x.dtype.itemsize) for x in self.outer]
         kernels = [kernel for part in self.parts for kernel in part.kernels]
         arena = max((part.plan.arena_bytes for part in self.parts), default=0)
-        checks = [check for kernel in kernels for check in checks_of(kernel)]
+        checks = [check for kernel in kernels for check in kernel.checks]
         return Written(
             self.name,
             (*operands, Placed(WORKSPACE, 0), Placed(STATUS, 0)),
@@ -400,7 +399,7 @@ class _Until(_Loop):
     def _below(self, count: Ssa, limit: int) -> Ssa:
         """Whether another step is allowed; one that is not is a failure."""
         f = self.f
-        inner = sum(len(checks_of(kernel)) for part in self.parts for kernel in part.kernels)
+        inner = sum(len(kernel.checks) for part in self.parts for kernel in part.kernels)
         over = f.compare("icmp sge", count, integer(limit))
         first = f.compare("icmp eq", f.parameters[1], integer(0))
         with f.when(f.binary("and", over, first)):

@@ -14,7 +14,7 @@ from pullback.backend.main import is_worth_threads, write_kernels, write_main
 from pullback.backend.storage import workload
 from pullback.backend.target import Target
 from pullback.backend.threads import Team, team
-from pullback.backend.written import STATUS, STATUS_BYTES, WORKSPACE, Check, checks_of
+from pullback.backend.written import STATUS, STATUS_BYTES, WORKSPACE, Check
 from pullback.errors import PullbackError
 from pullback.ir.types import Numbers
 from pullback.schedule.kernels import Schedule
@@ -40,9 +40,9 @@ class Program:
         self._arena = _aligned_bytes(self.plan.arena_bytes)
         self._scratch_size = -(-max((k.scratch for k in self.kernels), default=0) // 64) * 64 + 64
         self._scratch = _aligned_bytes(self._scratch_size * self._count)
-        self._checks: list[Check] = [c for kernel in self.kernels for c in checks_of(kernel)]
+        self._checks: list[Check] = [c for kernel in self.kernels for c in kernel.checks]
         self._status = np.zeros((len(self._checks), STATUS_BYTES // 8), np.int64)
-        self.callbacks = tuple(c.callback for c in self._checks if c.callback is not None)
+        self.callbacks = tuple([c for kernel in self.kernels for c in kernel.callbacks])
         self._functions = self._fill_functions()
         self._slots: dict[int, list[tuple[int, int]]] = {}
         self._table = self._fill_table()
@@ -67,7 +67,7 @@ class Program:
                 else:
                     self._slots.setdefault(operand.buffer, []).append((slot, operand.offset))
                 slot += 1
-            status += len(checks_of(kernel)) * self._status.strides[0]
+            status += len(kernel.checks) * self._status.strides[0]
         return table
 
     def _fill_functions(self) -> list[object]:

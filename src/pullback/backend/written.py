@@ -30,18 +30,25 @@ WORKSPACE = -3
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What to raise when a kernel has set its status, from the number that it left there."""
+    """What to raise when a kernel has set its status, from the number that it left there.
+
+    One for a function that is called back raises what that ended with.
+    """
 
     subject: str
     site: Site
     error: Callable[[int], BaseException]
     callback: Callback | None = None
 
+    @classmethod
+    def of(cls, callback: Callback) -> Check:
+        return cls(callback.op.name, callback.site, callback.failed, callback)
+
     def at(self, site: Site) -> Check:
-        """The same check for an equal kernel of another line; its callback is one of its own."""
+        """The same for another line of the user's; a callback is one of its own."""
         if self.callback is None:
             return replace(self, site=site)
-        return check_of(replace(self.callback, site=site))
+        return Check.of(self.callback.at(site))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,16 @@ class Written:
     """Nanoseconds on one core, roughly."""
     nested: Nest | None = None
 
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        if self.nested is not None:
+            return self.nested.checks
+        return () if self.check is None else (self.check,)
+
+    @property
+    def callbacks(self) -> tuple[Callback, ...]:
+        return tuple([x.callback for x in self.checks if x.callback is not None])
+
 
 @dataclass(frozen=True, slots=True)
 class Nest:
@@ -76,14 +93,3 @@ class Nest:
     in_place: tuple[tuple[int, int], ...]
     alone: bool
     """Whether there is too little to do for more than one thread."""
-
-
-def check_of(callback: Callback) -> Check:
-    """A callback fails with the exception that it ended with."""
-    return Check(callback.op.name, callback.site, callback.failed, callback)
-
-
-def checks_of(kernel: Written) -> tuple[Check, ...]:
-    if kernel.nested is not None:
-        return kernel.nested.checks
-    return () if kernel.check is None else (kernel.check,)

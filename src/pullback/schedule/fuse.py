@@ -24,6 +24,7 @@ from pullback.ops.reduce import Reduction, accumulated
 from pullback.ops.remat import Barrier
 from pullback.ops.rows import Rows
 from pullback.schedule.blocks import Cut, cut
+from pullback.schedule.epilogue import join_epilogues
 from pullback.schedule.groups import Group, Grouping, Place
 from pullback.schedule.kernels import Extent, Schedule
 from pullback.schedule.nested import nested
@@ -52,9 +53,8 @@ class _Fuser:
             self._assign(node)
         outputs = tuple([self._settled(x) for x in self.graph.outputs])
         groups = tuple([group for group in self.groups if group.nodes])
-        return write_schedule(
-            Grouping(self.graph, outputs, groups, self.places, self.home, self.literals)
-        )
+        grouping = Grouping(self.graph, outputs, groups, self.places, self.home, self.literals)
+        return join_epilogues(write_schedule(grouping))
 
     def _assign(self, node: Node) -> None:
         op = node.op
