@@ -20,7 +20,7 @@ from pullback.schedule.memory import Plan
 from pullback.transforms.trace import Traced
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Lowered:
     """The stages of a compilation: each has a text form and is made when it is asked for.
 
