@@ -81,6 +81,8 @@ def _made(kernel: Kernel) -> Iterator[tuple[int, str, Site]]:
         case Call() | Nested():
             for x in kernel.outputs:
                 yield x.buffer, _name(kernel), kernel.site
+            if isinstance(kernel, Call) and kernel.after is not None:
+                yield from _made(kernel.after)
         case Loops():
             for store in kernel.stores:
                 step = kernel.steps[store.value]
