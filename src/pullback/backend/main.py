@@ -22,6 +22,9 @@ LONELY = 100_000
 """Nanoseconds below which a whole program is run by its caller alone: to wake another thread and
 to wait for it costs up to 200 µs."""
 
+CALL_BACK = 20_000
+"""Nanoseconds of a call back in Python: more than a kernel may take that some thread runs alone."""
+
 
 def write_kernels(schedule: Schedule, target: Target) -> tuple[Module, tuple[Written, ...]]:
     """A module with the kernels of a schedule, equal ones once."""
@@ -135,7 +138,7 @@ class Emitter:
         if isinstance(kernel, Nested):
             return write_nested(kernel, name, self.module, self.write)
         written = write_kernel(kernel, name, self.module, self.target)
-        return replace(written, cost=nanoseconds(kernel))
+        return replace(written, cost=nanoseconds(kernel) + CALL_BACK * len(written.callbacks))
 
 
 def _on_buffers_of(form: Canonical, written: Written, first: Canonical) -> Written:
