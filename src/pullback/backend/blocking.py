@@ -78,6 +78,8 @@ class Blocking:
     tile: Tile
     tiles_at_once: int = 1
     panels_at_once: int = 1
+    adds: bool = False
+    """Go on from the sums that C holds."""
 
     @property
     def element(self) -> str:
@@ -177,8 +179,8 @@ class Blocking:
 
     @property
     def blocked(self) -> bool:
-        """K needs several passes; sums rest in scratch between them."""
-        return self.passes[1] >= 0
+        """The sums rest in scratch before and after a pass over K, if there are several."""
+        return self.adds or self.passes[1] >= 0
 
     @property
     def deepest(self) -> int:
@@ -237,9 +239,11 @@ def _depth(axes: tuple[Axis, ...]) -> int:
     return math.prod(axis.size for axis in axes)
 
 
-def blocking_of(product: Product, machine: Machine, tile: Tile | None = None) -> Blocking:
+def blocking_of(
+    product: Product, machine: Machine, tile: Tile | None = None, adds: bool = False
+) -> Blocking:
     """The cut that costs least."""
-    plain = Blocking(product, machine, tile or tile_for(product, machine))
+    plain = Blocking(product, machine, tile or tile_for(product, machine), adds=adds)
     if not product.batches * product.row.size * product.column.size:
         return plain
     row_bytes = max(1, plain.deepest * bytes_of(plain.element) * plain.tile.rows)

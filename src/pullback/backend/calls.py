@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pullback.backend.assembly import Module
 from pullback.backend.blocking import Machine
 from pullback.backend.columns import column_iterations, split_axes, write_columns
 from pullback.backend.contract import write
+from pullback.backend.nest import Inner, Piece, write_nest
 from pullback.backend.product import product_of
 from pullback.backend.rows import write_loops
 from pullback.backend.target import Target
@@ -17,7 +18,7 @@ from pullback.ir.families import Elementwise
 from pullback.ir.op import Op
 from pullback.ops.contract import Contract
 from pullback.ops.reduce import Reduction
-from pullback.schedule.kernels import Apply, Call, Kernel, Loops
+from pullback.schedule.kernels import Apply, Call, Kernel, Loops, Nest
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,8 @@ def write_kernel(kernel: Kernel, name: str, module: Module, target: Target) -> W
             return _write_product(kernel, name, module, target)
         case Call(op=Reduction()):
             return _write_columns(kernel, name, module)
+        case Nest():
+            return _write_nest(kernel, name, module, target)
     raise _missing(kernel.op, kernel.site, name)
 
 
@@ -89,7 +92,7 @@ def _write_product(call: Call, name: str, module: Module, target: Target) -> Wri
     a, b, c = (*call.inputs, *call.outputs)
     steps = (a.layout.strides, b.layout.strides, c.layout.strides)
     product = product_of(call.op, a.dtype, (a.layout.shape, b.layout.shape), steps)
-    kernel = write(product, Machine.of(target.features), module, name)
+    kernel = write(product, Machine.of(target.features), module, name, adds=call.adds)
     left, right = (b, a) if product.swapped else (a, b)
     operands = tuple(Placed(x.buffer, x.layout.offset * x.dtype.itemsize) for x in (left, right, c))
     return Written(name, operands, kernel.iterations, kernel.scratch)
@@ -102,3 +105,21 @@ def _write_columns(call: Call, name: str, module: Module) -> Written:
     module.add(write_columns(call.op, sizes, x.dtype, name))
     operands = (Placed(x.buffer, 0), Placed(y.buffer, 0))
     return Written(name, operands, column_iterations(sizes[0], sizes[2]), 0)
+
+
+def _write_nest(nest: Nest, name: str, module: Module, target: Target) -> Written:
+    pieces = []
+    for i, kernel in enumerate(nest.body.kernels):
+        other = first = _inner(kernel, f"{name}_{i}", module, target)
+        if isinstance(kernel, Call) and kernel.adds:
+            first = _inner(replace(kernel, adds=False), f"{name}_{i}_first", module, target)
+        pieces.append(Piece(kernel, first, other))
+    written = write_nest(nest, pieces, name, module)
+    operands = tuple(Placed(b, 0) for b in written.buffers)
+    return Written(name, operands, written.iterations, written.scratch)
+
+
+def _inner(kernel: Kernel, name: str, module: Module, target: Target) -> Inner:
+    written = write_kernel(kernel, name, module, target)
+    operands = tuple((x.buffer, x.offset) for x in written.operands)
+    return Inner(written.name, operands, written.iterations, written.scratch)

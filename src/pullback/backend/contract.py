@@ -23,6 +23,7 @@ from pullback.backend.packing import (
     Panel,
     bytes_of,
     copy_rows,
+    load_strided,
     narrowed,
     offset,
     pack_panel,
@@ -52,18 +53,20 @@ def write(
     epilogue: Epilogue | None = None,
     extra: int = 0,
     tile: Tile | None = None,
+    adds: bool = False,
 ) -> Kernel:
     """Write `void @name(ptr operands, i64 begin, i64 end, ptr scratch)`.
 
     The operands are A, B, C and `extra` ones for the epilogue, whose result is stored in place of
-    the sum. C may be the same memory as an operand of the epilogue, not as A or B.
+    the sum. C may be the same memory as an operand of the epilogue, not as A or B. One that `adds`
+    goes on from the sums in C: it is the next part of a longer product.
     """
     parameters = [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]
     f = Function(name, parameters)
     if product.row.size == product.column.size == 1 and product.sums:
         kernel = Kernel(name, product.batches, write_dot(f, product, epilogue, extra))
     else:
-        blocking = blocking_of(product, machine, tile)
+        blocking = blocking_of(product, machine, tile, adds)
         kernel = Kernel(name, blocking.iterations, blocking.scratch)
         if blocking.iterations:
             _Writer(f, blocking, epilogue, extra).write()
@@ -118,7 +121,9 @@ class _Writer:
         self.first_row = self._row_of(self.first_tile, cut.low)
         self.first_panel = f.binary("mul", columns, integer(cut.panels_at_once))
         self.last_panel = self._at_most(self.first_panel, cut.panels_at_once, cut.panels)
-        if cut.blocked:
+        if cut.adds:
+            self._resume()
+        elif cut.blocked:
             self._clear()
         for here, there, depths in self._passes(a, b):
             self._pass(here, there, depths)
@@ -392,17 +397,34 @@ class _Writer:
         with f.loop(integer(0), integer(cut.sums_bytes), VECTOR_BYTES) as loop:
             f.store(zeros, f.at(self.sums, "i8", loop.index), VECTOR_BYTES)
 
+    def _resume(self) -> None:
+        """The sums so far, from C."""
+        f, step = self.f, self.cut.product.column.c
+        for row, panel, count in self._rows():
+            line = offset(f, self.c, self.raw, row, self.cut.product.row.c)
+            first = f.binary("mul", panel, integer(self.cut.width))
+            for j, place in enumerate(self._resting(panel, row, 1)):
+                column = f.binary("add", first, integer(j * self.cut.lanes))
+                source = offset(f, line, self.raw, column, step)
+                lanes = max(0, min(self.cut.lanes, count - j * self.cut.lanes))
+                value = load_strided(f, self.raw, self.cut.lanes, lanes, source, step)
+                f.store(value, place, VECTOR_BYTES)
+
     def _finish(self) -> None:
         """The resting sums through the epilogue into C."""
-        f, cut = self.f, self.cut
-        kind = vector(cut.lanes, self.element)
-        after = self._row_of(self.last_tile, cut.low)
+        kind = vector(self.cut.lanes, self.element)
+        for row, panel, count in self._rows():
+            places = self._resting(panel, row, 1)
+            values = [self.f.load(kind, place, VECTOR_BYTES) for place in places]
+            self._store_row(row, panel, values, count)
+
+    def _rows(self) -> Iterator[tuple[Ssa, Ssa, int]]:
+        """Loops over this iteration's rows of C: (row, panel, columns of the panel)."""
+        f, after = self.f, self._row_of(self.last_tile, self.cut.low)
         with f.loop(self.first_panel, self.last_panel) as panels:
             for count in self._widths(panels.index):
                 with f.loop(self.first_row, after) as rows:
-                    places = self._resting(panels.index, rows.index, 1)
-                    values = [f.load(kind, place, VECTOR_BYTES) for place in places]
-                    self._store_row(rows.index, panels.index, values, count)
+                    yield rows.index, panels.index, count
 
 
 def _flat_steps(sizes: Sequence[int]) -> list[int]:

@@ -97,6 +97,19 @@ def load_prefix(f: Function, element: str, lanes: int, count: int, pointer: Ssa)
     return f.shuffle(part, zeros, [min(i, count) for i in range(lanes)])
 
 
+def load_strided(
+    f: Function, element: str, lanes: int, count: int, pointer: Ssa, step: int
+) -> Ssa:
+    """`count` elements from memory, `step` apart, then zeros."""
+    if count and step == 1:
+        return load_prefix(f, element, lanes, count, pointer)
+    result = Ssa(vector(lanes, element), "zeroinitializer")
+    for i in range(count):
+        x = f.load(element, shifted(f, pointer, element, i * step), bytes_of(element))
+        result = f.assign(result.type, f"insertelement {result}, {x}, i64 {i}")
+    return result
+
+
 def store_prefix(f: Function, value: Ssa, count: int, pointer: Ssa, align: int = 0) -> None:
     """The first `count` lanes to memory."""
     element = element_of(value.type)

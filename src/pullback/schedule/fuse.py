@@ -21,6 +21,7 @@ from pullback.ops.pointwise import Constant, StopGradient
 from pullback.ops.reduce import Reduction
 from pullback.schedule.groups import Group, Grouping, Place
 from pullback.schedule.kernels import Extent, Schedule
+from pullback.schedule.nest import nest
 from pullback.schedule.writing import write_schedule
 
 
@@ -46,9 +47,8 @@ class _Fuser:
             self._assign(node)
         outputs = tuple([self._settled(x) for x in self.graph.outputs])
         groups = tuple([group for group in self.groups if group.nodes])
-        return write_schedule(
-            Grouping(self.graph, outputs, groups, self.places, self.home, self.literals)
-        )
+        grouping = Grouping(self.graph, outputs, groups, self.places, self.home, self.literals)
+        return nest(write_schedule(grouping))
 
     def _assign(self, node: Node) -> None:
         op = node.op
