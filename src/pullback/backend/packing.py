@@ -97,9 +97,7 @@ def load_prefix(f: Function, element: str, lanes: int, count: int, pointer: Ssa)
     return f.shuffle(part, zeros, [min(i, count) for i in range(lanes)])
 
 
-def load_strided(
-    f: Function, element: str, lanes: int, count: int, pointer: Ssa, step: int
-) -> Ssa:
+def load_strided(f: Function, element: str, lanes: int, count: int, pointer: Ssa, step: int) -> Ssa:
     """`count` elements from memory, `step` apart, then zeros."""
     if count and step == 1:
         return load_prefix(f, element, lanes, count, pointer)

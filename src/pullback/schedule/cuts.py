@@ -107,9 +107,7 @@ def cut_alike(
     return cuts if len(cuts) == len(walks) else Clash(None)
 
 
-def _matched(
-    walk: Walk, buffer: int, steps: Sequence[int], levels: Sequence[Level]
-) -> Cut | Clash:
+def _matched(walk: Walk, buffer: int, steps: Sequence[int], levels: Sequence[Level]) -> Cut | Clash:
     """The cut of a kernel in which each level steps so far in `buffer`."""
     reach = next(x for x in walk.reaches if x.buffer == buffer)
     sizes = [axis.size for axis in walk.axes]

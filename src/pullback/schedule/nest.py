@@ -147,7 +147,7 @@ class _Nester:
     def _cut(
         self, seed: int, members: tuple[int, ...], parts: list[tuple[int, int]], free: int
     ) -> _Plan | Clash:
-        """All members cut like the seed in `parts`, the first `free` ones without touching tiles."""
+        """All members cut like the seed; only the parts after `free` ones may cut tiles."""
         walks = {i: walk for i in members if (walk := self.walks[i]) is not None}
         made = {buffer for i in members for buffer in self.writes[i]}
         shared = {buffer for i in members for buffer in self.reads[i]} & made
@@ -162,7 +162,9 @@ class _Nester:
         for i, each in cuts.items():
             if not self._allowed(i, each, shared):
                 return Clash(len(parts) - 1)
-        local = [b for b in shared if b not in self.outside and set(self.readers[b]) <= set(members)]
+        local = [
+            b for b in shared if b not in self.outside and set(self.readers[b]) <= set(members)
+        ]
         return _Plan(members, cuts, levels, frozenset(local))
 
     def _allowed(self, i: int, each: Cut, shared: set[int]) -> bool:
@@ -327,6 +329,6 @@ def _product(kernel: Kernel) -> Call | None:
 
 
 def _divisors(n: int, wanted: int) -> list[int]:
-    """The divisors of `n` above 1: the smallest that is enough first, then the larger of the rest."""
+    """The divisors of `n` above 1: the smallest that is enough, then those that are not."""
     every = [d for d in range(2, n + 1) if n % d == 0]
     return [d for d in every if d >= wanted][:1] + [d for d in reversed(every) if d < wanted]

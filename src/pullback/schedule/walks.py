@@ -186,9 +186,7 @@ def _cut_columns(call: Call, sizes: Sequence[int], reaches: Sequence[Reach]) -> 
     kept = [i for i in range(len(sizes)) if i not in axes]
     layouts = (
         Strided(tuple(sizes), source.steps, source.offset),
-        Strided(
-            tuple(sizes[i] for i in kept), tuple(target.steps[i] for i in kept), target.offset
-        ),
+        Strided(tuple(sizes[i] for i in kept), tuple(target.steps[i] for i in kept), target.offset),
     )
     if not all(layout.is_row_major for layout in layouts):
         return None
