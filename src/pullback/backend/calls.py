@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from pullback.backend.assembly import Module
+from pullback.backend.assembly import Function, Module, integer
 from pullback.backend.blocking import Machine
+from pullback.backend.chain import Inner, Piece, write_chain
 from pullback.backend.columns import column_iterations, split_axes, write_columns
 from pullback.backend.contract import write
-from pullback.backend.nest import Inner, Piece, write_nest
 from pullback.backend.product import product_of
 from pullback.backend.rows import write_loops
 from pullback.backend.target import Target
-from pullback.errors import CompileError, PullbackError, Site
+from pullback.errors import CompileError, LoopLimitError, PullbackError, Site
 from pullback.ir.families import Elementwise
 from pullback.ir.op import Op
 from pullback.ops.contract import Contract
+from pullback.ops.control import Check as ControlCheck
 from pullback.ops.reduce import Reduction
-from pullback.schedule.kernels import Apply, Call, Kernel, Loops, Nest
+from pullback.schedule.kernels import Apply, Call, Chain, Kernel, Loops, Nested
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,10 @@ class Placed:
 
 STATUS = -1
 """In place of a buffer: two i64 of zeros, where a kernel says that it failed: 1, and a number."""
+
+
+WORKSPACE = -3
+"""In place of a buffer: memory that all threads share while they run the kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +60,36 @@ class Written:
     iterations: int
     scratch: int
     check: Check | None = None
+    cost: int = 0
+    """Nanoseconds on one core, roughly."""
+    nested: Nest | None = None
 
 
-def write_kernel(kernel: Kernel, name: str, module: Module, target: Target) -> Written:
+@dataclass(frozen=True, slots=True)
+class Nest:
+    """What is known of a kernel that runs kernels.
+
+    It is `void @name(ptr operands, i64 thread, i64 threads, ptr team, ptr scratch)`, called by all
+    threads of the team, or by one as the only thread. Kernels in it that fail have each two i64
+    more from the status on. A pair (output, input) of `in_place` may be one buffer.
+    """
+
+    workspace: int
+    checks: tuple[Check, ...]
+    in_place: tuple[tuple[int, int], ...]
+    alone: bool
+    """Whether there is too little to do for more than one thread."""
+
+
+def checks_of(kernel: Written) -> tuple[Check, ...]:
+    if kernel.nested is not None:
+        return kernel.nested.checks
+    return () if kernel.check is None else (kernel.check,)
+
+
+def write_kernel(
+    kernel: Loops | Call | Chain, name: str, module: Module, target: Target
+) -> Written:
     """Add the code of a kernel. Raises `CompileError` for an op without a native meaning."""
     match kernel:
         case Loops():
@@ -66,8 +98,10 @@ def write_kernel(kernel: Kernel, name: str, module: Module, target: Target) -> W
             return _write_product(kernel, name, module, target)
         case Call(op=Reduction()):
             return _write_columns(kernel, name, module)
-        case Nest():
-            return _write_nest(kernel, name, module, target)
+        case Call(op=ControlCheck()):
+            return _write_check(kernel, name, module)
+        case Chain():
+            return _write_chain(kernel, name, module, target)
     raise _missing(kernel.op, kernel.site, name)
 
 
@@ -98,6 +132,22 @@ def _write_product(call: Call, name: str, module: Module, target: Target) -> Wri
     return Written(name, operands, kernel.iterations, kernel.scratch)
 
 
+def _write_check(call: Call, name: str, module: Module) -> Written:
+    """A kernel that fails unless its operand is true."""
+    f = Function(name, [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")])
+    operands, begin, end, _ = f.parameters
+    holds = f.load("i8", f.load("ptr", operands, 8), 1)
+    status = f.load("ptr", f.at(operands, "ptr", integer(1)), 8)
+    with f.loop(begin, end), f.when(f.compare("icmp eq", holds, integer(0, "i8"))):
+        f.store(integer(1), status, 8)
+    f.finish()
+    module.add(f)
+    assert isinstance(call.op, ControlCheck)
+    message = call.op.message
+    check = Check(call.op.name, call.site, lambda _: LoopLimitError(message))
+    return Written(name, (Placed(call.inputs[0].buffer, 0), Placed(STATUS, 0)), 1, 0, check)
+
+
 def _write_columns(call: Call, name: str, module: Module) -> Written:
     assert isinstance(call.op, Reduction)
     (x,), (y,) = call.inputs, call.outputs
@@ -107,19 +157,20 @@ def _write_columns(call: Call, name: str, module: Module) -> Written:
     return Written(name, operands, column_iterations(sizes[0], sizes[2]), 0)
 
 
-def _write_nest(nest: Nest, name: str, module: Module, target: Target) -> Written:
+def _write_chain(chain: Chain, name: str, module: Module, target: Target) -> Written:
     pieces = []
-    for i, kernel in enumerate(nest.body.kernels):
+    for i, kernel in enumerate(chain.body.kernels):
         other = first = _inner(kernel, f"{name}_{i}", module, target)
         if isinstance(kernel, Call) and kernel.adds:
             first = _inner(replace(kernel, adds=False), f"{name}_{i}_first", module, target)
         pieces.append(Piece(kernel, first, other))
-    written = write_nest(nest, pieces, name, module)
+    written = write_chain(chain, pieces, name, module)
     operands = tuple(Placed(b, 0) for b in written.buffers)
     return Written(name, operands, written.iterations, written.scratch)
 
 
 def _inner(kernel: Kernel, name: str, module: Module, target: Target) -> Inner:
+    assert not isinstance(kernel, Nested)
     written = write_kernel(kernel, name, module, target)
     operands = tuple((x.buffer, x.offset) for x in written.operands)
     return Inner(written.name, operands, written.iterations, written.scratch)

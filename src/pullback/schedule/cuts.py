@@ -1,6 +1,6 @@
 """Axes of several kernels cut alike, so that what they hand on stays inside an iteration.
 
-A *level* is an axis of a nest. In each kernel it takes the outer part of one axis, and in each
+A *level* is an axis of a chain. In each kernel it takes the outer part of one axis, and in each
 buffer that the kernels share it is a digit of the element's address: the index of the level is
 (address // step) mod count. Every kernel that touches a shared buffer must agree on the step. Then
 an iteration reads of the buffer only what it wrote.

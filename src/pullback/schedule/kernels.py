@@ -146,11 +146,14 @@ class Call:
         return f"call {results} {sign} {print_op(self.op)}({', '.join(map(str, self.inputs))})"
 
 
+# ---- kernels that hold kernels --------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
 class Window:
     """What an iteration sees of a buffer: all that begins at the sum of index · step, in elements.
 
-    There is a step for each axis of a nest, the serial ones last.
+    There is a step for each axis of a chain, the serial ones last.
     """
 
     buffer: int
@@ -158,7 +161,7 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Nest:
+class Chain:
     """A small schedule that one thread runs through in each iteration of a parallel domain.
 
     The inputs and outputs of `body` are `windows` of buffers, in this order; its other buffers are
@@ -188,7 +191,7 @@ class Nest:
         return {x.buffer for x in self.windows[len(self.body.inputs) :]}
 
     def __str__(self) -> str:
-        head = f"nest {_domain(self.outer)}"
+        head = f"chain {_domain(self.outer)}"
         if self.serial:
             head += f", in turn {_domain(self.serial)}"
         ends = (*self.body.inputs, *self.body.outputs)
@@ -201,7 +204,81 @@ class Nest:
         return "\n".join([head, *lines])
 
 
-Kernel = Loops | Call | Nest
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """`for x in rows: carry, y = body(constants, carry, x)`, from the last row in `reverse`."""
+
+    body: Schedule
+    constants: int
+    carries: int
+    length: int
+    reverse: bool
+
+    @property
+    def parts(self) -> tuple[Schedule, ...]:
+        return (self.body,)
+
+    def __str__(self) -> str:
+        return f"repeat {self.length} times" + (", backwards" if self.reverse else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """`while condition(constants, carry): carry = body(constants, carry)`."""
+
+    condition: Schedule
+    body: Schedule
+    constants: int
+    max_steps: int | None
+
+    @property
+    def parts(self) -> tuple[Schedule, ...]:
+        return self.condition, self.body
+
+    def __str__(self) -> str:
+        return "while"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The first schedule where the first operand is true, else the second, on the others."""
+
+    if_true: Schedule
+    if_false: Schedule
+
+    @property
+    def parts(self) -> tuple[Schedule, ...]:
+        return self.if_true, self.if_false
+
+    def __str__(self) -> str:
+        return "if"
+
+
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """Schedules that run inside a kernel. Each output of theirs has a buffer of its own."""
+
+    form: Repeat | Until | Choice
+    inputs: tuple[Operand, ...]
+    outputs: tuple[Operand, ...]
+    site: Site
+
+    def reads(self) -> set[int]:
+        return {x.buffer for x in self.inputs}
+
+    def writes(self) -> set[int]:
+        return {x.buffer for x in self.outputs}
+
+    def __str__(self) -> str:
+        results = ", ".join(map(str, self.outputs))
+        lines = [f"{results} = {self.form} ({', '.join(map(str, self.inputs))})"]
+        for part in self.form.parts:
+            lines.append(f"  {part.inputs} → {part.outputs}")
+            lines += [f"  {line}" for line in str(part).splitlines()]
+        return "\n".join(lines)
+
+
+Kernel = Loops | Call | Chain | Nested
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """A kernel as a walk over axes: what each operand steps along each of them.
 
-A nest cuts axes of several kernels in the same way. It needs to know which may be cut, and how the
+A chain cuts axes of several kernels in the same way. It needs to know which may be cut, and how the
 rest of the kernel looks.
 """
 

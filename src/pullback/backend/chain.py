@@ -1,7 +1,7 @@
-"""Kernels nested in one iteration: a table of operands, and calls of the kernels.
+"""Kernels chained in one iteration: a table of operands, and calls of the kernels.
 
-Each inner kernel is an ordinary one, over the part of its domain that an iteration of the nest
-stands for. The nest tells it where the part begins, in a buffer or in the thread's scratch.
+Each inner kernel is an ordinary one, over the part of its domain that an iteration of the chain
+stands for. The chain tells it where the part begins, in a buffer or in the thread's scratch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pullback.backend.assembly import Function, Module, Ssa, integer
-from pullback.schedule.kernels import Kernel, Nest
+from pullback.schedule.kernels import Chain, Kernel
 from pullback.schedule.memory import Step, Value, Workload, evaluate
 from pullback.schedule.packing import aligned
 
@@ -38,7 +38,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class WrittenNest:
+class WrittenChain:
     """The operands are windows, each at the place that its buffer begins."""
 
     buffers: tuple[int, ...]
@@ -46,22 +46,22 @@ class WrittenNest:
     scratch: int
 
 
-def write_nest(nest: Nest, pieces: Sequence[Piece], name: str, module: Module) -> WrittenNest:
+def write_chain(chain: Chain, pieces: Sequence[Piece], name: str, module: Module) -> WrittenChain:
     """`void @name(ptr %operands, i64 %begin, i64 %end, ptr %scratch)`."""
-    writer = _Writer(nest, pieces, name)
+    writer = _Writer(chain, pieces, name)
     writer.write()
     module.add(writer.function)
-    buffers = tuple(sorted(nest.reads() | nest.writes()))
-    return WrittenNest(buffers, nest.iterations, writer.scratch)
+    buffers = tuple(sorted(chain.reads() | chain.writes()))
+    return WrittenChain(buffers, chain.iterations, writer.scratch)
 
 
 class _Writer:
-    def __init__(self, nest: Nest, pieces: Sequence[Piece], name: str) -> None:
-        self.nest, self.pieces = nest, pieces
+    def __init__(self, chain: Chain, pieces: Sequence[Piece], name: str) -> None:
+        self.chain, self.pieces = chain, pieces
         self.function = Function(
             name, [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]
         )
-        self.places, local = _places(nest, pieces)
+        self.places, local = _places(chain, pieces)
         every = [inner for piece in pieces for inner in (piece.first, piece.other)]
         self.own = aligned(max(inner.scratch for inner in every))
         """Scratch of the kernels themselves, before the local buffers."""
@@ -69,10 +69,10 @@ class _Writer:
         self.width = max(len(inner.operands) for inner in every)
 
     def write(self) -> None:
-        f, nest = self.function, self.nest
+        f, chain = self.function, self.chain
         operands, begin, end, scratch = f.parameters
         self.table = f.assign("ptr", f"alloca ptr, i64 {self.width}, align 8")
-        order = sorted(nest.reads() | nest.writes())
+        order = sorted(chain.reads() | chain.writes())
         pointers = {
             buffer: f.load("ptr", f.at(operands, "ptr", integer(i)), 8)
             for i, buffer in enumerate(order)
@@ -81,7 +81,7 @@ class _Writer:
             i: f.at(scratch, "i8", integer(self.own + offset)) for i, offset in self.places.items()
         }
         with f.loop(begin, end) as loop:
-            outer = _coordinates(f, loop.index, nest.outer)
+            outer = _coordinates(f, loop.index, chain.outer)
             with self._turns() as serial:
                 here = fixed | self._windows(pointers, [*outer, *serial])
                 for piece in self.pieces:
@@ -91,18 +91,18 @@ class _Writer:
     @contextmanager
     def _turns(self) -> Iterator[list[Ssa]]:
         """A loop over the serial axes, if there are any."""
-        if not self.nest.serial:
+        if not self.chain.serial:
             yield []
             return
-        with self.function.loop(integer(0), integer(math.prod(self.nest.serial))) as turn:
+        with self.function.loop(integer(0), integer(math.prod(self.chain.serial))) as turn:
             self.turn = turn.index
-            yield _coordinates(self.function, turn.index, self.nest.serial)
+            yield _coordinates(self.function, turn.index, self.chain.serial)
 
     def _windows(self, pointers: dict[int, Ssa], indices: Sequence[Ssa]) -> dict[int, Ssa]:
         """Where each window begins."""
-        f, body = self.function, self.nest.body
+        f, body = self.function, self.chain.body
         starts: dict[int, Ssa] = {}
-        for i, window in zip((*body.inputs, *body.outputs), self.nest.windows, strict=True):
+        for i, window in zip((*body.inputs, *body.outputs), self.chain.windows, strict=True):
             place = pointers[window.buffer]
             size = body.buffers[i].type.dtype.itemsize
             for index, step in zip(indices, window.steps, strict=True):
@@ -143,11 +143,11 @@ def _coordinates(f: Function, number: Ssa, sizes: Sequence[int]) -> list[Ssa]:
     return indices[::-1]
 
 
-def _places(nest: Nest, pieces: Sequence[Piece]) -> tuple[dict[int, int], int]:
+def _places(chain: Chain, pieces: Sequence[Piece]) -> tuple[dict[int, int], int]:
     """Where the scratch buffers lie, and how much they take together."""
-    local = list(nest.local)
+    local = list(chain.local)
     number = {buffer: i for i, buffer in enumerate(local)}
-    values = [Value(f"b{i}", nest.body.buffers[i].type.nbytes) for i in local]
+    values = [Value(f"b{i}", chain.body.buffers[i].type.nbytes) for i in local]
 
     def numbers(buffers: set[int]) -> tuple[int, ...]:
         return tuple([number[i] for i in sorted(buffers) if i in number])

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pullback.ir.types import TensorType
 from pullback.ops.contract import Contract
 from pullback.schedule.cuts import THIN, Clash, Cut, Level, cut_alike, share, taken, without
-from pullback.schedule.kernels import Buffer, Call, Kernel, Nest, Schedule, Window
+from pullback.schedule.kernels import Buffer, Call, Chain, Kernel, Schedule, Window
 from pullback.schedule.walks import Reach, Role, Walk, cut, rows_and_columns, walk_of
 
 WORTH = 256 * 1024
@@ -29,14 +29,14 @@ PARALLEL = 4
 """Iterations that must be left to share among threads."""
 
 
-def nest(schedule: Schedule) -> Schedule:
-    """`schedule` with kernels nested where that keeps large values out of main memory."""
-    return _Nester(schedule).schedule()
+def chained(schedule: Schedule) -> Schedule:
+    """`schedule` with kernels chained where that keeps large values out of main memory."""
+    return _Chains(schedule).schedule()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Plan:
-    """Kernels to nest, how each is cut, and the buffers that become scratch."""
+    """Kernels to chain, how each is cut, and the buffers that become scratch."""
 
     members: tuple[int, ...]
     cuts: dict[int, Cut]
@@ -63,7 +63,7 @@ class _Plan:
         return math.prod(self.levels[i].count for i in self.parallel)
 
 
-class _Nester:
+class _Chains:
     def __init__(self, schedule: Schedule) -> None:
         self.given = schedule
         self.kernels = schedule.kernels
@@ -78,7 +78,7 @@ class _Nester:
                 self.readers.setdefault(buffer, []).append(i)
         self.outside = {*schedule.inputs, *schedule.outputs}
         self.plans: dict[int, _Plan] = {}
-        self.nests: dict[int, Nest] = {}
+        self.chains: dict[int, Chain] = {}
 
     def schedule(self) -> Schedule:
         for buffer in self._large():
@@ -94,7 +94,7 @@ class _Nester:
         return sorted(chosen, key=lambda i: (-sizes[i], i))
 
     def _try(self, buffer: int) -> None:
-        """Nest all the kernels that touch a buffer, with those they are nested with already."""
+        """Chain all the kernels that touch a buffer, with those they are chained with already."""
         touching = {self.maker[buffer], *self.readers[buffer]}
         members = set(touching)
         for i in touching:
@@ -105,10 +105,10 @@ class _Nester:
         plan = self._plan(tuple(sorted(members)))
         if plan is None or buffer not in plan.local or not self._is_convex(plan.members):
             return
-        made = _Body(self.given, plan).nest()
+        made = _Body(self.given, plan).chain()
         if made is not None:
             self.plans.update(dict.fromkeys(plan.members, plan))
-            self.nests[plan.members[-1]] = made
+            self.chains[plan.members[-1]] = made
 
     def _walk(self, i: int) -> Walk | None:
         if i not in self.walks:
@@ -243,7 +243,7 @@ class _Nester:
         return [k for buffer in self.writes[i] for k in self.readers.get(buffer, ())]
 
     def _ordered(self) -> list[Kernel]:
-        """Nests and kernels, each after those it needs, as near to the given order as may be."""
+        """Chains and kernels, each after those it needs, as near to the given order as may be."""
         last = [self.plans[i].members[-1] if i in self.plans else i for i in range(len(self.reads))]
         needs: dict[int, set[int]] = {unit: set() for unit in last}
         for i, unit in enumerate(last):
@@ -258,7 +258,7 @@ class _Nester:
         result: list[Kernel] = []
         while ready:
             unit = heapq.heappop(ready)
-            result.append(self.nests[unit] if unit in self.plans else self.kernels[unit])
+            result.append(self.chains[unit] if unit in self.plans else self.kernels[unit])
             for k in followers.get(unit, ()):
                 waiting[k] -= 1
                 if not waiting[k]:
@@ -267,7 +267,7 @@ class _Nester:
 
 
 class _Body:
-    """The schedule inside a nest."""
+    """The schedule inside a chain."""
 
     def __init__(self, given: Schedule, plan: _Plan) -> None:
         self.given, self.plan = given, plan
@@ -276,7 +276,7 @@ class _Body:
         self.number: dict[object, int] = {}
         self.windows: dict[int, Window] = {}
 
-    def nest(self) -> Nest | None:
+    def chain(self) -> Chain | None:
         """None where a kernel cannot run on a part of its operands."""
         plan = self.plan
         kernels = [self._cut(i) for i in plan.members]
@@ -286,7 +286,7 @@ class _Body:
         written = {buffer for kernel in body for buffer in kernel.writes()}
         inputs = tuple([i for i in self.windows if i not in written])
         outputs = tuple([i for i in self.windows if i in written])
-        return Nest(
+        return Chain(
             tuple([plan.levels[i].count for i in plan.parallel]),
             tuple([plan.levels[i].count for i in plan.serial]),
             Schedule(body, tuple(self.buffers), inputs, outputs),

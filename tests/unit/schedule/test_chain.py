@@ -1,4 +1,4 @@
-"""Nested kernels: the same bits as one kernel after the other, and no large value in between."""
+"""Chained kernels: the same bits as one kernel after the other, and no large value in between."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pullback as pb
 from pullback._settings import override
 from pullback.backend.program import Program
 from pullback.passes.pipeline import optimize
+from pullback.schedule import chain as chaining
 from pullback.schedule import fuse as fusing
-from pullback.schedule import nest as nesting
 from pullback.schedule.fuse import fuse
-from pullback.schedule.kernels import Call, Nest
+from pullback.schedule.kernels import Call, Chain
 from pullback.transforms.trace import trace
 from pullback.transforms.tree import flatten
 
@@ -72,21 +72,21 @@ CASES = {
 
 @pytest.fixture
 def small(monkeypatch):
-    """Nest small values too, and call a cache full early."""
+    """Chain small values too, and call a cache full early."""
 
     def limit(fits):
-        monkeypatch.setattr(nesting, "WORTH", 8 * T * T)
-        monkeypatch.setattr(nesting, "FITS", fits)
+        monkeypatch.setattr(chaining, "WORTH", 8 * T * T)
+        monkeypatch.setattr(chaining, "FITS", fits)
 
     return limit
 
 
 def schedules(f, inputs, monkeypatch):
-    """The schedule with nests, and without."""
+    """The schedule with chains, and without."""
     graph = optimize(trace(f, *inputs))
-    nested = fuse(graph)
-    monkeypatch.setattr(fusing, "nest", lambda schedule: schedule)
-    return nested, fuse(graph)
+    chained = fuse(graph)
+    monkeypatch.setattr(fusing, "chained", lambda schedule: schedule)
+    return chained, fuse(graph)
 
 
 def large_values(schedule, size=T * T):
@@ -97,16 +97,16 @@ def large_values(schedule, size=T * T):
 
 @pytest.mark.parametrize("fits", [256 * 1024, 32 * 1024])
 @pytest.mark.parametrize("name", CASES)
-def test_nested_is_one_after_the_other(name, fits, small, monkeypatch):
+def test_chained_is_one_after_the_other(name, fits, small, monkeypatch):
     f, inputs = CASES[name]
     small(fits)
-    nested, plain = schedules(f, inputs, monkeypatch)
-    assert any(isinstance(kernel, Nest) for kernel in nested.kernels)
+    chained, plain = schedules(f, inputs, monkeypatch)
+    assert any(isinstance(kernel, Chain) for kernel in chained.kernels)
     with override(cache="off"):
         expected = Program(plain, threads=1)(inputs)
         for threads in (1, 3):
             for actual, wanted in zip(
-                Program(nested, threads=threads)(inputs), expected, strict=True
+                Program(chained, threads=threads)(inputs), expected, strict=True
             ):
                 assert actual.tobytes() == wanted.tobytes()
     eager = flatten(f(*map(pb.asarray, inputs)))[0]
@@ -118,25 +118,25 @@ def test_nested_is_one_after_the_other(name, fits, small, monkeypatch):
 def test_no_scores_in_main_memory(name, small, monkeypatch):
     f, inputs = CASES[name]
     small(256 * 1024)
-    nested, plain = schedules(f, inputs, monkeypatch)
+    chained, plain = schedules(f, inputs, monkeypatch)
     assert large_values(plain)
-    assert not large_values(nested)
+    assert not large_values(chained)
 
 
 def test_long_sequences_are_taken_in_blocks_of_queries(small):
     f, inputs = CASES["causal"]
     small(32 * 1024)
-    (nest,) = [k for k in fuse(optimize(trace(f, *inputs))).kernels if isinstance(k, Nest)]
-    assert (nest.outer, nest.serial) == ((2, 4), (2,))
-    adding = [k for k in nest.body.kernels if isinstance(k, Call) and k.adds]
+    (chain,) = [k for k in fuse(optimize(trace(f, *inputs))).kernels if isinstance(k, Chain)]
+    assert (chain.outer, chain.serial) == ((2, 4), (2,))
+    adding = [k for k in chain.body.kernels if isinstance(k, Call) and k.adds]
     assert len(adding) == 2  # the gradients of the keys and of the values
 
 
-def test_a_nest_prints(small):
+def test_a_chain_prints(small):
     f, inputs = CASES["forward"]
     small(256 * 1024)
     text = str(fuse(optimize(trace(f, *inputs))))
-    assert "nest (2,4)\n" in text
+    assert "chain (2,4)\n" in text
     assert f"scratch float32[{T * T}]" in text
 
 
@@ -144,7 +144,7 @@ def test_few_iterations_stay_kernels_that_all_threads_share(small):
     f, _ = CASES["forward"]
     small(256 * 1024)
     inputs = [normal(1, 2, 2 * T, 32)] * 3
-    assert not [k for k in fuse(optimize(trace(f, *inputs))).kernels if isinstance(k, Nest)]
+    assert not [k for k in fuse(optimize(trace(f, *inputs))).kernels if isinstance(k, Chain)]
 
 
 def test_a_kernel_between_two_others_keeps_them_apart(small):
