@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from pullback.ir.types import TensorType
-from pullback.schedule.kernels import Apply, Call, Extent, Fold, Load, Loops
+from pullback.schedule.kernels import Apply, Call, Chain, Extent, Fold, Load, Loops, Nested
 
 CALL = 50
 """Nanoseconds that a kernel takes without doing anything."""
@@ -20,7 +20,7 @@ BYTES = 20.0
 """Bytes a nanosecond, from a cache that other kernels use too."""
 
 
-def nanoseconds(kernel: Loops | Call) -> int:
+def nanoseconds(kernel: Loops | Call | Chain) -> int:
     """One run of a kernel on one core."""
     match kernel:
         case Loops():
@@ -33,6 +33,9 @@ def nanoseconds(kernel: Loops | Call) -> int:
             moved = kernel.op.bytes_moved(*types)
             after = 0 if kernel.after is None else _loops(kernel.after)
             return CALL + round(kernel.op.flops(*types) / PRODUCTS + moved / BYTES) + after
+        case Chain():
+            parts = [each for each in kernel.body.kernels if not isinstance(each, Nested)]
+            return math.prod(kernel.outer + kernel.serial) * sum(map(nanoseconds, parts))
 
 
 def _loops(loops: Loops) -> int:

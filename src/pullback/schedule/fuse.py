@@ -22,6 +22,7 @@ from pullback.ops.layout import Layout
 from pullback.ops.pointwise import Constant, StopGradient
 from pullback.ops.reduce import Reduction
 from pullback.ops.remat import Barrier
+from pullback.schedule.chain import chained
 from pullback.schedule.epilogue import join_epilogues
 from pullback.schedule.groups import Group, Grouping, Place
 from pullback.schedule.kernels import Extent, Schedule
@@ -52,7 +53,7 @@ class _Fuser:
         outputs = tuple([self._settled(x) for x in self.graph.outputs])
         groups = tuple([group for group in self.groups if group.nodes])
         grouping = Grouping(self.graph, outputs, groups, self.places, self.home, self.literals)
-        return join_epilogues(write_schedule(grouping))
+        return join_epilogues(chained(write_schedule(grouping)))
 
     def _assign(self, node: Node) -> None:
         op = node.op
