@@ -10,6 +10,7 @@ from pullback.backend.callback import write_callback
 from pullback.backend.chain import Inner, Piece, write_chain
 from pullback.backend.columns import column_iterations, split_axes, write_columns
 from pullback.backend.contract import write
+from pullback.backend.convolve import write_convolution
 from pullback.backend.epilogue import Pointwise, accesses
 from pullback.backend.ordering import write_previous, write_search, write_selection
 from pullback.backend.position import write_position
@@ -23,6 +24,7 @@ from pullback.ir.families import Elementwise
 from pullback.ir.op import Op
 from pullback.ops.contract import Contract
 from pullback.ops.control import Check as ControlCheck
+from pullback.ops.convolve import Convolution
 from pullback.ops.index import Previous, SearchSorted
 from pullback.ops.linalg import MatrixOp, System
 from pullback.ops.product import Running
@@ -40,6 +42,8 @@ def write_kernel(
             return _write_loops(kernel, name, module)
         case Call(op=Contract()):
             return _write_product(kernel, name, module, target)
+        case Call(op=Convolution()):
+            return _write_convolution(kernel, name, module, target)
         case Call(op=Reduction()):
             return _write_columns(kernel, name, module)
         case Call(op=ControlCheck()):
@@ -117,6 +121,17 @@ def _write_check(call: Call, name: str, module: Module) -> Written:
     message = call.op.message
     check = Check(call.op.name, call.site, lambda _: LoopLimitError(message))
     return Written(name, (Placed(call.inputs[0].buffer, 0), Placed(STATUS, 0)), 1, 0, check)
+
+
+def _write_convolution(call: Call, name: str, module: Module, target: Target) -> Written:
+    assert isinstance(call.op, Convolution)
+    left, right, result = (*call.inputs, *call.outputs)
+    shapes, machine = (left.layout.shape, right.layout.shape), Machine.of(target.features)
+    kernel = write_convolution(call.op, left.dtype, shapes, machine, module, name)
+    operands = tuple(
+        Placed(x.buffer, x.layout.offset * x.dtype.itemsize) for x in (left, right, result)
+    )
+    return Written(name, operands, kernel.iterations, kernel.scratch)
 
 
 def _write_columns(call: Call, name: str, module: Module) -> Written:

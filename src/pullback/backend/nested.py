@@ -258,7 +258,8 @@ class _Loop(_Writer):
             outer, result = given[i], self.kernel.outputs[i]
             spare = None if stays else self.reserve(body.buffers[output].type.nbytes)
             self.carries.append(_Carry(outer, result, spare))
-            if stays and sum(x.buffer == outer.buffer for x in self.kernel.inputs) == 1:
+            once = sum(x.buffer == outer.buffer for x in self.kernel.inputs) == 1
+            if stays and once and outer.layout.offset == 0:
                 self.in_place.append((result.buffer, outer.buffer))
 
     def begin(self, constants: int, ends_in_spare: bool) -> None:

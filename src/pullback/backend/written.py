@@ -74,6 +74,11 @@ class Written:
         return () if self.check is None else (self.check,)
 
     @property
+    def status(self) -> int:
+        """The place of the status among the operands, where there are checks."""
+        return next(i for i, x in enumerate(self.operands) if x.buffer == STATUS)
+
+    @property
     def callbacks(self) -> tuple[Callback, ...]:
         return tuple([x.callback for x in self.checks if x.callback is not None])
 
