@@ -139,7 +139,7 @@ def _write_columns(call: Call, name: str, module: Module) -> Written:
     (x,), (y,) = call.inputs, call.outputs
     sizes = split_axes(x.layout.shape, call.op.axes)
     module.add(write_columns(call.op, sizes, x.dtype, name))
-    operands = (Placed(x.buffer, 0), Placed(y.buffer, 0))
+    operands = (Placed(x.buffer, x.layout.offset * x.dtype.itemsize), Placed(y.buffer, 0))
     return Written(name, operands, column_iterations(sizes[0], sizes[2]), 0)
 
 
