@@ -5,7 +5,9 @@ Threads take iterations; any split of them gives the same bits, and so does any 
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -78,8 +80,6 @@ class Blocking:
     tile: Tile
     tiles_at_once: int = 1
     panels_at_once: int = 1
-    adds: bool = False
-    """Go on from the sums that C holds."""
 
     @property
     def element(self) -> str:
@@ -116,7 +116,7 @@ class Blocking:
     def tall(self) -> int:
         return self.product.row.size - self.low * self.tiles
 
-    @property
+    @cached_property
     def rows_at_once(self) -> int:
         at_once = min(self.tiles_at_once, self.tiles)
         return at_once * self.low + min(self.tall, at_once)
@@ -133,16 +133,20 @@ class Blocking:
     def iterations(self) -> int:
         return self.product.batches * self.row_blocks * self.column_blocks
 
-    @property
+    @cached_property
     def direct(self) -> bool:
         """B is read where it lies: one row tile would read a packed panel only once."""
-        same = stored(self.product.dtype) == self.element
-        return self.tiles == 1 and self.product.column.b == 1 and same
+        product = self.product
+        same = stored(product.dtype) == self.element
+        flat = _is_one_walk([(axis.size, axis.b) for axis in product.inner])
+        return self.tiles == 1 and product.column.b == 1 and same and flat
 
-    @property
+    @cached_property
     def copies(self) -> bool:
-        """A is copied to dense rows: half precision to widen it, or rows that share cache sets."""
+        """A is copied to dense rows: to widen it, to walk it with one step, to spread its rows."""
         if stored(self.product.dtype) != self.element:
+            return True
+        if not _is_one_walk([(axis.size, axis.a) for axis in self.product.inner]):
             return True
         if self.tiles == 1 or self.product.depth < 64 or self.product.row.a == 0:
             return False
@@ -179,8 +183,8 @@ class Blocking:
 
     @property
     def blocked(self) -> bool:
-        """The sums rest in scratch before and after a pass over K, if there are several."""
-        return self.adds or self.passes[1] >= 0
+        """K needs several passes; sums rest in scratch between them."""
+        return self.passes[1] >= 0
 
     @property
     def deepest(self) -> int:
@@ -213,15 +217,27 @@ class Blocking:
         return self.panels_at_once * self.rows_at_once * self.width * bytes_of(self.element)
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """Bytes of what sums start from, a tile, the panel of B, the copy of A, resting sums."""
+        line = self.width * bytes_of(self.element)
+        tile = line * (self.low + (self.tall > 0))
+        return line, tile, self.panel_bytes, self.copy_bytes, self.sums_bytes
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        return tuple(sum(self.sizes[:i]) for i in range(len(self.sizes)))
+
+    @property
     def scratch(self) -> int:
-        return self.panel_bytes + self.copy_bytes + self.sums_bytes
+        return sum(self.sizes)
 
     # ---- cost ----
 
     @cached_property
     def cycles(self) -> float:
         """A guess at the time of 1, 2, 4 and 8 threads together."""
-        return sum(-(-self.iterations // threads) * self._iteration for threads in (1, 2, 4, 8))
+        one, count = self._iteration, self.iterations
+        return sum(-(-count // threads) * one for threads in (1, 2, 4, 8))
 
     @property
     def _iteration(self) -> float:
@@ -235,15 +251,19 @@ class Blocking:
         return multiply + pack + copy + 60 + 15 * panels * min(self.tiles, self.tiles_at_once)
 
 
+def _is_one_walk(axes: Sequence[tuple[int, int]]) -> bool:
+    """Whether axes (size, step) are walked through, the last one fastest, with one step."""
+    walked = [(size, step) for size, step in axes if size != 1]
+    return all(step == size * inner for (_, step), (size, inner) in itertools.pairwise(walked))
+
+
 def _depth(axes: tuple[Axis, ...]) -> int:
     return math.prod(axis.size for axis in axes)
 
 
-def blocking_of(
-    product: Product, machine: Machine, tile: Tile | None = None, adds: bool = False
-) -> Blocking:
+def blocking_of(product: Product, machine: Machine, tile: Tile | None = None) -> Blocking:
     """The cut that costs least."""
-    plain = Blocking(product, machine, tile or tile_for(product, machine), adds=adds)
+    plain = Blocking(product, machine, tile or tile_for(product, machine))
     if not product.batches * product.row.size * product.column.size:
         return plain
     row_bytes = max(1, plain.deepest * bytes_of(plain.element) * plain.tile.rows)

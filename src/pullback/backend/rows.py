@@ -18,7 +18,8 @@ from dataclasses import dataclass, field, replace
 from pullback.backend.assembly import Function, Ssa, integer
 from pullback.backend.lanes import LANES, Lanes
 from pullback.backend.vector import Vector
-from pullback.ir.types import DType, Shape, bfloat16, float16, float32, int64
+from pullback.ir.types import DType, Shape, int64
+from pullback.ops.reduce import accumulated
 from pullback.schedule.kernels import Access, Apply, Extent, Fold, Literal, Load, Loops, Step
 
 CHUNK = 4096
@@ -433,11 +434,6 @@ class _Writer:
     def _scratch(self, i: int) -> Ssa:
         f = self.function
         return f.at(f.parameters[3], "i8", integer(self.saved[i]))
-
-
-def accumulated(dtype: DType) -> DType:
-    """The type that elements of `dtype` are folded in."""
-    return float32 if dtype in (bfloat16, float16) else dtype
 
 
 # ---- what is cheap to compute again ---------------------------------------------------------

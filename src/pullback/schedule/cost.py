@@ -31,7 +31,8 @@ def nanoseconds(kernel: Loops | Call | Chain) -> int:
                 for operands in (kernel.inputs, kernel.outputs)
             ]
             moved = kernel.op.bytes_moved(*types)
-            return CALL + round(kernel.op.flops(*types) / PRODUCTS + moved / BYTES)
+            after = 0 if kernel.after is None else _loops(kernel.after)
+            return CALL + round(kernel.op.flops(*types) / PRODUCTS + moved / BYTES) + after
         case Chain():
             parts = [each for each in kernel.body.kernels if not isinstance(each, Nested)]
             return math.prod(kernel.outer + kernel.serial) * sum(map(nanoseconds, parts))

@@ -216,20 +216,41 @@ def test_bias_and_relu_in_the_epilogue(shape, pattern):
 
     def epilogue(f, value, place):
         if product.swapped:  # vectors run along the rows: one bias for all lanes
-            start = f.at(place.operands[0], "float", place.row)
+            start = f.at(place.operands[1], "float", place.row)
             added = f.spread(f.load("float", start, 4), place.lanes)
         else:
-            start = f.at(place.operands[0], "float", place.column)
+            start = f.at(place.operands[1], "float", place.column)
             added = load_prefix(f, "float", place.lanes, place.count, start)
         total = f.binary("fadd", value, added)
         return f.intrinsic("maximum", total, splat(floating(0.0, "float"), place.lanes))
 
     prepare(pattern, left, right, plain)[0].run()
     fused = np.empty_like(plain)
-    call, _ = prepare(pattern, left, right, fused, epilogue=epilogue, extra=1)
+    call, _ = prepare(pattern, left, right, fused, epilogue=epilogue, results=2)
     call = Call(call.function, call.kernel, [*call.arrays, bias])
     call.run(2)
     np.testing.assert_array_equal(fused, np.maximum(plain + bias, 0))
+
+
+@pytest.mark.parametrize("pattern", ["ij,jk,ik", "ij,kj,ik", "ji,jk,ik", "ij,jk,ki"])
+@pytest.mark.parametrize("sizes", [(37, 150, 50), (20, 900, 17), (5, 30, 64), (1, 70, 9)])
+def test_a_product_in_parts(pattern, sizes):
+    """A second product that goes on from the sums of a first one: the bits of a single one."""
+    i, j, k = sizes
+    rng = np.random.default_rng(3)
+    shapes = [tuple({"i": i, "j": j, "k": k}[x] for x in part) for part in pattern.split(",")]
+    left, right = (rng.standard_normal(shape).astype(np.float32) for shape in shapes[:2])
+    whole, parts = (np.empty(shapes[2], np.float32) for _ in range(2))
+    prepare(pattern, left, right, whole)[0].run()
+    axes = [part.index("j") for part in pattern.split(",")[:2]]
+    for first, last in ((0, j // 3), (j // 3, j)):
+        pieces = (
+            np.take(x, range(first, last), axis).copy()
+            for x, axis in zip((left, right), axes, strict=True)
+        )
+        call, _ = prepare(pattern, *pieces, parts, adds=first > 0)
+        call.run(2)
+    np.testing.assert_array_equal(parts, whole)
 
 
 # ---- memory ---------------------------------------------------------------------------------
