@@ -83,6 +83,13 @@ class _Chains:
     def schedule(self) -> Schedule:
         for buffer in self._large():
             self._try(buffer)
+        for plan in set(self.plans.values()):
+            made = _Body(self.given, plan).chain()
+            if made is None:
+                for i in plan.members:
+                    del self.plans[i]
+            else:
+                self.chains[plan.members[-1]] = made
         if not self.plans:
             return self.given
         return replace(self.given, kernels=tuple(self._ordered()))
@@ -100,20 +107,18 @@ class _Chains:
         for i in touching:
             if i in self.plans:
                 members.update(self.plans[i].members)
-        if any(self._walk(i) is None for i in members):
+        if not all(self._has_batches(i) for i in members):
             return
         plan = self._plan(tuple(sorted(members)))
-        if plan is None or buffer not in plan.local or not self._is_convex(plan.members):
-            return
-        made = _Body(self.given, plan).chain()
-        if made is not None:
+        if plan is not None and buffer in plan.local and self._is_convex(plan.members):
             self.plans.update(dict.fromkeys(plan.members, plan))
-            self.chains[plan.members[-1]] = made
 
-    def _walk(self, i: int) -> Walk | None:
+    def _has_batches(self, i: int) -> bool:
+        """Whether a kernel has independent parts that it does as well one by one."""
         if i not in self.walks:
             self.walks[i] = walk_of(self.kernels[i])
-        return self.walks[i]
+        walk = self.walks[i]
+        return walk is not None and bool(_batches(walk))
 
     # ---- how to cut ----
 
@@ -121,18 +126,21 @@ class _Chains:
         """The plan with the most iterations, of those that begin with the batches of a product."""
         best: _Plan | None = None
         for seed in members:
-            if _product(self.kernels[seed]) is None:
+            walk = self.walks[seed]
+            if walk is None or _product(self.kernels[seed]) is None:
                 continue
-            plan = self._from(seed, members)
+            batches = _batches(walk)
+            plan = self._from(seed, members, list(batches))
+            if plan is not None and len(plan.levels) >= len(batches):
+                return plan
             if plan is not None and (best is None or plan.iterations > best.iterations):
                 best = plan
         return best
 
-    def _from(self, seed: int, members: tuple[int, ...]) -> _Plan | None:
-        walk = self.walks[seed]
-        assert walk is not None
-        free = [(i, axis.size) for i, axis in enumerate(walk.axes) if axis.role is Role.FREE]
-        parts = [(axis, size) for axis, size in free if size > 1]
+    def _from(
+        self, seed: int, members: tuple[int, ...], parts: list[tuple[int, int]]
+    ) -> _Plan | None:
+        """The plan that begins with parts of the seed, without those that not all share."""
         while parts:
             plan = self._cut(seed, members, parts, len(parts))
             if isinstance(plan, _Plan):
@@ -322,6 +330,12 @@ class _Body:
             self.number[key] = len(self.buffers)
             self.buffers.append(buffer)
         return self.number[key]
+
+
+def _batches(walk: Walk) -> list[tuple[int, int]]:
+    """The independent axes of a kernel and their sizes."""
+    every = enumerate(walk.axes)
+    return [(i, axis.size) for i, axis in every if axis.role is Role.FREE and axis.size > 1]
 
 
 def _product(kernel: Kernel) -> Call | None:
