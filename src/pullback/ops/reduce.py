@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -53,14 +53,14 @@ def check_numeric(name: str, x: TensorType) -> None:
         raise DTypeError(f"{name} does not take bool", hint="cast the operand with .astype(...)")
 
 
+def accumulated(dtype: DType) -> DType:
+    """The type that elements of `dtype` are accumulated in."""
+    return float32 if dtype in (bfloat16, float16) else dtype
+
+
 def wide(x: Any) -> Any:
     """Half-precision numbers as float32, in which they are accumulated; others as they are."""
     return x.astype(float32) if x.dtype in (float16, bfloat16) else x
-
-
-def accumulated(dtype: DType) -> DType:
-    """The type that elements of `dtype` are folded in."""
-    return float32 if dtype in (bfloat16, float16) else dtype
 
 
 @dataclass(frozen=True)
@@ -213,6 +213,8 @@ class Position(Op):
 
     axis: int
     differentiable = False
+    least: ClassVar[bool] = False
+    """Whether the smallest element wins, not the largest."""
 
     def infer(self, x: TensorType) -> TensorType:
         check_axis(self.axis, x)
@@ -252,6 +254,7 @@ class ArgMin(Position):
     """Index of the first smallest element."""
 
     name = "argmin"
+    least = True
 
     def reference(self, x: Any) -> Any:
         return np.argmin(wide(x), axis=self.axis)

@@ -14,6 +14,7 @@ from pullback.passes.cleanup import CLEANUP, forget_derivatives
 from pullback.passes.dump import Dump
 from pullback.passes.indexing import INDEXING
 from pullback.passes.layout import SINKING
+from pullback.passes.loops import LOOPS
 from pullback.passes.rewrite import Rewrites, sweep
 from pullback.passes.stability import TOLERANCE, stabilize
 
@@ -26,7 +27,7 @@ class Observer(Protocol):
     def __call__(self, name: str, before: Graph, after: Graph) -> None: ...
 
 
-EXACT = Rewrites(*CLEANUP.every, *ALGEBRA.every, *SINKING.every, *INDEXING.every)
+EXACT = Rewrites(*CLEANUP.every, *ALGEBRA.every, *SINKING.every, *INDEXING.every, *LOOPS.every)
 
 
 def simplify(graph: Graph) -> Graph:

@@ -14,15 +14,18 @@ from pullback.errors import NOWHERE, Site
 from pullback.ir.array import Array
 from pullback.ir.families import Elementwise
 from pullback.ir.graph import Graph, Node
+from pullback.ir.op import HigherOrder
 from pullback.ir.strided import Strided, row_major_strides
-from pullback.ir.types import Shape, TensorType
+from pullback.ir.types import DType, Shape, TensorType
 from pullback.ops.contract import Contract
 from pullback.ops.control import Check
 from pullback.ops.index import Scatter
-from pullback.ops.layout import Layout
-from pullback.ops.pointwise import Constant, StopGradient
-from pullback.ops.reduce import Reduction
+from pullback.ops.layout import Layout, Reshape
+from pullback.ops.pointwise import Cast, Constant, StopGradient
+from pullback.ops.reduce import Reduction, accumulated
 from pullback.ops.remat import Barrier
+from pullback.schedule.blocks import Cut, cut
+from pullback.schedule.epilogue import join_epilogues
 from pullback.schedule.groups import Group, Grouping, Place
 from pullback.schedule.kernels import Extent, Schedule
 from pullback.schedule.nested import nested
@@ -55,11 +58,10 @@ class _Fuser:
                 self._absorb(group)
         outputs = self._results()
         groups = tuple([group for group in self.groups if group.nodes])
-        return write_schedule(
-            Grouping(
-                self.graph, outputs, groups, self.places, self.home, self.literals, self.sources
-            )
+        grouping = Grouping(
+            self.graph, outputs, groups, self.places, self.home, self.literals, self.sources
         )
+        return join_epilogues(write_schedule(grouping))
 
     def _assign(self, node: Node) -> None:
         op = node.op
@@ -117,10 +119,31 @@ class _Fuser:
 
     def _reduce_node(self, op: Reduction, x: Array, y: Array, origin: Node) -> None:
         node = Node(op, (x,), (y,), origin.site)
-        if _trailing(op, x.type):
+        if not _trailing(op, x.type):
+            self._call(node)
+            return
+        blocks = cut(x.shape, op.axes)
+        if blocks is None:
             self._join(node, _squeezed(x.shape), len(_squeezed(y.shape)))
         else:
-            self._call(node)
+            self._in_blocks(op, blocks, node)
+
+    def _in_blocks(self, op: Reduction, blocks: Cut, node: Node) -> None:
+        """Few long rows: blocks of them, then the results of the blocks, rounded at the end."""
+        (x,), (y,), site = node.inputs, node.outputs, node.site
+        wide = accumulated(x.dtype)
+        if wide != x.dtype:
+            x = self._elementwise(Cast(wide), x, wide, site)
+        if blocks.shape != x.shape:
+            seen = Array(x.type.reshaped(blocks.shape), None, x.trace)
+            self._view(Reshape(blocks.shape), Node(Reshape(blocks.shape), (x,), (seen,), site))
+            x = seen
+        part = Array(x.type.without(blocks.first), None, x.trace)
+        total = y if wide == y.dtype else Array(y.type.of(wide), None, y.trace)
+        self._reduce_node(replace(op, axes=blocks.first), x, part, node)
+        self._reduce(replace(op, axes=blocks.then), Node(op, (part,), (total,), site))
+        if total is not y:
+            self._join(Node(Cast(y.dtype), (total,), (y,), site), _squeezed(y.shape), None)
 
     def _view(self, op: Layout, node: Node) -> None:
         (x,), (y,) = node.inputs, node.outputs
@@ -152,10 +175,12 @@ class _Fuser:
 
     def _copied(self, x: Array, site: Site) -> Array:
         """`x` again, in a buffer of its own."""
-        copy = Array(x.type, None, x.trace)
-        identity = Node(StopGradient(), (x,), (copy,), site)
-        self._join(identity, _squeezed(x.shape), None)
-        return copy
+        return self._elementwise(StopGradient(), x, x.dtype, site)
+
+    def _elementwise(self, op: Elementwise, x: Array, dtype: DType, site: Site) -> Array:
+        y = Array(x.type.of(dtype), None, x.trace)
+        self._join(Node(op, (x,), (y,), site), _squeezed(x.shape), None)
+        return y
 
     def _join(self, node: Node, shape: Shape, split: int | None) -> None:
         roots = [self.places[x].root for x in node.inputs]
@@ -315,6 +340,8 @@ class _Fuser:
         inputs = node.inputs
         if isinstance(node.op, Scatter) and self.places[inputs[0]].root in self.literals:
             inputs = (inputs[0], *[self._settled(x) for x in inputs[1:]])
+        elif isinstance(node.op, HigherOrder):
+            inputs = tuple(x if self._is_dense(x) else self._settled(x) for x in inputs)
         elif not isinstance(node.op, Contract):
             inputs = tuple(self._settled(x) for x in inputs)
         group = self._open((), fusible=False)
@@ -332,6 +359,15 @@ class _Fuser:
                 else self._copied(x, self._site_of(x))
             )
         return tuple(results)
+
+    def _is_dense(self, x: Array) -> bool:
+        """Whether the elements of `x` lie one after the other, anywhere in a buffer."""
+        place = self.places[x]
+        return (
+            place.root not in self.literals
+            and place.root not in self.sources
+            and replace(place.layout, offset=0).is_row_major
+        )
 
     def _settled(self, x: Array) -> Array:
         """`x` where it has a row-major buffer of its own: itself, or a copy of the view it is."""

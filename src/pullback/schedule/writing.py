@@ -89,7 +89,7 @@ class _Writer:
             tuple(self._operand(x) for x in (inputs[1:] if start else inputs)),
             tuple(self._operand(y) for y in node.outputs),
             node.site,
-            start,
+            start=start,
         )
 
     def _literal(self, x: Array) -> Literal | None:
