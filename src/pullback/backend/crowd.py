@@ -44,7 +44,7 @@ class Crowd:
     ) -> None:
         """Call the kernels; `operands(i)` makes the pointer to the operands of kernel i."""
         costs = [kernel.cost for kernel in kernels]
-        alone = [i for i, k in enumerate(kernels) if k.nested is not None and k.nested.alone]
+        alone = [i for i, kernel in enumerate(kernels) if kernel.is_whole]
         turns = take_turns(costs, footprints(plan), alone)
         runs = list(zip(range(len(kernels)), kernels, turns, strict=True))
         if guard is None:

@@ -150,11 +150,9 @@ def _on_buffers_of(form: Canonical, written: Written, first: Canonical) -> Writt
     def moved(check: Check) -> Check:
         return check.at(form.sites[first.sites.index(check.site)])
 
-    nested, check = written.nested, written.check
+    nested = written.nested
     if nested is not None:
         pairs = [(form.buffers[w], form.buffers[r]) for w, r in nested.in_place]
-        checks = [moved(each) for each in nested.checks]
-        nested = replace(nested, in_place=tuple(pairs), checks=tuple(checks))
-    return replace(
-        written, operands=operands, check=None if check is None else moved(check), nested=nested
-    )
+        nested = replace(nested, in_place=tuple(pairs))
+    checks = tuple([moved(each) for each in written.checks])
+    return replace(written, operands=operands, checks=checks, nested=nested)

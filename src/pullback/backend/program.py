@@ -259,12 +259,11 @@ class Program:
         with self.lock:
             for i, numbers in enumerate(inputs):
                 self.bind(i, numbers)
-            outputs = [inputs[0] if i is None else inputs[i] for i in self.sources]
-            for i, kind, slots in self.made:
-                outputs[i] = np.empty(kind.shape, kind.dtype)
-                self.point(slots, outputs[i])
+            made = {i: np.empty(kind.shape, kind.dtype) for i, kind, _ in self.made}
+            for i, _, slots in self.made:
+                self.point(slots, made[i])
             self.run()
-        return outputs
+        return [made[i] if k is None else inputs[k] for i, k in enumerate(self.sources)]
 
     def _fail(self) -> NoReturn:
         """Raise what the first kernel that failed has to say."""
