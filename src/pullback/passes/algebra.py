@@ -14,7 +14,6 @@ import numpy as np
 
 from pullback.ir.array import Array
 from pullback.ir.families import Operands, Scale
-from pullback.ir.graph import Graph
 from pullback.ir.types import (
     Axes,
     DType,
@@ -44,16 +43,11 @@ from pullback.ops.pointwise import (
     Square,
     literal,
 )
-from pullback.passes.rewrite import Rewrites, sweep
+from pullback.passes.rewrite import Rewrites
 from pullback.passes.rules import Rule, rule
 
 Sides = tuple[Array, Array]
 numbers, anything = Operands.numbers, Operands.anything
-
-
-def algebra(graph: Graph) -> Graph:
-    """`graph` with the exact rules applied."""
-    return sweep(graph, ALGEBRA)
 
 
 # ---- signs ----------------------------------------------------------------------------------

@@ -26,6 +26,8 @@ from pullback.ops.reduce import wide
 def compare(name: str, before: Graph, after: Graph, tolerance: float = 0.0) -> None:
     """Raise `PassError` at the first node of `after` whose numbers are not those in `before`.
 
+    `name` says what stands between the two, "pass simplify".
+
     Random numbers that the graph refuses (a singular matrix, a loop that does not end) tell
     nothing; what it does with them is then not compared.
     """
@@ -57,11 +59,11 @@ def _compare(
         if not same_numbers(expected[old], actual[new], tolerance):
             if new in made_by:
                 raise _changed(name, made_by[new], expected[old], actual[new])
-            raise PassError(f"the pass {name} returns another input of the graph")
+            raise PassError(f"the {name} returns another input of the graph")
 
 
 def _changed(name: str, node: Node, expected: Numbers, actual: Numbers) -> PassError:
-    error = PassError(f"the pass {name} changed a value: {_difference(expected, actual)}")
+    error = PassError(f"the {name} changed a value: {_difference(expected, actual)}")
     error.locate(node.op.name, node.site)
     return error
 

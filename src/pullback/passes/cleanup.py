@@ -40,11 +40,6 @@ def forget_derivatives(graph: Graph) -> Graph:
     return sweep(graph, PRIMAL)
 
 
-def clean_up(graph: Graph) -> Graph:
-    """`graph` with literals folded, and without applications that change nothing."""
-    return sweep(graph, CLEANUP)
-
-
 # ---- what only derivatives see --------------------------------------------------------------
 
 

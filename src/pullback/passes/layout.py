@@ -15,7 +15,6 @@ from dataclasses import replace
 
 from pullback.ir.array import Array
 from pullback.ir.families import Elementwise
-from pullback.ir.graph import Graph
 from pullback.ir.types import Axes, Shape
 from pullback.ops.contract import Contract
 from pullback.ops.layout import Broadcast, Reshape, Transpose
@@ -27,13 +26,7 @@ from pullback.passes.algebra import (
     transpose_of_transpose,
 )
 from pullback.passes.cleanup import layout_of_nothing, spread_literal
-from pullback.passes.rewrite import Result, Rewrites, Sweep, rewrites, sweep
-
-
-def sink_layouts(graph: Graph) -> Graph:
-    """`graph` with its layouts moved to where they cost nothing."""
-    return sweep(graph, SINKING)
-
+from pullback.passes.rewrite import Result, Rewrites, Sweep, rewrites
 
 # ---- elementwise ----------------------------------------------------------------------------
 

@@ -128,21 +128,26 @@ class _Fuser:
         self._place(node, group, split)
 
     def _merge(self, other: Group, group: Group) -> None:
-        """Take in a kernel over the same domain, when neither needs the other."""
-        same = other.shape == group.shape and other.split == group.split
+        """Take in a kernel over the same domain, when neither needs the other.
+
+        One that folds nothing has no rows yet: every split of its domain is as good.
+        """
+        splits = {other.split, group.split} - {None}
+        same = other.shape == group.shape and len(splits) <= 1
         if not (same and other.fusible and group.fusible):
             return
-        if self._reaches(other, group) or self._reaches(group, other):
+        if other.reaches(group) or group.reaches(other):
             return
         group.nodes += other.nodes
         group.extents |= other.extents
-        group.needs |= other.needs
+        group.split = group.split if other.split is None else other.split
         for y in other.extents:
             self.home[y] = group
-        for each in self.groups:
-            if other.position in each.needs:
-                each.needs = (each.needs - {other.position}) | {group.position}
-        other.nodes, other.extents, other.needs = [], {}, set()
+        self._need(group, other.needs)
+        if other.needed:
+            self._pass_on(other, group.needs | 1 << group.position)
+            group.needed = True
+        other.nodes, other.extents = [], {}
 
     def _fits(self, node: Node, shape: Shape, split: int | None, group: Group) -> bool:
         if split is None:
@@ -159,21 +164,22 @@ class _Fuser:
             if self.home.get(place.root) is group:
                 if not _aligned(place, group, domain, extent):
                     return False
-            elif place.root in self.home and self._reaches(self.home[place.root], group):
+            elif place.root in self.home and self.home[place.root].reaches(group):
                 return False
         return True
 
-    def _reaches(self, later: Group, earlier: Group) -> bool:
-        """Whether `later` needs `earlier`, directly or through others."""
-        pending, seen = [later.position], set()
-        while pending:
-            position = pending.pop()
-            if position == earlier.position:
-                return True
-            if position not in seen:
-                seen.add(position)
-                pending += self.groups[position].needs
-        return False
+    def _need(self, group: Group, needed: int) -> None:
+        """`group` needs these groups too, and so does whatever needs `group`."""
+        if needed & ~group.needs == 0:
+            return
+        group.needs |= needed
+        if group.needed:
+            self._pass_on(group, needed)
+
+    def _pass_on(self, group: Group, needed: int) -> None:
+        for each in self.groups:
+            if each.needs >> group.position & 1:
+                each.needs |= needed
 
     def _open(self, shape: Shape, fusible: bool = True) -> Group:
         group = Group(len(self.groups), shape, fusible=fusible)
@@ -182,8 +188,13 @@ class _Fuser:
 
     def _place(self, node: Node, group: Group, split: int | None) -> None:
         group.nodes.append(node)
-        homes = [self.home.get(self.places[x].root) for x in node.inputs]
-        group.needs |= {each.position for each in homes if each is not None and each is not group}
+        needed = 0
+        for x in node.inputs:
+            home = self.home.get(self.places[x].root)
+            if home is not None and home is not group:
+                needed |= home.needs | 1 << home.position
+                home.needed = True
+        self._need(group, needed)
         for y in node.outputs:
             shape = _squeezed(y.shape)
             full = split is None and shape == group.shape

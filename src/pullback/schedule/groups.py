@@ -14,7 +14,11 @@ from pullback.schedule.kernels import Extent
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """A kernel being filled. `shape` has no axes of size 1; `split` counts its outer ones."""
+    """A kernel being filled. `shape` has no axes of size 1; `split` counts its outer ones.
+
+    `needs` is the set of the groups that must run before this one, directly or through others, as
+    the bits of a number: bit i for the group at position i. `needed`: whether any group needs it.
+    """
 
     position: int
     shape: Shape
@@ -22,7 +26,12 @@ class Group:
     fusible: bool = True
     nodes: list[Node] = field(default_factory=list)
     extents: dict[Array, Extent] = field(default_factory=dict)
-    needs: set[int] = field(default_factory=set)
+    needs: int = 0
+    needed: bool = False
+
+    def reaches(self, earlier: Group) -> bool:
+        """Whether this group needs `earlier`, directly or through others."""
+        return self is earlier or bool(self.needs >> earlier.position & 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import heapq
+from collections.abc import Sequence
 
 from pullback.ir.array import Array
 from pullback.ir.families import Elementwise
@@ -147,14 +148,29 @@ class _Writer:
         return Access(self._buffer(y), 0, row_major_strides(group.shape[:split]), ())
 
 
-def _ordered(groups: Iterable[Group]) -> list[Group]:
-    """Each group after those it needs; among the possible orders the one nearest the graph's."""
-    pending = list(groups)
-    done: set[int] = set()
+def _ordered(groups: Sequence[Group]) -> list[Group]:
+    """Each group after those it needs; among the possible orders the one nearest the graph's.
+
+    A group that cannot run yet watches one of those it waits for.
+    """
+    waiting: dict[int, list[Group]] = {}
+    left = sum(1 << group.position for group in groups)
+    ready: list[tuple[int, Group]] = []
+
+    def place(group: Group) -> None:
+        missing = group.needs & left
+        if missing:
+            waiting.setdefault(missing.bit_length() - 1, []).append(group)
+        else:
+            heapq.heappush(ready, (group.position, group))
+
+    for group in groups:
+        place(group)
     result = []
-    while pending:
-        ready = next(g for g in pending if g.needs <= done)
-        pending.remove(ready)
-        done.add(ready.position)
-        result.append(ready)
+    while ready:
+        _, group = heapq.heappop(ready)
+        result.append(group)
+        left ^= 1 << group.position
+        for each in waiting.pop(group.position, ()):
+            place(each)
     return result

@@ -17,14 +17,15 @@ from pullback.ops.operators import constant, select
 from pullback.ops.pointwise import Add, Constant, Exp, StopGradient, StraightThrough, Tanh
 from pullback.ops.reduce import Max, Min, Sum
 from pullback.ops.remat import Barrier
-from pullback.passes.cleanup import clean_up, forget_derivatives
+from pullback.passes.cleanup import CLEANUP, forget_derivatives
 from pullback.passes.pipeline import optimize
+from pullback.passes.rewrite import sweep
 
 F32 = TensorType((2, 3), float32)
 
 
 def cleaned(f, *types: TensorType) -> Graph:
-    return clean_up(record(lambda *xs: _tuple(f(*xs)), types or (F32,)))
+    return sweep(record(lambda *xs: _tuple(f(*xs)), types or (F32,)), CLEANUP)
 
 
 def _tuple(result):

@@ -14,8 +14,9 @@ from pullback.ops.contract import Contract
 from pullback.ops.layout import Broadcast, Layout, Reshape, Transpose
 from pullback.ops.reduce import Reduction
 from pullback.passes.check import same_numbers, values
-from pullback.passes.layout import sink_layouts
+from pullback.passes.layout import SINKING
 from pullback.passes.pipeline import optimize
+from pullback.passes.rewrite import sweep
 from unit.passes.models import training_step
 
 READS_STRIDES = (Elementwise, Contract, Reduction, Layout)
@@ -62,7 +63,7 @@ def ops(graph: Graph) -> list[str]:
 def sunk(f, *shapes) -> Graph:
     arrays = [pb.asarray(np.random.default_rng(i).standard_normal(s)) for i, s in enumerate(shapes)]
     graph = pb.trace(f, *arrays)
-    better = sink_layouts(graph)
+    better = sweep(graph, SINKING)
     numbers = [x.numpy() for x in arrays]
     before, after = values(graph, numbers), values(better, numbers)
     for old, new in zip(graph.outputs, better.outputs, strict=True):
@@ -164,4 +165,4 @@ def test_sum_over_copies_stays():
 
 def test_nothing_to_do_gives_the_graph_itself():
     graph = pb.trace(lambda x: pb.tanh(x) @ x, pb.asarray(np.eye(3, dtype=float64)))
-    assert sink_layouts(graph) is graph
+    assert sweep(graph, SINKING) is graph
