@@ -274,8 +274,8 @@ def dense(layer: Tree, x: Any, half: bool = False) -> pb.Array:
     weight, bias = layer["weight"], layer["bias"]
     if half:
         x, weight, bias = (pb.astype(each, pb.bfloat16) for each in (x, weight, bias))
-    product: pb.Array = x @ weight
-    return product + bias
+    out: pb.Array = x @ weight + bias
+    return out
 
 
 def _affine(rng: Generator, n: int, m: int) -> Tree:
