@@ -7,7 +7,7 @@ more. No flag that would let LLVM change a floating-point result is ever written
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -232,6 +232,22 @@ class Function:
         self._lines[at:at] = phis
         self._open(f"done{label}")
         loop.results = values
+
+    @contextmanager
+    def repeat(self) -> Iterator[Callable[[Ssa], None]]:
+        """Code that runs again and again; it yields `go_on_if(condition)`, which may end it."""
+        label = self._fresh()
+        self.emit(f"br label %again{label}")
+        self._open(f"again{label}")
+
+        def go_on_if(condition: Ssa) -> None:
+            on = self._fresh()
+            self.emit(f"br {condition}, label %on{on}, label %over{label}")
+            self._open(f"on{on}")
+
+        yield go_on_if
+        self.emit(f"br label %again{label}")
+        self._open(f"over{label}")
 
     @contextmanager
     def when(self, condition: Ssa) -> Iterator[None]:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pullback.backend.assembly import Module
+from pullback.backend.assembly import Function, Module, integer
 from pullback.backend.blocking import Machine
 from pullback.backend.columns import column_iterations, split_axes, write_columns
 from pullback.backend.contract import write
 from pullback.backend.product import product_of
 from pullback.backend.rows import write_loops
 from pullback.backend.target import Target
-from pullback.errors import CompileError, PullbackError, Site
+from pullback.errors import CompileError, LoopLimitError, PullbackError, Site
 from pullback.ir.families import Elementwise
 from pullback.ir.op import Op
 from pullback.ops.contract import Contract
+from pullback.ops.control import Check as ControlCheck
 from pullback.ops.reduce import Reduction
-from pullback.schedule.kernels import Apply, Call, Kernel, Loops
+from pullback.schedule.kernels import Apply, Call, Loops
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,10 @@ class Placed:
 
 STATUS = -1
 """In place of a buffer: two i64 of zeros, where a kernel says that it failed: 1, and a number."""
+
+
+WORKSPACE = -3
+"""In place of a buffer: memory that all threads share while they run the kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +59,34 @@ class Written:
     iterations: int
     scratch: int
     check: Check | None = None
+    cost: int = 0
+    """Nanoseconds on one core, roughly."""
+    nested: Nest | None = None
 
 
-def write_kernel(kernel: Kernel, name: str, module: Module, target: Target) -> Written:
+@dataclass(frozen=True, slots=True)
+class Nest:
+    """What is known of a kernel that runs kernels.
+
+    It is `void @name(ptr operands, i64 thread, i64 threads, ptr team, ptr scratch)`, called by all
+    threads of the team, or by one as the only thread. Kernels in it that fail have each two i64
+    more from the status on. A pair (output, input) of `in_place` may be one buffer.
+    """
+
+    workspace: int
+    checks: tuple[Check, ...]
+    in_place: tuple[tuple[int, int], ...]
+    alone: bool
+    """Whether there is too little to do for more than one thread."""
+
+
+def checks_of(kernel: Written) -> tuple[Check, ...]:
+    if kernel.nested is not None:
+        return kernel.nested.checks
+    return () if kernel.check is None else (kernel.check,)
+
+
+def write_kernel(kernel: Loops | Call, name: str, module: Module, target: Target) -> Written:
     """Add the code of a kernel. Raises `CompileError` for an op without a native meaning."""
     match kernel:
         case Loops():
@@ -65,6 +95,8 @@ def write_kernel(kernel: Kernel, name: str, module: Module, target: Target) -> W
             return _write_product(kernel, name, module, target)
         case Call(op=Reduction()):
             return _write_columns(kernel, name, module)
+        case Call(op=ControlCheck()):
+            return _write_check(kernel, name, module)
     raise _missing(kernel.op, kernel.site, name)
 
 
@@ -93,6 +125,22 @@ def _write_product(call: Call, name: str, module: Module, target: Target) -> Wri
     left, right = (b, a) if product.swapped else (a, b)
     operands = tuple(Placed(x.buffer, x.layout.offset * x.dtype.itemsize) for x in (left, right, c))
     return Written(name, operands, kernel.iterations, kernel.scratch)
+
+
+def _write_check(call: Call, name: str, module: Module) -> Written:
+    """A kernel that fails unless its operand is true."""
+    f = Function(name, [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")])
+    operands, begin, end, _ = f.parameters
+    holds = f.load("i8", f.load("ptr", operands, 8), 1)
+    status = f.load("ptr", f.at(operands, "ptr", integer(1)), 8)
+    with f.loop(begin, end), f.when(f.compare("icmp eq", holds, integer(0, "i8"))):
+        f.store(integer(1), status, 8)
+    f.finish()
+    module.add(f)
+    assert isinstance(call.op, ControlCheck)
+    message = call.op.message
+    check = Check(call.op.name, call.site, lambda _: LoopLimitError(message))
+    return Written(name, (Placed(call.inputs[0].buffer, 0), Placed(STATUS, 0)), 1, 0, check)
 
 
 def _write_columns(call: Call, name: str, module: Module) -> Written:

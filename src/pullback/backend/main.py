@@ -3,60 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
-from pullback.backend.assembly import Function, Module, Ssa, integer
+from pullback.backend.assembly import Function, Module, integer
 from pullback.backend.barrier import add_barrier
-from pullback.backend.calls import STATUS, Placed, Written, write_kernel
+from pullback.backend.calls import Check, Placed, Written, write_kernel
+from pullback.backend.crowd import Crowd
+from pullback.backend.nested import write_nested
 from pullback.backend.target import Target
 from pullback.schedule.canonical import Canonical, canonical, renumbered
-from pullback.schedule.kernels import Kernel, Schedule
+from pullback.schedule.cost import nanoseconds
+from pullback.schedule.kernels import Kernel, Nested, Schedule
+from pullback.schedule.memory import Plan
+
+LONELY = 100_000
+"""Nanoseconds below which a whole program is run by its caller alone: to wake another thread and
+to wait for it costs up to 200 µs."""
 
 
-def write_program(schedule: Schedule, target: Target) -> tuple[str, tuple[Written, ...]]:
-    """The module of a schedule. Exports `program(ptr argument, i64 thread, i64 threads, ptr team)`.
+def write_kernels(schedule: Schedule, target: Target) -> tuple[Module, tuple[Written, ...]]:
+    """A module with the kernels of a schedule, equal ones once."""
+    module = Module()
+    add_barrier(module, target)
+    emitter = Emitter(module, target)
+    return module, tuple([emitter.write(kernel) for kernel in schedule.kernels])
+
+
+def write_main(module: Module, kernels: Sequence[Written], plan: Plan) -> str:
+    """The module with `program(ptr argument, i64 thread, i64 threads, ptr team)`, exported.
 
     The argument holds the address of the table of operand pointers, and the address and the size of
     the scratch of a thread.
     """
-    module = Module()
-    add_barrier(module, target)
-    kernels = write_kernels(schedule.kernels, module, target)
-    module.add(_write_main(kernels), exported=True)
-    return str(module), tuple(kernels)
-
-
-def write_kernels(kernels: Sequence[Kernel], module: Module, target: Target) -> tuple[Written, ...]:
-    """The code of kernels, once for those that differ in buffers and lines alone."""
-    known: dict[Hashable, tuple[Written, Canonical]] = {}
-    return tuple([_write_once(kernel, known, module, target) for kernel in kernels])
-
-
-def _write_once(
-    kernel: Kernel,
-    known: dict[Hashable, tuple[Written, Canonical]],
-    module: Module,
-    target: Target,
-) -> Written:
-    form = canonical(kernel)
-    if form.key not in known:
-        numbers = {buffer: i for i, buffer in enumerate(form.buffers)}
-        general = renumbered(kernel, numbers)
-        known[form.key] = write_kernel(general, f"kernel{len(known)}", module, target), form
-    written, first = known[form.key]
-    operands = tuple(
-        [
-            x if x.buffer == STATUS else Placed(form.buffers[x.buffer], x.offset)
-            for x in written.operands
-        ]
-    )
-    check = written.check
-    if check is not None and form is not first:
-        check = replace(check, site=form.sites[first.sites.index(check.site)])
-    return replace(written, operands=operands, check=check)
-
-
-def _write_main(kernels: Sequence[Written]) -> Function:
     f = Function(
         "program", [("ptr", "argument"), ("i64", "thread"), ("i64", "threads"), ("ptr", "team")]
     )
@@ -65,18 +43,63 @@ def _write_main(kernels: Sequence[Written]) -> Function:
     scratch = f.load("ptr", f.at(argument, "ptr", integer(1)), 8)
     size = f.load("i64", f.at(argument, "i64", integer(2)), 8)
     mine = f.at(scratch, "i8", f.binary("mul", size, thread))
-    following = f.binary("add", thread, integer(1))
-    shares: dict[int, tuple[Ssa, Ssa]] = {}
-    position = 0
+    slots = [0]
     for kernel in kernels:
-        operands = f.at(table, "ptr", integer(position))
-        position += len(kernel.operands)
-        if kernel.iterations not in shares:
-            count = integer(kernel.iterations)
-            begin = f.binary("udiv", f.binary("mul", count, thread), threads)
-            end = f.binary("udiv", f.binary("mul", count, following), threads)
-            shares[kernel.iterations] = begin, end
-        f.call(kernel.name, "void", operands, *shares[kernel.iterations], mine)
-        f.call("barrier", "void", crew, threads)
+        slots.append(slots[-1] + len(kernel.operands))
+    crowd = Crowd(f, thread, threads, crew, mine)
+    crowd.run(kernels, plan, lambda i: f.at(table, "ptr", integer(slots[i])))
     f.finish()
-    return f
+    module.add(f, exported=True)
+    return str(module)
+
+
+def is_worth_threads(kernels: Sequence[Written]) -> bool:
+    """Whether a program does enough for more than one thread; its bits do not depend on it."""
+    return sum(kernel.cost for kernel in kernels) >= LONELY
+
+
+# ---- kernels --------------------------------------------------------------------------------
+
+
+@dataclass
+class Emitter:
+    """Writes the code of kernels, once for those that differ in buffers and lines alone."""
+
+    module: Module
+    target: Target
+    known: dict[Hashable, tuple[Written, Canonical]] = field(default_factory=dict)
+    count: int = 0
+
+    def write(self, kernel: Kernel) -> Written:
+        form = canonical(kernel)
+        if form.key not in self.known:
+            numbers = {buffer: i for i, buffer in enumerate(form.buffers)}
+            name = f"kernel{self.count}"
+            self.count += 1
+            self.known[form.key] = self._write(renumbered(kernel, numbers), name), form
+        return _on_buffers_of(form, *self.known[form.key])
+
+    def _write(self, kernel: Kernel, name: str) -> Written:
+        if isinstance(kernel, Nested):
+            return write_nested(kernel, name, self.module, self.write)
+        written = write_kernel(kernel, name, self.module, self.target)
+        return replace(written, cost=nanoseconds(kernel))
+
+
+def _on_buffers_of(form: Canonical, written: Written, first: Canonical) -> Written:
+    """What was written for the kernel of `first`, for an equal one."""
+    operands = tuple(
+        [x if x.buffer < 0 else Placed(form.buffers[x.buffer], x.offset) for x in written.operands]
+    )
+
+    def moved(check: Check) -> Check:
+        return replace(check, site=form.sites[first.sites.index(check.site)])
+
+    nested, check = written.nested, written.check
+    if nested is not None:
+        pairs = [(form.buffers[w], form.buffers[r]) for w, r in nested.in_place]
+        checks = [moved(each) for each in nested.checks]
+        nested = replace(nested, in_place=tuple(pairs), checks=tuple(checks))
+    return replace(
+        written, operands=operands, check=None if check is None else moved(check), nested=nested
+    )

@@ -9,43 +9,16 @@ from typing import NoReturn
 import numpy as np
 
 from pullback.backend.cache import ObjectCache, load
-from pullback.backend.calls import STATUS, Written
-from pullback.backend.main import write_program
+from pullback.backend.calls import STATUS, WORKSPACE, Check, checks_of
+from pullback.backend.main import is_worth_threads, write_kernels, write_main
+from pullback.backend.storage import workload
 from pullback.backend.target import Target
 from pullback.backend.threads import Team, team
 from pullback.ir.types import Numbers
 from pullback.schedule.kernels import Schedule
-from pullback.schedule.memory import Plan, Step, Value, Workload, evaluate
+from pullback.schedule.memory import Plan, evaluate
 
 ALIGNMENT = 64
-
-
-def workload(schedule: Schedule, kernels: Sequence[Written]) -> Workload:
-    """What the planner must know. Inputs lie outside the arena; an output takes over its array."""
-    buffers = schedule.buffers
-    outputs = sorted(set(schedule.outputs) - set(schedule.inputs))
-    homes = {buffer: len(buffers) + i for i, buffer in enumerate(outputs)}
-    values = [
-        Value(
-            f"b{i}",
-            b.type.nbytes,
-            resident=i in schedule.inputs,
-            kept=i in homes,
-            donor=homes.get(i),
-        )
-        for i, b in enumerate(buffers)
-    ]
-    values += [Value(f"result b{i}", buffers[i].type.nbytes, resident=True) for i in outputs]
-    steps = tuple(
-        Step(
-            written.name,
-            tuple(sorted(kernel.reads())),
-            tuple(sorted(kernel.writes())),
-            cost=0,
-        )
-        for kernel, written in zip(schedule.kernels, kernels, strict=True)
-    )
-    return Workload(tuple(values), steps)
 
 
 class Program:
@@ -54,15 +27,18 @@ class Program:
     def __init__(self, schedule: Schedule, threads: int | None = None) -> None:
         target = Target.chosen()
         self.schedule = schedule
-        self.text, self.kernels = write_program(schedule, target)
+        module, self.kernels = write_kernels(schedule, target)
         self.plan: Plan = evaluate(workload(schedule, self.kernels))
+        self.text = write_main(module, self.kernels, self.plan)
         self._library = load(self.text, ["program"], target, ObjectCache.chosen())
-        self._team: Team = team(threads)
+        self._team: Team = team(
+            1 if threads is None and not is_worth_threads(self.kernels) else threads
+        )
         self._count = self._team.threads
         self._arena = _aligned_bytes(self.plan.arena_bytes)
         self._scratch_size = -(-max((k.scratch for k in self.kernels), default=0) // 64) * 64 + 64
         self._scratch = _aligned_bytes(self._scratch_size * self._count)
-        self._checks = [k for k in self.kernels if k.check is not None]
+        self._checks: list[Check] = [c for kernel in self.kernels for c in checks_of(kernel)]
         self._status = np.zeros((len(self._checks), 2), np.int64)
         self._slots: dict[int, list[tuple[int, int]]] = {}
         self._table = self._fill_table()
@@ -73,24 +49,28 @@ class Program:
     def _fill_table(self) -> ctypes.Array[ctypes.c_uint64]:
         """Pointers to what lies in the arena, for good; slots for inputs and outputs."""
         places = self._places()
-        entries = [(kernel, operand) for kernel in self.kernels for operand in kernel.operands]
-        table = (ctypes.c_uint64 * max(len(entries), 1))()
-        for slot, (kernel, operand) in enumerate(entries):
-            if operand.buffer == STATUS:
-                row = self._checks.index(kernel)
-                table[slot] = self._status.ctypes.data + row * self._status.strides[0]
-            elif operand.buffer in places:
-                table[slot] = self._arena.ctypes.data + places[operand.buffer] + operand.offset
-            else:
-                self._slots.setdefault(operand.buffer, []).append((slot, operand.offset))
+        slots = sum(len(kernel.operands) for kernel in self.kernels)
+        table = (ctypes.c_uint64 * max(slots, 1))()
+        slot, status = 0, self._status.ctypes.data
+        for position, kernel in enumerate(self.kernels):
+            for operand in kernel.operands:
+                if operand.buffer == STATUS:
+                    table[slot] = status
+                elif operand.buffer == WORKSPACE:
+                    table[slot] = self._arena.ctypes.data + self.plan.writes(position)[-1].offset
+                elif operand.buffer in places:
+                    table[slot] = self._arena.ctypes.data + places[operand.buffer] + operand.offset
+                else:
+                    self._slots.setdefault(operand.buffer, []).append((slot, operand.offset))
+                slot += 1
+            status += len(checks_of(kernel)) * self._status.strides[0]
         return table
 
     def _places(self) -> dict[int, int]:
         places: dict[int, int] = {}
         for position, kernel in enumerate(self.schedule.kernels):
-            for buffer, place in zip(
-                sorted(kernel.writes()), self.plan.writes(position), strict=True
-            ):
+            made = self.plan.writes(position)  # last, in some, the workspace
+            for buffer, place in zip(sorted(kernel.writes()), made, strict=False):
                 if place.resident is None:
                     places[buffer] = place.offset
         return places
@@ -115,9 +95,8 @@ class Program:
     def _fail(self) -> NoReturn:
         """Raise what the first kernel that failed has to say."""
         failed = int(np.flatnonzero(self._status[:, 0])[0])
-        check, number = self._checks[failed].check, int(self._status[failed, 1])
+        check, number = self._checks[failed], int(self._status[failed, 1])
         self._status[:] = 0
-        assert check is not None
         error = check.error(number)
         error.locate(check.subject, check.site)
         raise error

@@ -346,8 +346,11 @@ class _Writer:
             self._accumulated(fold, total, value(fold.argument), mask)
             for fold, total in zip(folds, totals, strict=True)
         ]
-        for i in self._stores(number):
-            store = self.flat.loops.stores[i]
+        # All is read before anything is written: a result may take the place of an operand.
+        stores = [self.flat.loops.stores[i] for i in self._stores(number)]
+        for store in stores:
+            value(store.value)
+        for store in stores:
             self._write(value(store.value), store.access, starts, index, mask)
         return results
 

@@ -7,6 +7,7 @@ kernel: they say where an operand's elements lie. The decision depends on the gr
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from pullback.errors import NOWHERE, Site
@@ -16,17 +17,20 @@ from pullback.ir.graph import Graph, Node
 from pullback.ir.strided import Strided, row_major_strides
 from pullback.ir.types import Shape, TensorType
 from pullback.ops.contract import Contract
+from pullback.ops.control import Check
 from pullback.ops.layout import Layout
 from pullback.ops.pointwise import Constant, StopGradient
 from pullback.ops.reduce import Reduction
+from pullback.ops.remat import Barrier
 from pullback.schedule.groups import Group, Grouping, Place
 from pullback.schedule.kernels import Extent, Schedule
+from pullback.schedule.nested import nested
 from pullback.schedule.writing import write_schedule
 
 
 def fuse(graph: Graph) -> Schedule:
-    """The kernels of a graph."""
-    return _Fuser(graph).schedule()
+    """The kernels of a graph, and of the graphs that its ops hold."""
+    return nested(_Fuser(graph).schedule(), fuse)
 
 
 class _Fuser:
@@ -57,6 +61,10 @@ class _Fuser:
             self._made(node)
         elif isinstance(op, Layout):
             self._view(op, node)
+        elif isinstance(op, Barrier):
+            self._hold(node)
+        elif isinstance(op, Check):
+            self._check(node)
         elif isinstance(op, Elementwise):
             self._join(node, _squeezed(node.outputs[0].shape), None)
         elif isinstance(op, Reduction):
@@ -82,7 +90,7 @@ class _Fuser:
         """A reduction of one element each is that element."""
         layout = self.places[x].layout.reshaped(y.shape)
         assert layout is not None
-        self.places[y] = Place(self.places[x].root, layout)
+        self.places[y] = replace(self.places[x], layout=layout)
 
     def _reduce_node(self, op: Reduction, x: Array, y: Array, origin: Node) -> None:
         node = Node(op, (x,), (y,), origin.site)
@@ -101,7 +109,20 @@ class _Fuser:
         if layout is None:
             self._call(node)
         else:
-            self.places[y] = Place(self.places[x].root, layout)
+            self.places[y] = replace(self.places[x], layout=layout)
+
+    def _hold(self, node: Node) -> None:
+        """What is computed from the results runs when all the operands exist."""
+        after = tuple(dict.fromkeys(self._roots(node)))
+        for x, y in zip(node.inputs, node.outputs, strict=True):
+            self.places[y] = replace(self.places[x], after=after)
+
+    def _check(self, node: Node) -> None:
+        """The results are the operands after the first, which a kernel looks at."""
+        for x, y in zip(node.inputs[1:], node.outputs, strict=True):
+            self.places[y] = self.places[x]
+        holds = node.inputs[:1]
+        self._call(Node(node.op, holds, (), node.site))
 
     def _copied(self, x: Array, site: Site) -> Array:
         """`x` again, in a buffer of its own."""
@@ -166,6 +187,9 @@ class _Fuser:
                     return False
             elif place.root in self.home and self.home[place.root].reaches(group):
                 return False
+            for root in place.after:
+                if root in self.home and self.home[root].reaches(group):
+                    return False
         return True
 
     def _need(self, group: Group, needed: int) -> None:
@@ -189,8 +213,8 @@ class _Fuser:
     def _place(self, node: Node, group: Group, split: int | None) -> None:
         group.nodes.append(node)
         needed = 0
-        for x in node.inputs:
-            home = self.home.get(self.places[x].root)
+        for x in self._roots(node):
+            home = self.home.get(x)
             if home is not None and home is not group:
                 needed |= home.needs | 1 << home.position
                 home.needed = True
@@ -201,6 +225,13 @@ class _Fuser:
             group.extents[y] = Extent.FULL if full else Extent.ROW
             self.home[y] = group
         self._made(node)
+
+    def _roots(self, node: Node) -> Iterator[Array]:
+        """The values that must exist before a node runs."""
+        for x in node.inputs:
+            place = self.places[x]
+            yield place.root
+            yield from place.after
 
     def _call(self, node: Node) -> None:
         inputs = node.inputs

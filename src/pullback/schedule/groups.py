@@ -36,10 +36,14 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A value as a view of the value that a kernel makes (or the program is given)."""
+    """A value as a view of the value that a kernel makes (or the program is given).
+
+    Who reads it runs when the values `after` exist too.
+    """
 
     root: Array
     layout: Strided
+    after: tuple[Array, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

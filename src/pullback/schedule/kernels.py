@@ -141,7 +141,84 @@ class Call:
         return f"call {results} = {print_op(self.op)}({', '.join(map(str, self.inputs))})"
 
 
-Kernel = Loops | Call
+# ---- kernels that hold kernels --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """`for x in rows: carry, y = body(constants, carry, x)`, from the last row in `reverse`."""
+
+    body: Schedule
+    constants: int
+    carries: int
+    length: int
+    reverse: bool
+
+    @property
+    def parts(self) -> tuple[Schedule, ...]:
+        return (self.body,)
+
+    def __str__(self) -> str:
+        return f"repeat {self.length} times" + (", backwards" if self.reverse else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """`while condition(constants, carry): carry = body(constants, carry)`."""
+
+    condition: Schedule
+    body: Schedule
+    constants: int
+    max_steps: int | None
+
+    @property
+    def parts(self) -> tuple[Schedule, ...]:
+        return self.condition, self.body
+
+    def __str__(self) -> str:
+        return "while"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The first schedule where the first operand is true, else the second, on the others."""
+
+    if_true: Schedule
+    if_false: Schedule
+
+    @property
+    def parts(self) -> tuple[Schedule, ...]:
+        return self.if_true, self.if_false
+
+    def __str__(self) -> str:
+        return "if"
+
+
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """Schedules that run inside a kernel. Each output of theirs has a buffer of its own."""
+
+    form: Repeat | Until | Choice
+    inputs: tuple[Operand, ...]
+    outputs: tuple[Operand, ...]
+    site: Site
+
+    def reads(self) -> set[int]:
+        return {x.buffer for x in self.inputs}
+
+    def writes(self) -> set[int]:
+        return {x.buffer for x in self.outputs}
+
+    def __str__(self) -> str:
+        results = ", ".join(map(str, self.outputs))
+        lines = [f"{results} = {self.form} ({', '.join(map(str, self.inputs))})"]
+        for part in self.form.parts:
+            lines.append(f"  {part.inputs} → {part.outputs}")
+            lines += [f"  {line}" for line in str(part).splitlines()]
+        return "\n".join(lines)
+
+
+Kernel = Loops | Call | Nested
 
 
 @dataclass(frozen=True, slots=True)

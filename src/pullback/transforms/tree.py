@@ -13,6 +13,7 @@ import optree
 from pullback.errors import StructureError
 from pullback.ir.array import Array
 from pullback.ops.operators import lift
+from pullback.ops.weak import Weak
 
 NAMESPACE = "pullback"
 _SUBCLASS_MODULE = "subclass pb.nn.Module, which makes a dataclass a container of arrays"
@@ -48,7 +49,7 @@ def flatten_arrays(
     for i, leaf in enumerate(leaves):
         if isinstance(leaf, Array):
             arrays.append(leaf)
-        elif isinstance(leaf, bool | int | float | np.ndarray | np.generic):
+        elif isinstance(leaf, Weak | bool | int | float | np.ndarray | np.generic):
             arrays.append(lift(leaf))
         else:
             path = paths(treedef, what)[i] if names is None else argument_paths(treedef, names())[i]

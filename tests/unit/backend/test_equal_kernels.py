@@ -9,7 +9,7 @@ import numpy as np
 
 import pullback as pb
 from pullback._settings import override
-from pullback.backend.main import write_program
+from pullback.backend.main import write_kernels
 from pullback.backend.program import Program
 from pullback.backend.target import Target
 from pullback.errors import Site
@@ -44,7 +44,9 @@ def network(depth):
 
 def test_a_deep_network_has_the_code_of_a_shallow_one():
     functions = [
-        set(re.findall("define .*(@kernel[0-9]+)", write_program(schedule, Target.chosen())[0]))
+        set(
+            re.findall("define .*(@kernel[0-9]+)", str(write_kernels(schedule, Target.chosen())[0]))
+        )
         for _, schedule in (network(3), network(12))
     ]
     assert len(functions[0]) == len(functions[1]) < 20
