@@ -48,7 +48,8 @@ class _Fuser:
     def schedule(self) -> Schedule:
         for node in self.graph.nodes:
             self._assign(node)
-        outputs = tuple([self._settled(x) for x in self.graph.outputs])
+        shapes = {x: x.shape for x in self.graph.inputs}
+        outputs = tuple([self._result(x, shapes) for x in self.graph.outputs])
         groups = tuple([group for group in self.groups if group.nodes])
         return write_schedule(
             Grouping(self.graph, outputs, groups, self.places, self.home, self.literals)
@@ -247,6 +248,12 @@ class _Fuser:
         if computed and place.layout.is_row_major and place.root.size == x.size:
             return x
         return self._copied(x, self._site_of(x))
+
+    def _result(self, x: Array, shapes: dict[Array, Shape]) -> Array:
+        """`x` settled in a buffer of its shape: one buffer has one shape, that of `shapes`."""
+        settled = self._settled(x)
+        shape = shapes.setdefault(self.places[settled].root, x.shape)
+        return settled if shape == x.shape else self._copied(settled, self._site_of(x))
 
     def _site_of(self, x: Array) -> Site:
         for node in self.graph.nodes:

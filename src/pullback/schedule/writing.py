@@ -41,6 +41,8 @@ class _Writer:
         self.grouping = grouping
         self.buffers: list[Buffer] = []
         self.number: dict[Array, int] = {}
+        # A result may be a reshaped view of what a kernel makes: the caller gets its shape.
+        self.types = {grouping.places[x].root: x.type for x in grouping.outputs}
 
     def schedule(self) -> Schedule:
         grouping = self.grouping
@@ -58,7 +60,7 @@ class _Writer:
     def _buffer(self, x: Array) -> int:
         if x not in self.number:
             self.number[x] = len(self.buffers)
-            self.buffers.append(Buffer(x.type, x))
+            self.buffers.append(Buffer(self.types.get(x, x.type), x))
         return self.number[x]
 
     def _materialised(self) -> set[Array]:
