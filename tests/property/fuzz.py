@@ -19,9 +19,11 @@ import os
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import ml_dtypes
@@ -40,6 +42,7 @@ from pullback.schedule.fuse import fuse
 from pullback.transforms.trace import trace
 
 THREADS = (1, 2, 4)
+WORKER = (sys.executable, "-m", "property.fuzz", "--work")
 PATIENCE = 90.0  # seconds for one program
 RESULTS = 5
 
@@ -54,6 +57,7 @@ class Broken(Exception):
 def check(program: Program, missing: collections.Counter[str]) -> None:
     """Raises `Broken`, or what the compiler raised."""
     graph, inputs = program.build()
+    graph = _of_results(graph, graph.outputs)
     alone = _Alone(missing)
     try:
         values = alone.values(graph, inputs)
@@ -125,7 +129,11 @@ def _without(graph: Graph, tainted: set[object]) -> Graph:
     if not chosen:
         made = [x for node in graph.nodes for x in node.outputs]
         chosen = [x for x in made if x not in tainted][-RESULTS:]
-    return Graph(graph.inputs, needed_nodes(graph.nodes, chosen), tuple(chosen))
+    return _of_results(graph, tuple(chosen))
+
+
+def _of_results(graph: Graph, results) -> Graph:
+    return Graph(graph.inputs, needed_nodes(graph.nodes, results), results)
 
 
 def _require_refusal(graph: Graph, inputs, refusal: PullbackError) -> None:
@@ -225,7 +233,7 @@ def outcome(seed: int, length: int, missing) -> dict[str, str] | None:
     try:
         with np.errstate(all="ignore"):
             check(Program(seed, length), missing)
-    except Exception as error:  # noqa: BLE001  (that is what is sought)
+    except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(place.filename).name}:{place.lineno}"
         return {"error": f"{type(error).__name__}: {error}", "where": where}
@@ -235,7 +243,10 @@ def outcome(seed: int, length: int, missing) -> dict[str, str] | None:
 class Crew:
     """Workers that share the numbers; one that dies is replaced, and what killed it noted."""
 
-    def __init__(self, first: int, count: int, jobs: int, cache: str) -> None:
+    def __init__(
+        self, first: int, count: int, jobs: int, cache: str, command: Sequence[str] = WORKER
+    ) -> None:
+        self.command = command
         self.seeds: queue.SimpleQueue[int] = queue.SimpleQueue()
         for seed in range(first, first + count):
             self.seeds.put(seed)
@@ -262,16 +273,15 @@ class Crew:
             if not self._check(worker, seed):
                 worker = None
         if worker is not None:
-            worker.stdin.close()
-            worker.wait()
+            worker.communicate()
 
     def _hire(self):
-        command = [sys.executable, "-m", "property.fuzz", "--work"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-        environment = {**os.environ, "PULLBACK_CACHE": self.cache}
+        places = os.pathsep.join(filter(None, sys.path))  # pytest finds the packages in its own
+        environment = {**os.environ, "PULLBACK_CACHE": self.cache, "PYTHONPATH": places}
         errors = subprocess.DEVNULL
         here = Path(__file__).parents[1]
-        return subprocess.Popen(command, **pipes, stderr=errors, env=environment, cwd=here)
+        return subprocess.Popen(self.command, **pipes, stderr=errors, env=environment, cwd=here)
 
     def _check(self, worker, seed: int) -> bool:
         """Whether the worker lives on."""
@@ -284,9 +294,8 @@ class Crew:
         alarm.cancel()
         self.checked += 1
         if not lines[1]:
-            code = worker.wait()
-            worker.stdin.close()
-            worker.stdout.close()
+            worker.communicate()
+            code = worker.returncode
             reason = f"no answer in {PATIENCE:.0f} s" if late else f"the process died of it: {code}"
             self.failures[seed] = {"length": LENGTH, "error": reason, "where": ""}
             return False
@@ -318,8 +327,9 @@ def text(seed: int, length: int) -> str:
     """The program and its inputs."""
     warnings.simplefilter("ignore")
     graph, inputs = Program(seed, length).build()
-    kept = Graph(graph.inputs, needed_nodes(graph.nodes, graph.outputs), graph.outputs)
-    return f"{kept}\n\n" + "\n".join(f"{x.dtype}{x.shape}\n{x}" for x in inputs)
+    return f"{_of_results(graph, graph.outputs)}\n\n" + "\n".join(
+        f"{x.dtype}{x.shape}\n{x}" for x in inputs
+    )
 
 
 def main() -> int:
@@ -328,7 +338,9 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first program")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--out", type=Path, help="folder for the programs that fail")
-    parser.add_argument("--show", action="store_true", help="print the program --first, run nothing")
+    parser.add_argument(
+        "--show", action="store_true", help="print the program --first, run nothing"
+    )
     parser.add_argument("--length", type=int, default=LENGTH, help="its steps")
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -340,8 +352,9 @@ def main() -> int:
     if options.show:
         print(text(options.first, options.length))
         return 0
-    crew = Crew(options.first, options.count, options.jobs, "off")
-    crew.run()
+    with tempfile.TemporaryDirectory() as cache:
+        crew = Crew(options.first, options.count, options.jobs, cache)
+        crew.run()
     print(report(crew, options.out))
     return bool(crew.failures)
 
