@@ -32,6 +32,12 @@ class NumpyScalar:
     def bitcast(self, x, dtype):
         return np.asarray(x).view(dtype)
 
+    def bits(self, x):
+        return np.asarray(x).view(f"uint{8 * np.asarray(x).itemsize}")
+
+    def number(self, bits, like):
+        return np.asarray(bits).view(np.asarray(like).dtype)
+
     def add(self, x, y):
         return x + y
 

@@ -294,8 +294,10 @@ class Module:
     functions: list[str] = field(default_factory=list)
     declarations: dict[str, str] = field(default_factory=dict)
     globals: list[str] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
 
     def add(self, function: Function, exported: bool = False) -> None:
+        self.names.add(function.name)
         text = str(function)
         self.functions.append(text.replace("define internal", "define", 1) if exported else text)
         self.declarations |= function.declarations

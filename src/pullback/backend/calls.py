@@ -2,88 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from pullback.backend.assembly import Function, Module, integer
 from pullback.backend.blocking import Machine
+from pullback.backend.callback import write_callback
 from pullback.backend.columns import column_iterations, split_axes, write_columns
 from pullback.backend.contract import write
+from pullback.backend.epilogue import Pointwise, accesses
+from pullback.backend.ordering import write_previous, write_search, write_selection
+from pullback.backend.position import write_position
 from pullback.backend.product import product_of
 from pullback.backend.rows import write_loops
+from pullback.backend.running import write_running
 from pullback.backend.target import Target
-from pullback.errors import CompileError, LoopLimitError, PullbackError, Site
+from pullback.backend.written import STATUS, Check, Placed, Written
+from pullback.errors import CompileError, LoopLimitError, Site
 from pullback.ir.families import Elementwise
 from pullback.ir.op import Op
 from pullback.ops.contract import Contract
 from pullback.ops.control import Check as ControlCheck
-from pullback.ops.reduce import Reduction
+from pullback.ops.index import Previous, SearchSorted
+from pullback.ops.linalg import MatrixOp, System
+from pullback.ops.product import Running
+from pullback.ops.reduce import Position, Reduction
+from pullback.ops.sort import Sort, TopK
 from pullback.schedule.kernels import Apply, Call, Loops
-
-
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """An operand of a kernel: a buffer, and where in it the operand begins, in bytes."""
-
-    buffer: int
-    offset: int
-
-
-STATUS = -1
-"""In place of a buffer: two i64 of zeros, where a kernel says that it failed: 1, and a number."""
-
-
-WORKSPACE = -3
-"""In place of a buffer: memory that all threads share while they run the kernel."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """What to raise when a kernel has set its status, from the number that it left there."""
-
-    subject: str
-    site: Site
-    error: Callable[[int], PullbackError]
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A kernel in the module: what the program function must pass to it.
-
-    A kernel with a `check` has an operand `Placed(STATUS, 0)`. After a failure it goes on with some
-    defined value; the program ends before it overwrites anything donated, and raises.
-    """
-
-    name: str
-    operands: tuple[Placed, ...]
-    iterations: int
-    scratch: int
-    check: Check | None = None
-    cost: int = 0
-    """Nanoseconds on one core, roughly."""
-    nested: Nest | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Nest:
-    """What is known of a kernel that runs kernels.
-
-    It is `void @name(ptr operands, i64 thread, i64 threads, ptr team, ptr scratch)`, called by all
-    threads of the team, or by one as the only thread. Kernels in it that fail have each two i64
-    more from the status on. A pair (output, input) of `in_place` may be one buffer.
-    """
-
-    workspace: int
-    checks: tuple[Check, ...]
-    in_place: tuple[tuple[int, int], ...]
-    alone: bool
-    """Whether there is too little to do for more than one thread."""
-
-
-def checks_of(kernel: Written) -> tuple[Check, ...]:
-    if kernel.nested is not None:
-        return kernel.nested.checks
-    return () if kernel.check is None else (kernel.check,)
 
 
 def write_kernel(kernel: Loops | Call, name: str, module: Module, target: Target) -> Written:
@@ -97,17 +39,33 @@ def write_kernel(kernel: Loops | Call, name: str, module: Module, target: Target
             return _write_columns(kernel, name, module)
         case Call(op=ControlCheck()):
             return _write_check(kernel, name, module)
+        case Call(op=Position()):
+            return write_position(kernel, name, module, target)
+        case Call(op=Running()):
+            return write_running(kernel, name, module, target)
+        case Call(op=Sort() | TopK()):
+            return write_selection(kernel, name, module, target)
+        case Call(op=Previous()):
+            return write_previous(kernel, name, module, target)
+        case Call(op=SearchSorted()):
+            return write_search(kernel, name, module, target)
+        case Call(op=MatrixOp() | System()):
+            return write_callback(kernel, name, module, target)
     raise _missing(kernel.op, kernel.site, name)
 
 
 def _write_loops(kernel: Loops, name: str, module: Module) -> Written:
-    for step in kernel.steps:
-        if isinstance(step, Apply) and type(step.op).body is Elementwise.body:
-            raise _missing(step.op, step.site, name)
+    _require_bodies(kernel, name)
     loops = write_loops(kernel, name)
     module.add(loops.function)
     operands = tuple(Placed(b, 0) for b in loops.buffers)
     return Written(name, operands, loops.iterations, loops.scratch)
+
+
+def _require_bodies(kernel: Loops, name: str) -> None:
+    for step in kernel.steps:
+        if isinstance(step, Apply) and type(step.op).body is Elementwise.body:
+            raise _missing(step.op, step.site, name)
 
 
 def _missing(op: Op, site: Site, name: str) -> CompileError:
@@ -120,11 +78,21 @@ def _write_product(call: Call, name: str, module: Module, target: Target) -> Wri
     assert isinstance(call.op, Contract)
     a, b, c = (*call.inputs, *call.outputs)
     steps = (a.layout.strides, b.layout.strides, c.layout.strides)
-    product = product_of(call.op, a.dtype, (a.layout.shape, b.layout.shape), steps)
-    kernel = write(product, Machine.of(target.features), module, name)
+    after = call.after
+    others = [] if after is None else [access.outer for access in accesses(after)]
+    product = product_of(call.op, a.dtype, (a.layout.shape, b.layout.shape), steps, others)
     left, right = (b, a) if product.swapped else (a, b)
-    operands = tuple(Placed(x.buffer, x.layout.offset * x.dtype.itemsize) for x in (left, right, c))
-    return Written(name, operands, kernel.iterations, kernel.scratch)
+    operands = [Placed(x.buffer, x.layout.offset * x.dtype.itemsize) for x in (left, right)]
+    epilogue = None
+    if after is None:
+        operands.append(Placed(c.buffer, 0))
+    else:
+        _require_bodies(after, name)
+        buffers = sorted((after.reads() - {c.buffer}) | after.writes())
+        operands += [Placed(buffer, 0) for buffer in buffers]
+        epilogue = Pointwise(after, product, c.buffer, buffers)
+    kernel = write(product, Machine.of(target.features), module, name, epilogue, len(operands) - 2)
+    return Written(name, tuple(operands), kernel.iterations, kernel.scratch)
 
 
 def _write_check(call: Call, name: str, module: Module) -> Written:

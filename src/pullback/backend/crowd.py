@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from pullback.backend.assembly import Function, Ssa, integer
-from pullback.backend.calls import Written
 from pullback.backend.turns import footprints, take_turns
+from pullback.backend.written import Written
 from pullback.schedule.memory import Plan
 
 

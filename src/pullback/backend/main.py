@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 
 from pullback.backend.assembly import Function, Module, integer
 from pullback.backend.barrier import add_barrier
-from pullback.backend.calls import Check, Placed, Written, write_kernel
+from pullback.backend.calls import write_kernel
 from pullback.backend.crowd import Crowd
 from pullback.backend.nested import write_nested
 from pullback.backend.target import Target
+from pullback.backend.written import Check, Placed, Written
 from pullback.schedule.canonical import Canonical, canonical, renumbered
 from pullback.schedule.cost import nanoseconds
 from pullback.schedule.kernels import Kernel, Nested, Schedule
@@ -93,7 +94,7 @@ def _on_buffers_of(form: Canonical, written: Written, first: Canonical) -> Writt
     )
 
     def moved(check: Check) -> Check:
-        return replace(check, site=form.sites[first.sites.index(check.site)])
+        return check.at(form.sites[first.sites.index(check.site)])
 
     nested, check = written.nested, written.check
     if nested is not None:

@@ -15,18 +15,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from pullback.backend.assembly import Function, Module, Ssa, integer
-from pullback.backend.calls import (
-    STATUS,
-    WORKSPACE,
-    Check,
-    Nest,
-    Placed,
-    Written,
-    checks_of,
-)
 from pullback.backend.crowd import Crowd
 from pullback.backend.storage import workload
 from pullback.backend.turns import SMALL
+from pullback.backend.written import CALLBACK, STATUS, WORKSPACE, Check, Nest, Placed, Written
 from pullback.errors import LoopLimitError
 from pullback.ops.control import too_many_steps
 from pullback.schedule.kernels import Choice, Kernel, Nested, Operand, Repeat, Schedule, Until
@@ -72,6 +64,8 @@ class _Part:
     table: int
     checks: int
     """Checks of the parts before it."""
+    callbacks: int
+    """Callbacks of the parts before it."""
 
     @property
     def cost(self) -> int:
@@ -110,10 +104,14 @@ class _Writer:
             kept = {value: donor for value, donor in donors.items() if value not in late}
             plan = evaluate(workload(schedule, kernels, kept))
         table = sum(part.slots for part in self.parts)
-        checks = sum(len(checks_of(k)) for part in self.parts for k in part.kernels)
-        made = _Part(schedule, kernels, plan, table, checks)
+        checks = sum(len(k.checks) for part in self.parts for k in part.kernels)
+        made = _Part(schedule, kernels, plan, table, checks, self.callbacks)
         self.parts.append(made)
         return made
+
+    @property
+    def callbacks(self) -> int:
+        return sum(len(k.callbacks) for part in self.parts for k in part.kernels)
 
     def reserve(self, count: int) -> int:
         """The offset in the workspace of memory that lasts as long as the kernel."""
@@ -128,11 +126,12 @@ class _Writer:
         slots = sum(part.slots for part in self.parts)
         self.table = f.assign("ptr", f"alloca ptr, i64 {max(slots, 1)}, align 8")
         pointers = [
-            f.load("ptr", f.at(operands, "ptr", integer(i)), 8) for i in range(len(self.outer) + 2)
+            f.load("ptr", f.at(operands, "ptr", integer(i)), 8)
+            for i in range(len(self.outer) + 2 + self.callbacks)
         ]
-        cut = len(self.kernel.inputs)
-        self.inputs, self.outputs = pointers[:cut], pointers[cut:-2]
-        self.workspace, self.status = pointers[-2:]
+        cut, end = len(self.kernel.inputs), len(self.outer)
+        self.inputs, self.outputs = pointers[:cut], pointers[cut:end]
+        self.workspace, self.status, *self.functions = pointers[end:]
 
     def run(self, part: _Part, pointers: Mapping[int, Ssa]) -> None:
         """Run a part whose inputs and outputs lie at `pointers`."""
@@ -143,11 +142,14 @@ class _Writer:
         checks = [part.checks]
         for kernel in part.kernels:
             starts.append(starts[-1] + len(kernel.operands))
-            checks.append(checks[-1] + len(checks_of(kernel)))
+            checks.append(checks[-1] + len(kernel.checks))
 
         def operands(i: int) -> Ssa:
+            before = part.callbacks + sum(len(k.callbacks) for k in part.kernels[:i])
             for j, operand in enumerate(part.kernels[i].operands):
                 match operand.buffer:
+                    case buffer if buffer == CALLBACK:
+                        at = self.functions[before + operand.offset]
                     case buffer if buffer == STATUS:
                         at = self.moved(self.status, checks[i] * STATUS_BYTES + operand.offset)
                     case buffer if buffer == WORKSPACE:
@@ -180,10 +182,11 @@ class _Writer:
         operands = [Placed(x.buffer, x.layout.offset * x.dtype.itemsize) for x in self.outer]
         kernels = [kernel for part in self.parts for kernel in part.kernels]
         arena = max((part.plan.arena_bytes for part in self.parts), default=0)
-        checks = [check for kernel in kernels for check in checks_of(kernel)]
+        checks = [check for kernel in kernels for check in kernel.checks]
+        functions = [Placed(CALLBACK, i) for i in range(self.callbacks)]
         return Written(
             self.name,
-            (*operands, Placed(WORKSPACE, 0), Placed(STATUS, 0)),
+            (*operands, Placed(WORKSPACE, 0), Placed(STATUS, 0), *functions),
             iterations=1,
             scratch=max((kernel.scratch for kernel in kernels), default=0),
             cost=self.cost,
@@ -400,7 +403,7 @@ class _Until(_Loop):
     def _below(self, count: Ssa, limit: int) -> Ssa:
         """Whether another step is allowed; one that is not is a failure."""
         f = self.f
-        inner = sum(len(checks_of(kernel)) for part in self.parts for kernel in part.kernels)
+        inner = sum(len(kernel.checks) for part in self.parts for kernel in part.kernels)
         over = f.compare("icmp sge", count, integer(limit))
         first = f.compare("icmp eq", f.parameters[1], integer(0))
         with f.when(f.binary("and", over, first)):

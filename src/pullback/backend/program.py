@@ -9,11 +9,13 @@ from typing import NoReturn
 import numpy as np
 
 from pullback.backend.cache import ObjectCache, load
-from pullback.backend.calls import STATUS, WORKSPACE, Check, checks_of
+from pullback.backend.calling_back import FUNCTION
 from pullback.backend.main import is_worth_threads, write_kernels, write_main
 from pullback.backend.storage import workload
 from pullback.backend.target import Target
 from pullback.backend.threads import Team, team
+from pullback.backend.written import CALLBACK, STATUS, WORKSPACE, Check
+from pullback.errors import PullbackError
 from pullback.ir.types import Numbers
 from pullback.schedule.kernels import Schedule
 from pullback.schedule.memory import Plan, evaluate
@@ -38,8 +40,10 @@ class Program:
         self._arena = _aligned_bytes(self.plan.arena_bytes)
         self._scratch_size = -(-max((k.scratch for k in self.kernels), default=0) // 64) * 64 + 64
         self._scratch = _aligned_bytes(self._scratch_size * self._count)
-        self._checks: list[Check] = [c for kernel in self.kernels for c in checks_of(kernel)]
+        self._checks: list[Check] = [c for kernel in self.kernels for c in kernel.checks]
         self._status = np.zeros((len(self._checks), 2), np.int64)
+        self.callbacks = tuple([c for kernel in self.kernels for c in kernel.callbacks])
+        self._functions = {callback: FUNCTION(callback) for callback in self.callbacks}
         self._slots: dict[int, list[tuple[int, int]]] = {}
         self._table = self._fill_table()
         self._argument = (ctypes.c_uint64 * 3)(
@@ -58,12 +62,14 @@ class Program:
                     table[slot] = status
                 elif operand.buffer == WORKSPACE:
                     table[slot] = self._arena.ctypes.data + self.plan.writes(position)[-1].offset
+                elif operand.buffer == CALLBACK:
+                    table[slot] = _address(self._functions[kernel.callbacks[operand.offset]])
                 elif operand.buffer in places:
                     table[slot] = self._arena.ctypes.data + places[operand.buffer] + operand.offset
                 else:
                     self._slots.setdefault(operand.buffer, []).append((slot, operand.offset))
                 slot += 1
-            status += len(checks_of(kernel)) * self._status.strides[0]
+            status += len(kernel.checks) * self._status.strides[0]
         return table
 
     def _places(self) -> dict[int, int]:
@@ -98,8 +104,13 @@ class Program:
         check, number = self._checks[failed], int(self._status[failed, 1])
         self._status[:] = 0
         error = check.error(number)
-        error.locate(check.subject, check.site)
+        if isinstance(error, PullbackError):
+            error.locate(check.subject, check.site)
         raise error
+
+
+def _address(function: object) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
 
 
 def _aligned_bytes(count: int) -> Numbers:

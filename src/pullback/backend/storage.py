@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pullback.backend.calls import Written
+from pullback.backend.written import Written
 from pullback.schedule.aliasing import in_place
 from pullback.schedule.kernels import Kernel, Schedule
 from pullback.schedule.memory import Step, Value, Workload

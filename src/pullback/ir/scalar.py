@@ -23,6 +23,13 @@ class Scalar(Protocol[S]):
 
     def cast(self, x: S, dtype: DType) -> S: ...
     def bitcast(self, x: S, dtype: DType) -> S: ...
+    def bits(self, x: S) -> S:
+        """The bits of a floating number, as an unsigned integer."""
+        ...
+
+    def number(self, bits: S, like: S) -> S:
+        """The floating number, of the type of `like`, that has these bits."""
+        ...
 
     def add(self, x: S, y: S) -> S: ...
     def sub(self, x: S, y: S) -> S: ...
@@ -103,7 +110,7 @@ class Scalar(Protocol[S]):
 class Counter:
     """Counts the operations of a body: each is one FLOP, but fma two; moves and literals none."""
 
-    FREE = frozenset({"const", "cast", "bitcast", "select"})
+    FREE = frozenset({"const", "cast", "bitcast", "bits", "number", "select"})
 
     def __init__(self) -> None:
         self.flops = 0

@@ -209,6 +209,14 @@ class Position(Op):
     axis: int
     differentiable = False
 
+    def start(self, dtype: DType) -> bool | int | float:
+        """What no element loses against."""
+        raise NotImplementedError
+
+    def beats(self, s: Any, x: Any, y: Any) -> Any:
+        """Whether x wins against y, in the scalar algebra."""
+        raise NotImplementedError
+
     def infer(self, x: TensorType) -> TensorType:
         check_axis(self.axis, x)
         check_numeric(self.name, x)
@@ -242,6 +250,12 @@ class ArgMax(Position):
     def reference(self, x: Any) -> Any:
         return np.argmax(wide(x), axis=self.axis)
 
+    def start(self, dtype: DType) -> bool | int | float:
+        return Max(()).start(dtype)
+
+    def beats(self, s: Any, x: Any, y: Any) -> Any:
+        return s.less(y, x)
+
 
 class ArgMin(Position):
     """Index of the first smallest element."""
@@ -250,6 +264,12 @@ class ArgMin(Position):
 
     def reference(self, x: Any) -> Any:
         return np.argmin(wide(x), axis=self.axis)
+
+    def start(self, dtype: DType) -> bool | int | float:
+        return Min(()).start(dtype)
+
+    def beats(self, s: Any, x: Any, y: Any) -> Any:
+        return s.less(x, y)
 
 
 # ---- truth ----------------------------------------------------------------------------------

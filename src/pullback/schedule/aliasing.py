@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from pullback.schedule.kernels import Access, Fold, Kernel, Load, Loops
+from pullback.schedule.kernels import Access, Call, Fold, Kernel, Load, Loops
 
 
 def in_place(kernel: Kernel) -> tuple[tuple[int, int], ...]:
     """Pairs (written, read): the one may lie where the other does.
 
     Each element of the operand is read at the place where the result is written alone. A kernel
-    that folds reads rows more than once, and so what it has written.
+    that folds reads rows more than once, and so what it has written. The work after a product reads
+    in place what the product itself does not read.
     """
+    if isinstance(kernel, Call) and kernel.after is not None:
+        whole = {x.buffer for x in (*kernel.inputs, *kernel.outputs)}
+        return tuple([pair for pair in _pairs(kernel.after) if pair[1] not in whole])
     if not isinstance(kernel, Loops) or any(isinstance(step, Fold) for step in kernel.steps):
         return ()
     return tuple(_pairs(kernel))

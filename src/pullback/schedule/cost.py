@@ -31,7 +31,8 @@ def nanoseconds(kernel: Loops | Call) -> int:
                 for operands in (kernel.inputs, kernel.outputs)
             ]
             moved = kernel.op.bytes_moved(*types)
-            return CALL + round(kernel.op.flops(*types) / PRODUCTS + moved / BYTES)
+            after = 0 if kernel.after is None else _loops(kernel.after)
+            return CALL + round(kernel.op.flops(*types) / PRODUCTS + moved / BYTES) + after
 
 
 def _loops(loops: Loops) -> int:

@@ -22,6 +22,7 @@ from pullback.ops.layout import Layout
 from pullback.ops.pointwise import Constant, StopGradient
 from pullback.ops.reduce import Reduction
 from pullback.ops.remat import Barrier
+from pullback.schedule.epilogue import join_epilogues
 from pullback.schedule.groups import Group, Grouping, Place
 from pullback.schedule.kernels import Extent, Schedule
 from pullback.schedule.nested import nested
@@ -51,9 +52,8 @@ class _Fuser:
         shapes = {x: x.shape for x in self.graph.inputs}
         outputs = tuple([self._result(x, shapes) for x in self.graph.outputs])
         groups = tuple([group for group in self.groups if group.nodes])
-        return write_schedule(
-            Grouping(self.graph, outputs, groups, self.places, self.home, self.literals)
-        )
+        grouping = Grouping(self.graph, outputs, groups, self.places, self.home, self.literals)
+        return join_epilogues(write_schedule(grouping))
 
     def _assign(self, node: Node) -> None:
         op = node.op

@@ -123,22 +123,34 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A whole op on buffers, computed by a kernel of its own: a product, a gather, a sort …"""
+    """A whole op on buffers, computed by a kernel of its own: a product, a gather, a sort …
+
+    `after` is elementwise work over the shape of the one output, done on each tile of it before it
+    is stored. A load of the output's buffer is then the result itself, and what reaches memory is
+    what `after` stores: the result only where that is among it.
+    """
 
     op: Op
     inputs: tuple[Operand, ...]
     outputs: tuple[Operand, ...]
     site: Site
+    after: Loops | None = None
 
     def reads(self) -> set[int]:
-        return {x.buffer for x in self.inputs}
+        given = {x.buffer for x in self.inputs}
+        if self.after is None:
+            return given
+        return given | (self.after.reads() - {x.buffer for x in self.outputs})
 
     def writes(self) -> set[int]:
+        if self.after is not None:
+            return self.after.writes()
         return {x.buffer for x in self.outputs}
 
     def __str__(self) -> str:
         results = ", ".join(map(str, self.outputs))
-        return f"call {results} = {print_op(self.op)}({', '.join(map(str, self.inputs))})"
+        line = f"call {results} = {print_op(self.op)}({', '.join(map(str, self.inputs))})"
+        return line if self.after is None else f"{line}\nthen {self.after}"
 
 
 # ---- kernels that hold kernels --------------------------------------------------------------
