@@ -235,9 +235,11 @@ class _Fuser:
             yield from place.after
 
     def _call(self, node: Node) -> None:
-        inputs = node.inputs
-        if not isinstance(node.op, Contract):
-            inputs = tuple(self._settled(x) for x in inputs)
+        strided = isinstance(node.op, Contract)
+        inputs = tuple(
+            x if strided and self.places[x].root not in self.literals else self._settled(x)
+            for x in node.inputs
+        )
         group = self._open((), fusible=False)
         self._place(Node(node.op, inputs, node.outputs, node.site), group, None)
 
