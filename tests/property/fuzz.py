@@ -58,13 +58,13 @@ def check(program: Program, missing: collections.Counter[str]) -> None:
     """Raises `Broken`, or what the compiler raised."""
     graph, inputs = program.build()
     graph = _of_results(graph, graph.outputs)
-    alone = _Alone(missing)
+    nodes = _Alone(missing)
     try:
-        values = alone.values(graph, inputs)
+        values = nodes.values(graph, inputs)
     except PullbackError as refusal:
         _require_refusal(graph, inputs, refusal)
         return
-    graph = _without(graph, alone.tainted)
+    graph = _without(graph, nodes.tainted)
     if not graph.outputs:
         return
     expected = [values[x] for x in graph.outputs]
@@ -73,6 +73,12 @@ def check(program: Program, missing: collections.Counter[str]) -> None:
         actual = Native(schedule, threads=threads)(inputs)
         for i, (x, y) in enumerate(zip(actual, expected, strict=True)):
             _require_same_bits(x, y, f"result {i} on {threads} threads")
+
+
+def alone(graph: Graph, inputs, missing: collections.Counter[str]):
+    """The numbers of every value, each node a native program of its own."""
+    with np.errstate(all="ignore"):
+        return _Alone(missing).values(graph, inputs)
 
 
 class _Alone:
@@ -297,13 +303,17 @@ class Crew:
             worker.communicate()
             code = worker.returncode
             reason = f"no answer in {PATIENCE:.0f} s" if late else f"the process died of it: {code}"
-            self.failures[seed] = {"length": LENGTH, "error": reason, "where": ""}
+            self._note(seed, {"length": LENGTH, "error": reason, "where": ""})
             return False
         answer = json.loads(lines[1])
         self.missing.update(answer["missing"])
         if answer["failure"]:
-            self.failures[seed] = answer["failure"]
+            self._note(seed, answer["failure"])
         return True
+
+    def _note(self, seed: int, failure: dict[str, object]) -> None:
+        self.failures[seed] = failure
+        print(told(seed, failure), file=sys.stderr, flush=True)
 
 
 # ---- the command ----------------------------------------------------------------------------
@@ -315,12 +325,16 @@ def report(crew: Crew, folder: Path | None) -> str:
         total = ", ".join(f"{name} {n}" for name, n in crew.missing.most_common())
         lines.append(f"nodes without a native kernel: {total}")
     for seed, failure in sorted(crew.failures.items()):
-        lines.append(f"seed {seed}, {failure['length']} steps: {failure['error']}")
-        lines[-1] = lines[-1][:400] + f" ({failure['where']})"
+        lines.append(told(seed, failure))
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{seed}.txt").write_text(f"{lines[-1]}\n\n{text(seed, failure['length'])}")
     return "\n".join(lines)
+
+
+def told(seed: int, failure: dict[str, object]) -> str:
+    line = f"seed {seed}, {failure['length']} steps: {failure['error']}"
+    return f"{line[:400]} ({failure['where']})"
 
 
 def text(seed: int, length: int) -> str:
