@@ -169,8 +169,8 @@ SUITE: dict[str, Task] = {
 
 SCALING: dict[str, Task] = {
     **{f"layers {n}": Training(GPT(layers=n)) for n in (4, 12, 48)},
-    **{f"width {n}": Training(GPT(width=n)) for n in (96, 384, 768)},
-    **{f"batch {n}": Training(GPT(batch=n)) for n in (1, 4, 32)},
+    **{f"width {n}": Training(GPT(width=n)) for n in (96, 192, 768)},
+    **{f"batch {n}": Training(GPT(batch=n)) for n in (1, 8, 32)},
 }
 
 SMALL: dict[str, Task] = {
