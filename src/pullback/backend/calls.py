@@ -7,12 +7,14 @@ from pullback.backend.blocking import Machine
 from pullback.backend.callback import write_callback
 from pullback.backend.columns import column_iterations, split_axes, write_columns
 from pullback.backend.contract import write
+from pullback.backend.convolve import write_convolution
 from pullback.backend.epilogue import Pointwise, accesses
 from pullback.backend.ordering import write_previous, write_search, write_selection
 from pullback.backend.position import write_position
 from pullback.backend.product import product_of
 from pullback.backend.rows import write_loops
 from pullback.backend.running import write_running
+from pullback.backend.scatter import write_scatter
 from pullback.backend.target import Target
 from pullback.backend.written import STATUS, Check, Placed, Written
 from pullback.errors import CompileError, LoopLimitError, Site
@@ -20,7 +22,8 @@ from pullback.ir.families import Elementwise
 from pullback.ir.op import Op
 from pullback.ops.contract import Contract
 from pullback.ops.control import Check as ControlCheck
-from pullback.ops.index import Previous, SearchSorted
+from pullback.ops.convolve import Convolution
+from pullback.ops.index import Previous, Scatter, SearchSorted
 from pullback.ops.linalg import MatrixOp, System
 from pullback.ops.product import Running
 from pullback.ops.reduce import Position, Reduction
@@ -35,8 +38,12 @@ def write_kernel(kernel: Loops | Call, name: str, module: Module, target: Target
             return _write_loops(kernel, name, module)
         case Call(op=Contract()):
             return _write_product(kernel, name, module, target)
+        case Call(op=Convolution()):
+            return _write_convolution(kernel, name, module, target)
         case Call(op=Reduction()):
             return _write_columns(kernel, name, module)
+        case Call(op=Scatter()):
+            return write_scatter(kernel, name, module)
         case Call(op=ControlCheck()):
             return _write_check(kernel, name, module)
         case Call(op=Position()):
@@ -59,7 +66,8 @@ def _write_loops(kernel: Loops, name: str, module: Module) -> Written:
     loops = write_loops(kernel, name)
     module.add(loops.function)
     operands = tuple(Placed(b, 0) for b in loops.buffers)
-    return Written(name, operands, loops.iterations, loops.scratch)
+    status = (Placed(STATUS, 0),) if loops.checks else ()
+    return Written(name, operands + status, loops.iterations, loops.scratch, loops.checks)
 
 
 def _require_bodies(kernel: Loops, name: str) -> None:
@@ -108,7 +116,18 @@ def _write_check(call: Call, name: str, module: Module) -> Written:
     assert isinstance(call.op, ControlCheck)
     message = call.op.message
     check = Check(call.op.name, call.site, lambda _: LoopLimitError(message))
-    return Written(name, (Placed(call.inputs[0].buffer, 0), Placed(STATUS, 0)), 1, 0, check)
+    return Written(name, (Placed(call.inputs[0].buffer, 0), Placed(STATUS, 0)), 1, 0, (check,))
+
+
+def _write_convolution(call: Call, name: str, module: Module, target: Target) -> Written:
+    assert isinstance(call.op, Convolution)
+    left, right, result = (*call.inputs, *call.outputs)
+    shapes, machine = (left.layout.shape, right.layout.shape), Machine.of(target.features)
+    kernel = write_convolution(call.op, left.dtype, shapes, machine, module, name)
+    operands = tuple(
+        Placed(x.buffer, x.layout.offset * x.dtype.itemsize) for x in (left, right, result)
+    )
+    return Written(name, operands, kernel.iterations, kernel.scratch)
 
 
 def _write_columns(call: Call, name: str, module: Module) -> Written:

@@ -7,9 +7,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from pullback.backend.assembly import Function, Ssa, integer
-from pullback.backend.turns import footprints, take_turns
+from pullback.backend.turns import Turn, footprints, take_turns
 from pullback.backend.written import Written
 from pullback.schedule.memory import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """The kernel that runs, with all after it, only where `failure()`, an i64, is 0."""
+
+    kernel: int
+    failure: Callable[[], Ssa]
+
+
+Run = tuple[int, Written, Turn]
 
 
 @dataclass
@@ -24,12 +35,29 @@ class Crowd:
     shares: dict[int, tuple[Ssa, Ssa]] = field(default_factory=dict)
     owners: dict[int, Ssa] = field(default_factory=dict)
 
-    def run(self, kernels: Sequence[Written], plan: Plan, operands: Callable[[int], Ssa]) -> None:
+    def run(
+        self,
+        kernels: Sequence[Written],
+        plan: Plan,
+        operands: Callable[[int], Ssa],
+        guard: Guard | None = None,
+    ) -> None:
         """Call the kernels; `operands(i)` makes the pointer to the operands of kernel i."""
         costs = [kernel.cost for kernel in kernels]
         alone = [i for i, k in enumerate(kernels) if k.nested is not None and k.nested.alone]
         turns = take_turns(costs, footprints(plan), alone)
-        for i, (kernel, turn) in enumerate(zip(kernels, turns, strict=True)):
+        runs = list(zip(range(len(kernels)), kernels, turns, strict=True))
+        if guard is None:
+            self._run(runs, operands)
+            return
+        self._run(runs[: guard.kernel], operands)
+        self.wait()  # all threads see the same failures
+        f = self.function
+        with f.when(f.compare("icmp eq", guard.failure(), integer(0))):
+            self._run(runs[guard.kernel :], operands)
+
+    def _run(self, runs: Sequence[Run], operands: Callable[[int], Ssa]) -> None:
+        for i, kernel, turn in runs:
             if turn.waits:
                 self.wait()
             if turn.owner is None:

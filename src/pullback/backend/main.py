@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 
-from pullback.backend.assembly import Function, Module, integer
+from pullback.backend.assembly import Function, Module, Ssa, integer
 from pullback.backend.barrier import add_barrier
 from pullback.backend.calls import write_kernel
-from pullback.backend.crowd import Crowd
+from pullback.backend.crowd import Crowd, Guard
 from pullback.backend.nested import write_nested
 from pullback.backend.target import Target
 from pullback.backend.written import Check, Placed, Written
@@ -21,20 +22,24 @@ LONELY = 100_000
 """Nanoseconds below which a whole program is run by its caller alone: to wake another thread and
 to wait for it costs up to 200 µs."""
 
+CALL_BACK = 20_000
+"""Nanoseconds of a call back in Python: more than a kernel may take that some thread runs alone."""
+
 
 def write_kernels(schedule: Schedule, target: Target) -> tuple[Module, tuple[Written, ...]]:
     """A module with the kernels of a schedule, equal ones once."""
-    module = Module()
-    add_barrier(module, target)
-    emitter = Emitter(module, target)
-    return module, tuple([emitter.write(kernel) for kernel in schedule.kernels])
+    emitter = Emitter.begin(target)
+    return emitter.module, tuple([emitter.write(kernel) for kernel in schedule.kernels])
 
 
-def write_main(module: Module, kernels: Sequence[Written], plan: Plan) -> str:
+def write_main(
+    module: Module, kernels: Sequence[Written], plan: Plan, guard: int | None = None
+) -> str:
     """The module with `program(ptr argument, i64 thread, i64 threads, ptr team)`, exported.
 
     The argument holds the address of the table of operand pointers, and the address and the size of
-    the scratch of a thread.
+    the scratch of a thread. The kernels from number `guard` on, which overwrite donated memory, run
+    only where no kernel before them has failed.
     """
     f = Function(
         "program", [("ptr", "argument"), ("i64", "thread"), ("i64", "threads"), ("ptr", "team")]
@@ -48,7 +53,24 @@ def write_main(module: Module, kernels: Sequence[Written], plan: Plan) -> str:
     for kernel in kernels:
         slots.append(slots[-1] + len(kernel.operands))
     crowd = Crowd(f, thread, threads, crew, mine)
-    crowd.run(kernels, plan, lambda i: f.at(table, "ptr", integer(slots[i])))
+
+    def operands(i: int) -> Ssa:
+        return f.at(table, "ptr", integer(slots[i]))
+
+    def failure() -> Ssa:
+        """Not 0 where a kernel before the guard has failed."""
+        flags = []
+        for i, kernel in enumerate(kernels[:guard]):
+            if kernel.checks:
+                place = integer(slots[i] + kernel.status)
+                status = f.load("ptr", f.at(table, "ptr", place), 8)
+                count = len(kernel.checks)
+                flags += [
+                    f.load("i64", f.at(status, "i64", integer(2 * k)), 8) for k in range(count)
+                ]
+        return reduce(lambda x, y: f.binary("or", x, y), flags)
+
+    crowd.run(kernels, plan, operands, None if guard is None else Guard(guard, failure))
     f.finish()
     module.add(f, exported=True)
     return str(module)
@@ -71,6 +93,13 @@ class Emitter:
     known: dict[Hashable, tuple[Written, Canonical]] = field(default_factory=dict)
     count: int = 0
 
+    @classmethod
+    def begin(cls, target: Target) -> Emitter:
+        """With a module that holds the barrier."""
+        module = Module()
+        add_barrier(module, target)
+        return cls(module, target)
+
     def write(self, kernel: Kernel) -> Written:
         form = canonical(kernel)
         if form.key not in self.known:
@@ -84,7 +113,7 @@ class Emitter:
         if isinstance(kernel, Nested):
             return write_nested(kernel, name, self.module, self.write)
         written = write_kernel(kernel, name, self.module, self.target)
-        return replace(written, cost=nanoseconds(kernel))
+        return replace(written, cost=nanoseconds(kernel) + CALL_BACK * len(written.callbacks))
 
 
 def _on_buffers_of(form: Canonical, written: Written, first: Canonical) -> Written:
@@ -96,11 +125,9 @@ def _on_buffers_of(form: Canonical, written: Written, first: Canonical) -> Writt
     def moved(check: Check) -> Check:
         return check.at(form.sites[first.sites.index(check.site)])
 
-    nested, check = written.nested, written.check
+    nested = written.nested
     if nested is not None:
         pairs = [(form.buffers[w], form.buffers[r]) for w, r in nested.in_place]
-        checks = [moved(each) for each in nested.checks]
-        nested = replace(nested, in_place=tuple(pairs), checks=tuple(checks))
-    return replace(
-        written, operands=operands, check=None if check is None else moved(check), nested=nested
-    )
+        nested = replace(nested, in_place=tuple(pairs))
+    checks = tuple([moved(each) for each in written.checks])
+    return replace(written, operands=operands, checks=checks, nested=nested)

@@ -189,10 +189,10 @@ class _Writer:
             (*operands, Placed(WORKSPACE, 0), Placed(STATUS, 0), *functions),
             iterations=1,
             scratch=max((kernel.scratch for kernel in kernels), default=0),
+            checks=(*checks, *self.own_checks),
             cost=self.cost,
             nested=Nest(
                 workspace=aligned(self.reserved + arena) + FLAG,
-                checks=(*checks, *self.own_checks),
                 in_place=tuple(self.in_place),
                 alone=sum(part.cost for part in self.parts) < SMALL,
             ),
@@ -258,7 +258,8 @@ class _Loop(_Writer):
             outer, result = given[i], self.kernel.outputs[i]
             spare = None if stays else self.reserve(body.buffers[output].type.nbytes)
             self.carries.append(_Carry(outer, result, spare))
-            if stays and sum(x.buffer == outer.buffer for x in self.kernel.inputs) == 1:
+            once = sum(x.buffer == outer.buffer for x in self.kernel.inputs) == 1
+            if stays and once and outer.layout.offset == 0:
                 self.in_place.append((result.buffer, outer.buffer))
 
     def begin(self, constants: int, ends_in_spare: bool) -> None:

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pullback.backend.assembly import Function, Module, Ssa, integer
 from pullback.backend.lanes import UNSIGNED, Lanes, memory_element
 from pullback.backend.lines import Lines, open_kernel, placed
-from pullback.backend.rows import accumulated
+from pullback.backend.ordinal import ordinal, top_bit
 from pullback.backend.target import Target
-from pullback.backend.vector import Vector, cast, where
+from pullback.backend.vector import Vector
 from pullback.backend.written import Written
-from pullback.ir.types import DType, bool_, is_float, is_signed, uint8
+from pullback.ir.types import DType
 from pullback.ops.index import SearchSorted
+from pullback.ops.reduce import accumulated
 from pullback.ops.sort import Sort, TopK
 from pullback.schedule.kernels import Call
 
@@ -119,26 +120,8 @@ def write_search(call: Call, name: str, module: Module, target: Target) -> Writt
 
 def _key(x: Vector, descending: bool) -> Vector:
     """The unsigned integer whose order is that of the elements."""
-    if x.dtype == bool_:
-        bits = cast(x, uint8)
-        return bits ^ 1 if descending else bits
-    if not is_float(x.dtype):
-        bits = _unsigned(x)
-        if is_signed(x.dtype):
-            bits = bits ^ _top(bits)
-        return ~bits if descending else bits
-    x = cast(x, accumulated(x.dtype))
-    bits = (x + 0.0).bits()  # -0 becomes 0
-    mirrored = where(bits >= _top(bits), ~bits, bits | _top(bits))
-    return where(x.is_nan(), ~bits.const(0), ~mirrored if descending else mirrored)
-
-
-def _unsigned(x: Vector) -> Vector:
-    return x.reinterpret(UNSIGNED[x.dtype.itemsize])
-
-
-def _top(bits: Vector) -> int:
-    return 1 << (8 * bits.dtype.itemsize - 1)
+    number = ordinal(x, descending)
+    return (number ^ top_bit(number.dtype)).reinterpret(UNSIGNED[number.dtype.itemsize])
 
 
 @dataclass(frozen=True, slots=True)

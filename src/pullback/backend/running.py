@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pullback.backend.assembly import Module, Ssa, integer
 from pullback.backend.lines import Block, Frame, Lines, each_block, open_kernel, placed
-from pullback.backend.rows import accumulated
 from pullback.backend.target import Target
 from pullback.backend.vector import Vector, literal, where
 from pullback.backend.written import Written
 from pullback.ir.types import int64, is_float
 from pullback.ops.cumulative import RunningExtremum
 from pullback.ops.product import Running
+from pullback.ops.reduce import accumulated
 from pullback.schedule.kernels import Call
 
 

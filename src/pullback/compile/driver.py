@@ -8,10 +8,9 @@ import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
-from pullback._public import public
-from pullback._settings import log, settings
+from pullback._public import public, without_library_frames
+from pullback._settings import Settings, log, settings
+from pullback.compile.executable import Executable
 from pullback.compile.signature import (
     Chosen,
     Dynamic,
@@ -23,11 +22,10 @@ from pullback.compile.signature import (
     difference,
     read,
 )
-from pullback.compile.stages import Lowered
-from pullback.errors import ArgumentError
-from pullback.ir.array import Array, concrete
+from pullback.compile.stages import Lowered, timed
+from pullback.errors import ArgumentError, PullbackError, calling_site
+from pullback.ir.array import Array
 from pullback.ir.builder import current
-from pullback.ir.types import Numbers, TensorType
 from pullback.ops.weak import Weak
 from pullback.transforms.derivatives import name_of
 from pullback.transforms.trace import Traced, trace_leaves
@@ -38,7 +36,11 @@ Key = tuple[Signature, str, int]
 
 @public
 def compile(
-    f: Callable[..., Any], *, static: Names = (), threads: int | None = None
+    f: Callable[..., Any],
+    *,
+    donate: Names = (),
+    static: Names = (),
+    threads: int | None = None,
 ) -> CompiledFunction:
     """`f` as native code: one program for each signature of its arguments.
 
@@ -47,6 +49,11 @@ def compile(
     of it: a changed learning rate compiles nothing. Arrays that `f` captures are read when the
     program is made, and held by reference. The results have the structure that `f` returns, and
     their bits do not depend on `threads` (by default `PULLBACK_THREADS`, or all cores).
+
+    The arrays of `donate`d arguments (positions or names) are given away: their memory is reused in
+    place for results of the same type, and using them again raises `DonationError`. A donated tree
+    comes back as a result of the same structure and types, which costs nothing per array when it
+    is donated again.
 
     Inside a transform (`grad`, `vmap`, another `compile` …) the operations of `f` become part of
     what is being transformed.
@@ -62,33 +69,54 @@ def compile(
         raise ArgumentError(f"compile takes a function, not a {type(f).__name__}")
     if threads is not None and (isinstance(threads, bool) or threads < 1):
         raise ArgumentError(f"threads is a positive number, not {threads!r}")
-    return CompiledFunction(f, Chosen.of(f, static, "static"), threads)
+    chosen = Chosen.of(f, static, "static"), Chosen.of(f, donate, "donate")
+    return CompiledFunction(f, *chosen, threads)
 
 
 class CompiledFunction:
     """A function that runs as native programs; made by `pb.compile`."""
 
-    def __init__(self, f: Callable[..., Any], static: Chosen, threads: int | None) -> None:
+    def __init__(
+        self, f: Callable[..., Any], static: Chosen, donate: Chosen, threads: int | None
+    ) -> None:
         functools.update_wrapper(self, f)
         self._function = f
         self._static = static
+        self._donate = donate
         self._threads = threads
         self._programs: dict[Key, Executable] = {}
         self._lock = threading.Lock()
+        self._last: tuple[Settings, Executable] | None = None
 
-    @public
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return self._call(args, kwargs)
+        except Exception as error:
+            if isinstance(error, PullbackError):
+                error.locate(name_of(self._function), calling_site())
+            if settings().traceback == "short":
+                error.__traceback__ = without_library_frames(error.__traceback__)
+            raise
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if current() is not None:
             return self._function(*args, **kwargs)
-        signature, leaves = read(self._function, args, kwargs, self._static)
-        return self._executable(signature, args, kwargs)(leaves)
+        chosen, last = settings(), self._last
+        if last is not None and last[0] is chosen and not kwargs:
+            known = last[1].match(args)
+            if known is not None:
+                return last[1](known)
+        signature, feeds = read(self._function, args, kwargs, self._static)
+        executable = self._executable(signature)
+        self._last = chosen, executable
+        return executable(feeds)
 
     @public
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """The stages of the program for these arguments; arrays may be given by their types."""
         signature, _ = read(self._function, args, kwargs, self._static)
         found = self._programs.get(self._key(signature))
-        return self._lowered(signature, args, kwargs) if found is None else found.lowered
+        return self._lowered(signature) if found is None else found.lowered
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
@@ -100,28 +128,33 @@ class CompiledFunction:
         chosen = settings()
         return signature, chosen.target, self._threads or chosen.threads
 
-    def _executable(
-        self, signature: Signature, args: Sequence[Any], kwargs: dict[str, Any]
-    ) -> Executable:
+    def _executable(self, signature: Signature) -> Executable:
         key = self._key(signature)
         found = self._programs.get(key)
         if found is None:
             with self._lock:
                 found = self._programs.get(key)
                 if found is None:
-                    self._tell_why(signature)
-                    lowered = self._lowered(signature, args, kwargs)
-                    found = Executable(lowered, signature.kinds)
-                    lowered.tell(name_of(self._function))
-                    self._programs[key] = found
+                    found = self._programs[key] = self._compile(signature)
         return found
 
-    def _lowered(
-        self, signature: Signature, args: Sequence[Any], kwargs: dict[str, Any]
-    ) -> Lowered:
-        return Lowered.of(lambda: self._trace(signature, args, kwargs), self._threads)
+    def _compile(self, signature: Signature) -> Executable:
+        self._tell_why(signature)
+        lowered = self._lowered(signature)
+        made = Executable(lowered, signature, signature.names(self._function))
+        lowered.tell(name_of(self._function))
+        return made
 
-    def _trace(self, signature: Signature, args: Sequence[Any], kwargs: dict[str, Any]) -> Traced:
+    def _lowered(self, signature: Signature) -> Lowered:
+        times: dict[str, float] = {}
+        with timed(times, "trace"):
+            traced = self._trace(signature)
+        dynamic = enumerate(signature.dynamic)
+        donated = tuple([k for k, (i, _) in dynamic if self._donate.has(signature, i)])
+        names = signature.leaf_names(self._function)
+        return Lowered(traced, signature, names, donated, self._threads, times)
+
+    def _trace(self, signature: Signature) -> Traced:
         kinds = signature.kinds
 
         def body(*leaves: Any) -> Any:
@@ -168,50 +201,3 @@ def _rebuilt(signature: Signature, leaves: Sequence[Any]) -> tuple[list[Any], di
                 position = end
     named = zip(signature.keywords, values[signature.count :], strict=True)
     return values[: signature.count], dict(named)
-
-
-class Executable:
-    """A program and how arguments become its inputs and its outputs the result."""
-
-    def __init__(self, lowered: Lowered, kinds: Sequence[Kind]) -> None:
-        self.lowered = lowered
-        self.program = lowered.program
-        self.kinds = list(kinds)
-        captured = lowered.traced.captured
-        self._captured = [numbers_of(x, x.type) for x in captured]
-        places = {buffer: i for i, buffer in enumerate(self.program.schedule.inputs)}
-        self._given = [places.get(buffer) for buffer in self.program.schedule.outputs]
-
-    def __call__(self, leaves: Sequence[Any]) -> Any:
-        inputs = [numbers_of(x, kind) for x, kind in zip(leaves, self.kinds, strict=True)]
-        inputs += self._captured
-        results = self.program(inputs)
-        passed = [*leaves, *self.lowered.traced.captured]
-        outputs = [
-            concrete(x) if i is None else _unchanged(passed[i], x)
-            for x, i in zip(results, self._given, strict=True)
-        ]
-        return self.lowered.traced.rebuild(outputs)
-
-
-def _unchanged(leaf: Any, numbers: Numbers) -> Array:
-    """An argument that is a result: itself, or a copy of what its owner may write to."""
-    return leaf if isinstance(leaf, Array) else concrete(numbers.copy())
-
-
-def numbers_of(leaf: Any, kind: Kind) -> Numbers:
-    """The numbers of an argument, row-major, in this machine's byte order."""
-    if isinstance(leaf, Array):
-        numbers = leaf._numbers("a compiled function's argument")
-    elif isinstance(kind, TensorType):
-        numbers = np.asarray(leaf, kind.dtype)
-    else:
-        numbers = _scalar(leaf, kind)
-    return numbers if numbers.flags.c_contiguous else np.ascontiguousarray(numbers)
-
-
-def _scalar(leaf: Any, kind: ScalarType) -> Numbers:
-    try:
-        return np.asarray(leaf, kind.dtype)
-    except OverflowError:
-        raise ArgumentError(f"the integer {leaf} does not fit {kind.dtype}") from None

@@ -6,6 +6,7 @@ or NumPy scalar is dynamic too: its kind is a `ScalarType`, its number comes wit
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from pullback.errors import ArgumentError, LeakedValueError, StructureError
-from pullback.ir.array import CONCRETE, Array
+from pullback.ir.array import CONCRETE, DONATED, Array
 from pullback.ir.types import DType, TensorType, as_dtype, bool_, float64, int64
-from pullback.transforms.tree import TreeDef, argument_names, flatten, paths
+from pullback.transforms.tree import LazyTree, TreeDef, argument_names, flatten, paths
 
 Names = int | str | Sequence[int | str]
 
@@ -56,12 +57,16 @@ class Static:
         return f"{self.value!r:.60}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Dynamic:
     """An argument that is a tree of arrays."""
 
     treedef: TreeDef
     kinds: tuple[Kind, ...]
+
+    @functools.cached_property
+    def is_leaf(self) -> bool:
+        return self.treedef.is_leaf()
 
 
 Argument = Static | Dynamic
@@ -90,10 +95,14 @@ class Signature:
         ]
 
     @property
+    def dynamic(self) -> list[tuple[int, Dynamic]]:
+        """The dynamic arguments, and their places among all."""
+        return [(i, x) for i, x in enumerate(self.arguments) if isinstance(x, Dynamic)]
+
+    @property
     def kinds(self) -> list[Kind]:
         """The kinds of all leaves, in order."""
-        dynamic = [each for each in self.arguments if isinstance(each, Dynamic)]
-        return [kind for each in dynamic for kind in each.kinds]
+        return [kind for _, each in self.dynamic for kind in each.kinds]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +111,12 @@ class Chosen:
 
     positions: frozenset[int]
     names: frozenset[str]
+
+    def has(self, signature: Signature, i: int) -> bool:
+        """Whether it has argument `i` of a call."""
+        if i < signature.count:
+            return i in self.positions
+        return signature.keywords[i - signature.count] in self.names
 
     @classmethod
     def of(cls, f: Callable[..., Any], given: Names, option: str) -> Chosen:
@@ -138,20 +153,43 @@ def _parameters(f: Callable[..., Any]) -> dict[int, str]:
     return dict(enumerate(positional)) | {~i: name for i, name in enumerate(named)}
 
 
+class Known(LazyTree):
+    """A lazy tree whose structure and kinds are known without building it."""
+
+    __slots__ = ()
+
+    @property
+    def argument(self) -> Dynamic:
+        raise NotImplementedError
+
+    @property
+    def built(self) -> list[Array]:
+        """The arrays of it that somebody has seen."""
+        raise NotImplementedError
+
+
+Feed = Known | list[Any]
+"""What a call brings for a dynamic argument: its leaves, or a state as it is."""
+
+
 def read(
     f: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], static: Chosen
-) -> tuple[Signature, list[Any]]:
-    """The signature of a call, and the leaves of its dynamic arguments.
+) -> tuple[Signature, list[Feed]]:
+    """The signature of a call, and what it brings for each dynamic argument.
 
     Raises `StructureError` for a leaf that is no array, and for an unhashable static argument.
     """
     keywords = tuple(sorted(kwargs))
-    leaves: list[Any] = []
+    feeds: list[Feed] = []
     arguments: list[Argument] = []
     for i, value in enumerate((*args, *[kwargs[name] for name in keywords])):
         name = keywords[i - len(args)] if i >= len(args) else None
         if i in static.positions if name is None else name in static.names:
             arguments.append(_static(value, _name(f, i, len(args), keywords)))
+            continue
+        if isinstance(value, Known):
+            arguments.append(value.argument)
+            feeds.append(value)
             continue
         flat, treedef = flatten(value)
         try:
@@ -159,13 +197,15 @@ def read(
         except StructureError:
             raise _refused(f, _name(f, i, len(args), keywords), flat, treedef) from None
         arguments.append(Dynamic(treedef, kinds))
-        leaves += flat
-    return Signature(len(args), keywords, tuple(arguments)), leaves
+        feeds.append(flat)
+    return Signature(len(args), keywords, tuple(arguments)), feeds
 
 
 def kind_of(leaf: Any) -> Kind:
     """What a leaf is to a program; `StructureError` for what is no array."""
     if type(leaf) is Array:
+        if leaf.trace == DONATED:
+            raise leaf.donated()
         if leaf.trace != CONCRETE:
             raise LeakedValueError(
                 f"a value of an earlier trace ({leaf.type}) was passed to a compiled function",
@@ -184,6 +224,16 @@ def kind_of(leaf: Any) -> Kind:
         if isinstance(leaf, kind):
             return scalar
     raise StructureError("no array")
+
+
+def fits(leaf: Any, kind: Kind) -> bool:
+    """Whether a leaf is of a kind: `kind_of(leaf) == kind`, for the usual leaves at once."""
+    found = type(leaf)
+    if found is Array:
+        return leaf.trace == CONCRETE and (leaf.type is kind or leaf.type == kind)
+    if found is np.ndarray:
+        return type(kind) is TensorType and leaf.shape == kind.shape and leaf.dtype == kind.dtype
+    return kind is _WEAK.get(found)
 
 
 def _static(value: Any, name: str) -> Static:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from pullback._settings import log
-from pullback.backend.jit import assembly
-from pullback.backend.program import Program
-from pullback.backend.target import Target
+from pullback.backend.program import Code, Program, write_code
+from pullback.compile.donation import Pairing, pair_up
+from pullback.compile.signature import Signature
 from pullback.ir.graph import Graph
 from pullback.passes.pipeline import optimize
 from pullback.schedule.fuse import fuse
@@ -29,15 +29,19 @@ class Lowered:
     """
 
     traced: Traced
+    signature: Signature
+    names: list[str]
+    donated: tuple[int, ...] = ()
+    """The donated ones among the dynamic arguments."""
     threads: int | None = None
     times: dict[str, float] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, trace: Callable[[], Traced], threads: int | None) -> Lowered:
-        times: dict[str, float] = {}
-        with _timed(times, "trace"):
-            traced = trace()
-        return cls(traced, threads, times)
+    @functools.cached_property
+    def pairing(self) -> Pairing:
+        """Which result takes over the memory of which argument."""
+        types = [x.type for x in self.graph.outputs]
+        forms = [form for _, form in self.signature.dynamic]
+        return pair_up(self.traced.result, types, forms, self.donated)
 
     @property
     def graph(self) -> Graph:
@@ -45,33 +49,39 @@ class Lowered:
 
     @functools.cached_property
     def optimized(self) -> Graph:
-        with _timed(self.times, "optimize"):
+        with timed(self.times, "optimize"):
             return optimize(self.graph)
 
     @functools.cached_property
     def schedule(self) -> Schedule:
         graph = self.optimized
-        with _timed(self.times, "fuse"):
+        with timed(self.times, "fuse"):
             return fuse(graph)
 
     @functools.cached_property
-    def program(self) -> Program:
+    def code(self) -> Code:
         schedule = self.schedule
-        with _timed(self.times, "emit and load"):
-            return Program(schedule, self.threads)
+        with timed(self.times, "emit"):
+            return write_code(schedule, self.threads, self.pairing.pairs, self.names)
+
+    @functools.cached_property
+    def program(self) -> Program:
+        code = self.code
+        with timed(self.times, "load"):
+            return Program(code.schedule, code=code)
 
     @property
     def plan(self) -> Plan:
         """Where every byte lies; `plan.peak_bytes` is exact before anything runs."""
-        return self.program.plan
+        return self.code.plan
 
     @property
     def llvm(self) -> str:
-        return self.program.text
+        return self.code.text
 
-    @functools.cached_property
+    @property
     def assembly(self) -> str:
-        return assembly(self.llvm, Target.chosen())
+        return self.code.assembly
 
     def tell(self, name: str) -> None:
         """The times of the stages, under `PULLBACK_LOG=compile`."""
@@ -80,7 +90,7 @@ class Lowered:
 
 
 @contextmanager
-def _timed(times: dict[str, float], stage: str) -> Iterator[None]:
+def timed(times: dict[str, float], stage: str) -> Iterator[None]:
     begin = time.perf_counter()
     yield
     times[stage] = time.perf_counter() - begin

@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 
 from pullback.ir.types import TensorType
-from pullback.schedule.kernels import Apply, Call, Extent, Fold, Load, Loops
+from pullback.schedule.kernels import Apply, Call, Element, Extent, Fold, Load, Loops
 
 CALL = 50
 """Nanoseconds that a kernel takes without doing anything."""
 ARITHMETIC = 16.0
 """Elementwise operations a nanosecond, eight lanes at a time."""
+INDEXING = 8
+"""Elementwise operations that it takes to find the elements which an index names."""
 PRODUCTS = 60.0
 """Floating-point operations of a product a nanosecond."""
 BYTES = 20.0
@@ -47,6 +49,9 @@ def _loops(loops: Loops) -> int:
         match step:
             case Load():
                 moved += size[step.extent] * step.dtype.itemsize
+            case Element():
+                moved += size[step.extent] * sum(x.dtype.itemsize for x in step.types)
+                flops += size[step.extent] * INDEXING
             case Fold():
                 flops += size[Extent.FULL]
             case Apply():

@@ -21,6 +21,25 @@ Tree = Any
 TreeDef = optree.PyTreeSpec
 
 
+class LazyTree:
+    """A tree that is built when somebody looks into it; whatever takes a tree takes it too."""
+
+    __slots__ = ()
+
+    def tree(self) -> Tree:
+        raise NotImplementedError
+
+
+def built(tree: Tree) -> Tree:
+    """The same tree with every lazy one in it built."""
+    if isinstance(tree, LazyTree):
+        return tree.tree()
+    leaves, treedef = optree.tree_flatten(tree, none_is_leaf=True, namespace=NAMESPACE)
+    if not any(isinstance(x, LazyTree) for x in leaves):
+        return tree
+    return unflatten(treedef, [x.tree() if isinstance(x, LazyTree) else x for x in leaves])
+
+
 def flatten(tree: Tree) -> tuple[list[Any], TreeDef]:
     """The leaves in order and the structure; `StructureError` for a container that holds itself."""
     try:
@@ -30,6 +49,8 @@ def flatten(tree: Tree) -> tuple[list[Any], TreeDef]:
             "a container holds itself, or is nested too deep",
             hint="arguments and results are trees: break the cycle",
         ) from None
+    if any(isinstance(x, LazyTree) for x in leaves):
+        return flatten(built(tree))
     return leaves, treedef
 
 
@@ -86,7 +107,8 @@ class _Named:
 
 def map_leaves(function: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
     """The tree of `function(leaf, *leaves of rest)`."""
-    return optree.tree_map(function, tree, *rest, namespace=NAMESPACE)
+    trees = [built(each) for each in (tree, *rest)]
+    return optree.tree_map(function, *trees, namespace=NAMESPACE)
 
 
 def require_same(expected: TreeDef, actual: TreeDef, what: str) -> None:

@@ -141,3 +141,18 @@ def test_gradients_through_callbacks():
         pb.vmap(f)(pb.asarray(a), pb.asarray(b)).numpy(),
         rtol=1e-12,
     )
+
+
+def test_a_failure_in_a_loop_is_not_forgotten():
+    """A later step that goes well does not hide it."""
+    good = np.eye(2)
+    rows = np.stack([good, -np.ones((2, 2)), good])
+
+    def f(x, rows):
+        return pb.scan(lambda h, r: (h + pb.linalg.solve(r, x), None), x, rows)[0]
+
+    program = compiled(f, good, rows)
+    assert program([good, np.stack([good] * 3)])[0].tolist() == (4 * good).tolist()
+    with pytest.raises(SingularMatrixError):
+        program([good, rows])
+    assert program([good, np.stack([good] * 3)])[0].tolist() == (4 * good).tolist()
