@@ -73,7 +73,7 @@ def _named(schedule: Schedule, names: Sequence[str]) -> list[tuple[str, Site]]:
     for kernel in schedule.kernels:
         for buffer, name, site in _made(kernel):
             known[buffer] = name, site
-    return [known[i] for i in range(len(schedule.buffers))]
+    return [known.get(i, ("unused", NOWHERE)) for i in range(len(schedule.buffers))]
 
 
 def _made(kernel: Kernel) -> Iterator[tuple[int, str, Site]]:
