@@ -11,7 +11,7 @@ from pullback.errors import NonFiniteError
 from pullback.ir.graph import Graph, Node
 from pullback.ir.interpret import evaluate_node, interpret
 from pullback.ir.types import Numbers, is_float
-from pullback.schedule.kernels import Apply, Call, Fold, Kernel, Loops, Schedule
+from pullback.schedule.kernels import Apply, Call, Chain, Element, Fold, Kernel, Loops, Schedule
 
 
 def is_finite(numbers: Numbers) -> bool:
@@ -54,8 +54,11 @@ def _kernel_of(schedule: Schedule, node: Node) -> int | None:
 def _holds(kernel: Kernel, node: Node) -> bool:
     match kernel:
         case Loops():
-            made = [x for x in kernel.steps if isinstance(x, Apply | Fold)]
+            made = [x for x in kernel.steps if isinstance(x, Apply | Element | Fold)]
             return any(x.op == node.op and x.site == node.site for x in made)
         case Call():
-            return kernel.op == node.op and kernel.site == node.site
+            same = kernel.op == node.op and kernel.site == node.site
+            return same or (kernel.after is not None and _holds(kernel.after, node))
+        case Chain():
+            return any(_holds(each, node) for each in kernel.body.kernels)
     return kernel.site == node.site

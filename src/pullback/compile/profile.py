@@ -15,7 +15,17 @@ from pullback.ir.types import TensorType, float32
 from pullback.ops.contract import Contract
 from pullback.schedule.cost import Work, work
 from pullback.schedule.fuse import fuse
-from pullback.schedule.kernels import Apply, Call, Fold, Kernel, Loops, Nested, Schedule
+from pullback.schedule.kernels import (
+    Apply,
+    Call,
+    Chain,
+    Element,
+    Fold,
+    Kernel,
+    Loops,
+    Nested,
+    Schedule,
+)
 
 SIZE = 512
 """Rows of the product that says how fast products can be here."""
@@ -30,7 +40,7 @@ def kernels_of(schedule: Schedule) -> str:
 def describe(kernel: Kernel) -> str:
     match kernel:
         case Loops():
-            made = [x for x in kernel.steps if isinstance(x, Apply | Fold)]
+            made = [x for x in kernel.steps if isinstance(x, Apply | Element | Fold)]
             names = " ".join(x.op.name for x in made) or "copy"
             places = dict.fromkeys(str(x.site.frame) for x in made if x.site.frame is not None)
             return f"rows {kernel.outer} × {kernel.inner}: {names}  ({'; '.join(places)})"
@@ -38,6 +48,8 @@ def describe(kernel: Kernel) -> str:
             shapes = ", ".join(str(x.layout.shape) for x in kernel.inputs)
             after = "" if kernel.after is None else f", then {describe(kernel.after)}"
             return f"{kernel.op.name} {shapes}  ({kernel.site.frame}){after}"
+        case Chain():
+            return f"chain {kernel.outer}: {'; '.join(map(describe, kernel.body.kernels))}"
     return f"{type(kernel.form).__name__.lower()}  ({kernel.site.frame})"
 
 

@@ -9,7 +9,17 @@ import math
 from dataclasses import dataclass
 
 from pullback.ir.types import TensorType
-from pullback.schedule.kernels import Apply, Call, Element, Extent, Fold, Load, Loops
+from pullback.schedule.kernels import (
+    Apply,
+    Call,
+    Chain,
+    Element,
+    Extent,
+    Fold,
+    Load,
+    Loops,
+    Nested,
+)
 
 CALL = 50
 """Nanoseconds that a kernel takes without doing anything."""
@@ -31,7 +41,7 @@ class Work:
     bytes: int
 
 
-def work(kernel: Loops | Call) -> Work:
+def work(kernel: Loops | Call | Chain) -> Work:
     match kernel:
         case Loops():
             return _loops(kernel)
@@ -44,10 +54,17 @@ def work(kernel: Loops | Call) -> Work:
             return Work(
                 kernel.op.flops(*types) + after.flops, kernel.op.bytes_moved(*types) + after.bytes
             )
+        case Chain():
+            parts = [work(each) for each in kernel.body.kernels if not isinstance(each, Nested)]
+            times = math.prod(kernel.outer + kernel.serial)
+            return Work(times * sum(p.flops for p in parts), times * sum(p.bytes for p in parts))
 
 
-def nanoseconds(kernel: Loops | Call) -> int:
+def nanoseconds(kernel: Loops | Call | Chain) -> int:
     """One run of a kernel on one core."""
+    if isinstance(kernel, Chain):
+        parts = [each for each in kernel.body.kernels if not isinstance(each, Nested)]
+        return math.prod(kernel.outer + kernel.serial) * sum(map(nanoseconds, parts))
     done = work(kernel)
     if isinstance(kernel, Loops):
         return CALL + round(done.bytes / BYTES + done.flops / ARITHMETIC)
