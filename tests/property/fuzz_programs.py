@@ -96,7 +96,8 @@ class _Maker:
             self.rng = np.random.default_rng((self.program.seed, 2, step))
             made = self.step(step)
             self.values += [x for x in made if x.size <= MOST_ELEMENTS and x.ndim <= 5]
-        return tuple(self.values[-MOST_RESULTS:])
+        results = self.values[-MOST_RESULTS:]
+        return (*results, results[0]) if self.program.seed % 8 == 0 else tuple(results)
 
     def step(self, number: int) -> tuple[Array, ...]:
         """The values of one step, none where it does not fit."""

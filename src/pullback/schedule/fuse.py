@@ -309,16 +309,16 @@ class _Fuser:
         return place.root not in self.literals and replace(place.layout, offset=0).is_row_major
 
     def _results(self) -> tuple[Array, ...]:
-        """The outputs in row-major buffers; a buffer has the shape of one output."""
+        """The outputs in row-major buffers, each in one of its own, or an input as it is."""
         shapes = {x: x.shape for x in self.graph.inputs}
-        results = []
+        results: list[Array] = []
+        taken: set[Array] = set()
         for x in map(self._settled, self.graph.outputs):
             root = self.places[x].root
-            results.append(
-                x
-                if shapes.setdefault(root, x.shape) == x.shape
-                else self._copied(x, self._site_of(x))
-            )
+            fits = root not in taken and shapes.get(root, x.shape) == x.shape
+            results.append(x if fits else self._copied(x, self._site_of(x)))
+            if root not in shapes:
+                taken.add(root)
         return tuple(results)
 
     def _lies_in_memory(self, x: Array) -> bool:

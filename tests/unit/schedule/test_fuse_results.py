@@ -19,6 +19,9 @@ def views(x):
         pb.expand_dims(pb.sum(x), axis=0),
         pb.sum(x),
         pb.flip(double, axis=0),
+        x,
+        double,
+        double,
     )
 
 
@@ -32,3 +35,8 @@ def test_every_result_has_its_own_shape():
 def test_a_product_takes_constants(columns):
     found = pb.compile(lambda x: x @ pb.full((3, columns), 2.0))(X)
     assert found.tolist() == [12.0] * columns
+
+
+def test_a_product_takes_what_is_computed_from_places_alone():
+    found = pb.compile(lambda x: x @ pb.reshape(pb.arange(6, dtype=pb.float32), (3, 2)))(X)
+    assert found.tolist() == [16.0, 22.0]
