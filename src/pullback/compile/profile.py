@@ -45,11 +45,20 @@ def kernels_of(schedule: Schedule) -> str:
     return "\n".join(lines)
 
 
+def _name(kernel: Call | Chain | Nested) -> str:
+    match kernel:
+        case Call():
+            return kernel.op.name
+        case Chain():
+            return "chain"
+    return type(kernel.form).__name__.lower()
+
+
 def _why_apart(maker: Kernel, reader: Kernel) -> str:
     """Why a kernel that reads what another makes is no part of it."""
     for each in (maker, reader):
         if not isinstance(each, Loops):
-            name = each.op.name if isinstance(each, Call) else type(each.form).__name__.lower()
+            name = _name(each)
             return f"{name} {'makes' if each is maker else 'reads'} whole arrays"
     assert isinstance(maker, Loops)
     assert isinstance(reader, Loops)

@@ -351,32 +351,33 @@ class _Fuser:
             inputs = (inputs[0], *[self._settled(x) for x in inputs[1:]])
         elif isinstance(node.op, HigherOrder | Reduction):
             inputs = tuple(x if self._is_dense(x) else self._settled(x) for x in inputs)
-        elif not isinstance(node.op, Contract):
+        elif isinstance(node.op, Contract):
+            inputs = tuple(x if self._lies_in_memory(x) else self._settled(x) for x in inputs)
+        else:
             inputs = tuple(self._settled(x) for x in inputs)
         group = self._open((), fusible=False)
         self._place(Node(node.op, inputs, node.outputs, node.site), group, None)
 
     def _results(self) -> tuple[Array, ...]:
-        """The outputs in row-major buffers; a buffer has the shape of one output."""
+        """The outputs in row-major buffers, each in one of its own, or an input as it is."""
         shapes = {x: x.shape for x in self.graph.inputs}
-        results = []
+        results: list[Array] = []
+        taken: set[Array] = set()
         for x in map(self._settled, self.graph.outputs):
             root = self.places[x].root
-            results.append(
-                x
-                if shapes.setdefault(root, x.shape) == x.shape
-                else self._copied(x, self._site_of(x))
-            )
+            fits = root not in taken and shapes.get(root, x.shape) == x.shape
+            results.append(x if fits else self._copied(x, self._site_of(x)))
+            if root not in shapes:
+                taken.add(root)
         return tuple(results)
 
     def _is_dense(self, x: Array) -> bool:
         """Whether the elements of `x` lie one after the other, anywhere in a buffer."""
-        place = self.places[x]
-        return (
-            place.root not in self.literals
-            and place.root not in self.sources
-            and replace(place.layout, offset=0).is_row_major
-        )
+        return self._lies_in_memory(x) and replace(self.places[x].layout, offset=0).is_row_major
+
+    def _lies_in_memory(self, x: Array) -> bool:
+        root = self.places[x].root
+        return root not in self.literals and root not in self.sources
 
     def _settled(self, x: Array) -> Array:
         """`x` where it has a row-major buffer of its own: itself, or a copy of the view it is."""
