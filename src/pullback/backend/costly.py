@@ -20,7 +20,21 @@ class _Atoms:
 
 _CHEAP = frozenset(
     [
-        *("const", "cast", "bitcast", "add", "sub", "mul", "neg", "fma", "abs", "copysign"),
+        *(
+            "const",
+            "literal",
+            "cast",
+            "bitcast",
+            "bits",
+            "number",
+            "add",
+            "sub",
+            "mul",
+            "neg",
+            "fma",
+            "abs",
+            "copysign",
+        ),
         *("minimum", "maximum", "floor", "ceil", "trunc", "round"),
         *("less", "less_equal", "equal", "select"),
         *("bit_and", "bit_or", "bit_xor", "bit_not", "shift_left", "shift_right"),

@@ -24,7 +24,9 @@ from pullback.ops.layout import Layout, Reshape
 from pullback.ops.pointwise import Cast, Constant, StopGradient
 from pullback.ops.reduce import Reduction, accumulated
 from pullback.ops.remat import Barrier
-from pullback.schedule.blocks import Cut, cut
+from pullback.ops.rows import Rows
+from pullback.schedule.blocks import Cut, cut, cut_columns
+from pullback.schedule.chain import chained
 from pullback.schedule.epilogue import join_epilogues
 from pullback.schedule.groups import Group, Grouping, Place
 from pullback.schedule.kernels import Extent, Schedule
@@ -61,7 +63,7 @@ class _Fuser:
         grouping = Grouping(
             self.graph, outputs, groups, self.places, self.home, self.literals, self.sources
         )
-        return join_epilogues(write_schedule(grouping))
+        return join_epilogues(chained(write_schedule(grouping)))
 
     def _assign(self, node: Node) -> None:
         op = node.op
@@ -75,6 +77,8 @@ class _Fuser:
             self._view(op, node)
         elif isinstance(op, Barrier):
             self._hold(node)
+        elif isinstance(op, Rows):
+            self._rows(op, node)
         elif isinstance(op, Check):
             self._check(node)
         elif isinstance(op, Elementwise):
@@ -85,6 +89,11 @@ class _Fuser:
             self._element(node)
         else:
             self._call(node)
+
+    def _rows(self, op: Rows, node: Node) -> None:
+        (x,) = node.inputs
+        for y, layout in zip(node.outputs, op.views(self.places[x].layout), strict=True):
+            self.places[y] = replace(self.places[x], layout=layout)
 
     def _element(self, node: Node) -> None:
         """An op that reads its operands anywhere begins a kernel, which others join."""
@@ -119,14 +128,14 @@ class _Fuser:
 
     def _reduce_node(self, op: Reduction, x: Array, y: Array, origin: Node) -> None:
         node = Node(op, (x,), (y,), origin.site)
-        if not _trailing(op, x.type):
-            self._call(node)
-            return
-        blocks = cut(x.shape, op.axes)
-        if blocks is None:
+        rows = _trailing(op, x.type)
+        blocks = (cut if rows else cut_columns)(x.shape, op.axes)
+        if blocks is not None:
+            self._in_blocks(op, blocks, node)
+        elif rows:
             self._join(node, _squeezed(x.shape), len(_squeezed(y.shape)))
         else:
-            self._in_blocks(op, blocks, node)
+            self._call(node)
 
     def _in_blocks(self, op: Reduction, blocks: Cut, node: Node) -> None:
         """Few long rows: blocks of them, then the results of the blocks, rounded at the end."""
@@ -340,7 +349,7 @@ class _Fuser:
         inputs = node.inputs
         if isinstance(node.op, Scatter) and self.places[inputs[0]].root in self.literals:
             inputs = (inputs[0], *[self._settled(x) for x in inputs[1:]])
-        elif isinstance(node.op, HigherOrder):
+        elif isinstance(node.op, HigherOrder | Reduction):
             inputs = tuple(x if self._is_dense(x) else self._settled(x) for x in inputs)
         elif not isinstance(node.op, Contract):
             inputs = tuple(self._settled(x) for x in inputs)
