@@ -160,7 +160,9 @@ class _Fuser:
     def _join(self, node: Node, shape: Shape, split: int | None) -> None:
         roots = [self.places[x].root for x in node.inputs]
         candidates = {self.home[r].position for r in roots if r in self.home}
-        for position in sorted(candidates, reverse=True):
+        # Rows before what has one value a row: it is part of theirs.
+        ranks = {position: (len(self.groups[position].shape), position) for position in candidates}
+        for position in sorted(candidates, key=ranks.__getitem__, reverse=True):
             group = self.groups[position]
             if group.fusible and self._fits(node, shape, split, group):
                 break
