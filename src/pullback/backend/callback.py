@@ -29,7 +29,7 @@ def write_callback(call: Call, name: str, module: Module, target: Target) -> Wri
     f.finish()
     module.add(f)
     operands = (Placed(CALLBACK, 0), Placed(STATUS, 0), *placed((*call.inputs, *call.outputs)))
-    return Written(name, operands, ITERATIONS, 0, Check.of(callback))
+    return Written(name, operands, ITERATIONS, 0, (Check.of(callback),))
 
 
 def _type(x: Operand) -> TensorType:

@@ -17,6 +17,7 @@ from pullback.backend.position import write_position
 from pullback.backend.product import product_of
 from pullback.backend.rows import write_loops
 from pullback.backend.running import write_running
+from pullback.backend.scatter import write_scatter
 from pullback.backend.target import Target
 from pullback.backend.written import STATUS, Check, Placed, Written
 from pullback.errors import CompileError, LoopLimitError, Site
@@ -25,7 +26,7 @@ from pullback.ir.op import Op
 from pullback.ops.contract import Contract
 from pullback.ops.control import Check as ControlCheck
 from pullback.ops.convolve import Convolution
-from pullback.ops.index import Previous, SearchSorted
+from pullback.ops.index import Previous, Scatter, SearchSorted
 from pullback.ops.linalg import MatrixOp, System
 from pullback.ops.product import Running
 from pullback.ops.reduce import Position, Reduction
@@ -46,6 +47,8 @@ def write_kernel(
             return _write_convolution(kernel, name, module, target)
         case Call(op=Reduction()):
             return _write_columns(kernel, name, module)
+        case Call(op=Scatter()):
+            return write_scatter(kernel, name, module)
         case Call(op=ControlCheck()):
             return _write_check(kernel, name, module)
         case Call(op=Position()):
@@ -70,7 +73,8 @@ def _write_loops(kernel: Loops, name: str, module: Module) -> Written:
     loops = write_loops(kernel, name)
     module.add(loops.function)
     operands = tuple(Placed(b, 0) for b in loops.buffers)
-    return Written(name, operands, loops.iterations, loops.scratch)
+    status = (Placed(STATUS, 0),) if loops.checks else ()
+    return Written(name, operands + status, loops.iterations, loops.scratch, loops.checks)
 
 
 def _require_bodies(kernel: Loops, name: str) -> None:
@@ -120,7 +124,7 @@ def _write_check(call: Call, name: str, module: Module) -> Written:
     assert isinstance(call.op, ControlCheck)
     message = call.op.message
     check = Check(call.op.name, call.site, lambda _: LoopLimitError(message))
-    return Written(name, (Placed(call.inputs[0].buffer, 0), Placed(STATUS, 0)), 1, 0, check)
+    return Written(name, (Placed(call.inputs[0].buffer, 0), Placed(STATUS, 0)), 1, 0, (check,))
 
 
 def _write_convolution(call: Call, name: str, module: Module, target: Target) -> Written:
@@ -139,7 +143,7 @@ def _write_columns(call: Call, name: str, module: Module) -> Written:
     (x,), (y,) = call.inputs, call.outputs
     sizes = split_axes(x.layout.shape, call.op.axes)
     module.add(write_columns(call.op, sizes, x.dtype, name))
-    operands = (Placed(x.buffer, 0), Placed(y.buffer, 0))
+    operands = (Placed(x.buffer, x.layout.offset * x.dtype.itemsize), Placed(y.buffer, 0))
     return Written(name, operands, column_iterations(sizes[0], sizes[2]), 0)
 
 

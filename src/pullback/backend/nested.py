@@ -189,10 +189,10 @@ class _Writer:
             (*operands, Placed(WORKSPACE, 0), Placed(STATUS, 0), *functions),
             iterations=1,
             scratch=max((kernel.scratch for kernel in kernels), default=0),
+            checks=(*checks, *self.own_checks),
             cost=self.cost,
             nested=Nest(
                 workspace=aligned(self.reserved + arena) + FLAG,
-                checks=(*checks, *self.own_checks),
                 in_place=tuple(self.in_place),
                 alone=sum(part.cost for part in self.parts) < SMALL,
             ),

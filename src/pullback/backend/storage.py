@@ -7,7 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pullback.backend.written import Written
 from pullback.errors import NOWHERE, Site
 from pullback.schedule.aliasing import in_place
-from pullback.schedule.kernels import Apply, Call, Chain, Fold, Kernel, Loops, Nested, Schedule
+from pullback.schedule.kernels import (
+    Apply,
+    Call,
+    Chain,
+    Element,
+    Fold,
+    Kernel,
+    Loops,
+    Nested,
+    Schedule,
+)
 from pullback.schedule.memory import Step, Value, Workload
 
 
@@ -93,7 +103,7 @@ def _made(kernel: Kernel) -> Iterator[tuple[int, str, Site]]:
         case Loops():
             for store in kernel.stores:
                 step = kernel.steps[store.value]
-                if isinstance(step, Apply | Fold):
+                if isinstance(step, Apply | Element | Fold):
                     yield store.access.buffer, step.op.name, step.site
                 else:
                     yield store.access.buffer, "copy", NOWHERE

@@ -54,29 +54,29 @@ class Check:
 class Written:
     """A kernel in the module: what the program function must pass to it.
 
-    A kernel with a `check` has an operand `Placed(STATUS, 0)`. After a failure it goes on with some
-    defined value; the program ends before it overwrites anything donated, and raises.
+    A kernel with `checks` has an operand `Placed(STATUS, 0)`, and there two i64 for each of them.
+    After a failure it goes on with some defined value; the program ends before it overwrites
+    anything donated, and raises.
     """
 
     name: str
     operands: tuple[Placed, ...]
     iterations: int
     scratch: int
-    check: Check | None = None
+    checks: tuple[Check, ...] = ()
     cost: int = 0
     """Nanoseconds on one core, roughly."""
     nested: Nest | None = None
 
     @property
-    def checks(self) -> tuple[Check, ...]:
-        if self.nested is not None:
-            return self.nested.checks
-        return () if self.check is None else (self.check,)
-
-    @property
     def status(self) -> int:
         """The place of the status among the operands, where there are checks."""
         return next(i for i, x in enumerate(self.operands) if x.buffer == STATUS)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is nothing to share out: one thread runs it, whatever it costs."""
+        return self.iterations == 1 if self.nested is None else self.nested.alone
 
     @property
     def callbacks(self) -> tuple[Callback, ...]:
@@ -93,7 +93,6 @@ class Nest:
     """
 
     workspace: int
-    checks: tuple[Check, ...]
     in_place: tuple[tuple[int, int], ...]
     alone: bool
     """Whether there is too little to do for more than one thread."""

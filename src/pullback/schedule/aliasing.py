@@ -29,6 +29,8 @@ def _pairs(loops: Loops) -> Iterator[tuple[int, int]]:
         if isinstance(step, Load):
             each = step.access, step.dtype.itemsize
             reads.setdefault(step.access.buffer, set()).add(each)
+    for buffer in loops.reads_elsewhere() & set(reads):
+        del reads[buffer]
     for store in loops.stores:
         size = loops.steps[store.value].dtype.itemsize
         for buffer, accesses in reads.items():

@@ -19,11 +19,13 @@ from pullback.ir.strided import Strided, row_major_strides
 from pullback.ir.types import DType, Shape, TensorType
 from pullback.ops.contract import Contract
 from pullback.ops.control import Check
+from pullback.ops.index import Scatter
 from pullback.ops.layout import Layout, Reshape
 from pullback.ops.pointwise import Cast, Constant, StopGradient
 from pullback.ops.reduce import Reduction, accumulated
 from pullback.ops.remat import Barrier
-from pullback.schedule.blocks import Cut, cut
+from pullback.ops.rows import Rows
+from pullback.schedule.blocks import Cut, cut, cut_columns
 from pullback.schedule.chain import chained
 from pullback.schedule.epilogue import join_epilogues
 from pullback.schedule.groups import Group, Grouping, Place
@@ -46,15 +48,18 @@ class _Fuser:
         self.groups: list[Group] = []
         self.home: dict[Array, Group] = {}
         self.literals: dict[Array, Constant] = {}
+        self.sources: dict[Array, Node] = {}
 
     # ---- which kernel ----
 
     def schedule(self) -> Schedule:
         for node in self.graph.nodes:
             self._assign(node)
-        outputs = tuple([self._settled(x) for x in self.graph.outputs])
+        outputs = self._results()
         groups = tuple([group for group in self.groups if group.nodes])
-        grouping = Grouping(self.graph, outputs, groups, self.places, self.home, self.literals)
+        grouping = Grouping(
+            self.graph, outputs, groups, self.places, self.home, self.literals, self.sources
+        )
         return join_epilogues(chained(write_schedule(grouping)))
 
     def _assign(self, node: Node) -> None:
@@ -62,18 +67,41 @@ class _Fuser:
         if isinstance(op, Constant):
             self.literals[node.outputs[0]] = op
             self._made(node)
+        elif op.by_element and not node.inputs and node.outputs[0].ndim == 1:
+            self.sources[node.outputs[0]] = node
+            self._made(node)
         elif isinstance(op, Layout):
             self._view(op, node)
         elif isinstance(op, Barrier):
             self._hold(node)
+        elif isinstance(op, Rows):
+            self._rows(op, node)
         elif isinstance(op, Check):
             self._check(node)
         elif isinstance(op, Elementwise):
             self._join(node, _squeezed(node.outputs[0].shape), None)
         elif isinstance(op, Reduction):
             self._reduce(op, node)
+        elif op.by_element:
+            self._element(node)
         else:
             self._call(node)
+
+    def _rows(self, op: Rows, node: Node) -> None:
+        (x,) = node.inputs
+        for y, layout in zip(node.outputs, op.views(self.places[x].layout), strict=True):
+            self.places[y] = replace(self.places[x], layout=layout)
+
+    def _element(self, node: Node) -> None:
+        """An op that reads its operands anywhere begins a kernel, which others join."""
+        inputs = tuple(x if self._in_memory(x) else self._settled(x) for x in node.inputs)
+        group = self._open(_squeezed(node.outputs[0].shape))
+        self._place(Node(node.op, inputs, node.outputs, node.site), group, None)
+
+    def _in_memory(self, x: Array) -> bool:
+        """Whether a buffer holds `x`, or a number of the text is all of it."""
+        root = self.places[x].root
+        return root not in self.sources
 
     def _reduce(self, op: Reduction, node: Node) -> None:
         """Trailing axes are folded row by row; each other block of axes in a kernel of its own."""
@@ -97,14 +125,14 @@ class _Fuser:
 
     def _reduce_node(self, op: Reduction, x: Array, y: Array, origin: Node) -> None:
         node = Node(op, (x,), (y,), origin.site)
-        if not _trailing(op, x.type):
-            self._call(node)
-            return
-        blocks = cut(x.shape, op.axes)
-        if blocks is None:
+        rows = _trailing(op, x.type)
+        blocks = (cut if rows else cut_columns)(x.shape, op.axes)
+        if blocks is not None:
+            self._in_blocks(op, blocks, node)
+        elif rows:
             self._join(node, _squeezed(x.shape), len(_squeezed(y.shape)))
         else:
-            self._in_blocks(op, blocks, node)
+            self._call(node)
 
     def _in_blocks(self, op: Reduction, blocks: Cut, node: Node) -> None:
         """Few long rows: blocks of them, then the results of the blocks, rounded at the end."""
@@ -127,6 +155,9 @@ class _Fuser:
         (x,), (y,) = node.inputs, node.outputs
         place = self.places[x]
         layout = op.view(place.layout)
+        if layout is None and op.by_element:
+            self._element(node)
+            return
         if layout is None:
             x = self._copied(x, node.site)
             layout = op.view(self.places[x].layout)
@@ -263,8 +294,10 @@ class _Fuser:
 
     def _call(self, node: Node) -> None:
         inputs = node.inputs
-        if isinstance(node.op, HigherOrder):
+        if isinstance(node.op, HigherOrder | Reduction):
             inputs = tuple(x if self._is_dense(x) else self._settled(x) for x in inputs)
+        elif isinstance(node.op, Scatter) and self.places[inputs[0]].root in self.literals:
+            inputs = (inputs[0], *[self._settled(x) for x in inputs[1:]])
         elif not isinstance(node.op, Contract):
             inputs = tuple(self._settled(x) for x in inputs)
         group = self._open((), fusible=False)
@@ -275,10 +308,24 @@ class _Fuser:
         place = self.places[x]
         return place.root not in self.literals and replace(place.layout, offset=0).is_row_major
 
+    def _results(self) -> tuple[Array, ...]:
+        """The outputs in row-major buffers; a buffer has the shape of one output."""
+        shapes = {x: x.shape for x in self.graph.inputs}
+        results = []
+        for x in map(self._settled, self.graph.outputs):
+            root = self.places[x].root
+            results.append(
+                x
+                if shapes.setdefault(root, x.shape) == x.shape
+                else self._copied(x, self._site_of(x))
+            )
+        return tuple(results)
+
     def _settled(self, x: Array) -> Array:
         """`x` where it has a row-major buffer of its own: itself, or a copy of the view it is."""
         place = self.places[x]
-        computed = place.root in self.home or (place.root is x and x not in self.literals)
+        given = place.root is x and x not in self.literals and x not in self.sources
+        computed = place.root in self.home or given
         if computed and place.layout.is_row_major and place.root.size == x.size:
             return x
         return self._copied(x, self._site_of(x))

@@ -50,7 +50,8 @@ class Place:
 class Grouping:
     """The groups of a graph, where each value lies, and which group makes it.
 
-    `home` names the group of a value that a group makes; `literals` the numbers of the text.
+    `home` names the group of a value that a group makes; `literals` the numbers of the text;
+    `sources` the nodes without operands, made anew wherever an element of theirs is wanted.
     `outputs` are the graph's outputs, each in a row-major buffer of its own.
     """
 
@@ -60,3 +61,4 @@ class Grouping:
     places: dict[Array, Place]
     home: dict[Array, Group]
     literals: dict[Array, Constant]
+    sources: dict[Array, Node]

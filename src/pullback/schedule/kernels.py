@@ -39,6 +39,15 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
+class Walk:
+    """A number that the domain walks along: offset + outer·strides + inner·strides."""
+
+    offset: int
+    outer: tuple[int, ...]
+    inner: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     access: Access
     dtype: DType
@@ -50,6 +59,9 @@ class Literal:
     value: bool | int | float
     dtype: DType
     extent: Extent = Extent.ROW
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {self.value!r}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +87,43 @@ class Fold:
 
 
 @dataclass(frozen=True, slots=True)
+class Operand:
+    """A value in a buffer, as a whole op sees it."""
+
+    buffer: int
+    dtype: DType
+    layout: Strided
+
+    def __str__(self) -> str:
+        return f"b{self.buffer}: {TensorType(self.layout.shape, self.dtype)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """An op's `element` at the coordinates `at`, one an axis of its output.
+
+    It reads operands anywhere in memory: none of them is made by this kernel.
+    """
+
+    op: Op
+    operands: tuple[Operand | Literal, ...]
+    types: tuple[TensorType, ...]
+    at: tuple[Walk, ...]
+    dtype: DType
+    extent: Extent
+    site: Site
+
+    def reads(self) -> set[int]:
+        return {x.buffer for x in self.operands if isinstance(x, Operand)}
+
+
+@dataclass(frozen=True, slots=True)
 class Store:
     value: int
     access: Access
 
 
-Step = Load | Literal | Apply | Fold
+Step = Load | Literal | Apply | Fold | Element
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +140,13 @@ class Loops:
         return math.prod(self.outer)
 
     def reads(self) -> set[int]:
-        return {step.access.buffer for step in self.steps if isinstance(step, Load)}
+        local = {step.access.buffer for step in self.steps if isinstance(step, Load)}
+        return local | self.reads_elsewhere()
+
+    def reads_elsewhere(self) -> set[int]:
+        """Buffers read at other places than those written: none of them can be overwritten."""
+        steps = [step for step in self.steps if isinstance(step, Element)]
+        return {buffer for step in steps for buffer in step.reads()}
 
     def writes(self) -> set[int]:
         return {store.access.buffer for store in self.stores}
@@ -110,20 +159,10 @@ class Loops:
 
 
 @dataclass(frozen=True, slots=True)
-class Operand:
-    """A value in a buffer, as a whole op sees it."""
-
-    buffer: int
-    dtype: DType
-    layout: Strided
-
-    def __str__(self) -> str:
-        return f"b{self.buffer}: {TensorType(self.layout.shape, self.dtype)}"
-
-
-@dataclass(frozen=True, slots=True)
 class Call:
-    """A whole op on buffers, computed by a kernel of its own: a product, a gather, a sort …
+    """A whole op on buffers, computed by a kernel of its own: a product, a scatter, a sort …
+
+    `start` stands for the first operand, where that is one number; `inputs` are the others.
 
     `after` is elementwise work over the shape of the one output, done on each tile of it before it
     is stored. A load of the output's buffer is then the result itself, and what reaches memory is
@@ -136,6 +175,7 @@ class Call:
     outputs: tuple[Operand, ...]
     site: Site
     after: Loops | None = None
+    start: Literal | None = None
     adds: bool = False
 
     def reads(self) -> set[int]:
@@ -325,8 +365,11 @@ def _describe(step: Step) -> str:
         case Load():
             return f"load {step.dtype} {_place(step.access)} {step.extent.name}"
         case Literal():
-            return f"{step.dtype} {step.value!r}"
+            return str(step)
         case Apply():
             return f"{print_op(step.op)}{step.arguments} {step.extent.name}"
         case Fold():
             return f"fold {step.op.name}({step.argument})"
+        case Element():
+            operands = ", ".join(map(str, step.operands))
+            return f"element {print_op(step.op)}({operands}) {step.extent.name}"

@@ -14,7 +14,7 @@ from enum import Enum, auto
 from pullback.ir.strided import Strided
 from pullback.ops.contract import Contract
 from pullback.ops.reduce import Reduction
-from pullback.schedule.kernels import Access, Call, Kernel, Load, Loops, Operand
+from pullback.schedule.kernels import Access, Call, Element, Kernel, Load, Loops, Operand
 
 
 class Role(Enum):
@@ -57,7 +57,8 @@ def walk_of(kernel: Kernel) -> Walk | None:
     """None for a kernel that cannot be cut."""
     match kernel:
         case Loops():
-            return _walk_of_loops(kernel)
+            elements = any(isinstance(step, Element) for step in kernel.steps)
+            return None if elements else _walk_of_loops(kernel)
         case Call(op=Contract()):
             return _walk_of_product(kernel)
         case Call(op=Reduction()):
