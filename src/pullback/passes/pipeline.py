@@ -16,6 +16,7 @@ from pullback.passes.indexing import INDEXING
 from pullback.passes.layout import SINKING
 from pullback.passes.loops import LOOPS
 from pullback.passes.rewrite import Rewrites, sweep
+from pullback.passes.saved import choose_saved
 from pullback.passes.stability import TOLERANCE, stabilize
 
 Pass = Callable[[Graph], Graph]
@@ -54,7 +55,8 @@ another rewrite waits for. Two rounds do; the bound is for rewrites that undo ea
 def optimize(graph: Graph, observe: Observer | None = None) -> Graph:
     """`graph` with the same results, to the bit, from fewer nodes and layouts.
 
-    Each node keeps, or inherits, the site of the node it stands for.
+    Last it is decided what the forward pass keeps for the backward one. Each node keeps, or
+    inherits, the site of the node it stands for.
     """
     watch = observer() if observe is None else observe
     graph = run(PIPELINE, graph, watch)
@@ -63,7 +65,7 @@ def optimize(graph: Graph, observe: Observer | None = None) -> Graph:
         graph = run(PIPELINE[-1:], graph, watch)
         if graph is before:
             break
-    return graph
+    return run((choose_saved,), graph, watch)
 
 
 def prepare(graph: Graph, observe: Observer | None = None) -> Graph:

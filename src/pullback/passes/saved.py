@@ -29,7 +29,7 @@ from pullback.ops.remat import Barrier
 from pullback.passes.cut import UNLIMITED, Network
 
 SMALL = 64 * 1024
-"""Bytes of a value that is kept for the price of reading it."""
+"""Bytes of a value that is kept for nothing: it stays in a cache, or is one of few."""
 HELD = 4
 """A byte held until the backward pass weighs as much as so many that are moved: memory limits what
 can be trained at all."""
@@ -150,7 +150,9 @@ class _Early:
         return (self.root.get(each, each) for each in self.maker[x].inputs)
 
     def _keep_price(self, x: Array) -> int:
-        if x in self.given or x.type.nbytes < SMALL:
+        if x.type.nbytes < SMALL:
+            return 0
+        if x in self.given:
             return x.type.nbytes
         return x.type.nbytes * (2 if x in self.in_memory else 2 + HELD)
 
