@@ -304,19 +304,22 @@ class _Fuser:
     def _is_dense(self, x: Array) -> bool:
         """Whether the elements of `x` lie one after the other, anywhere in a buffer."""
         place = self.places[x]
-        return place.root not in self.literals and replace(place.layout, offset=0).is_row_major
+        stored = place.root not in self.literals and self._in_memory(x)
+        return stored and replace(place.layout, offset=0).is_row_major
 
     def _results(self) -> tuple[Array, ...]:
-        """The outputs in row-major buffers; a buffer has the shape of one output."""
-        shapes = {x: x.shape for x in self.graph.inputs}
+        """The outputs in row-major buffers: an input's, in its shape, or one of their own each."""
+        given = {x: x.shape for x in self.graph.inputs}
+        taken: set[Array] = set()
         results = []
         for x in map(self._settled, self.graph.outputs):
             root = self.places[x].root
-            results.append(
-                x
-                if shapes.setdefault(root, x.shape) == x.shape
-                else self._copied(x, self._site_of(x))
-            )
+            if root in taken or given.get(root, x.shape) != x.shape:
+                x = self._copied(x, self._site_of(x))
+                root = x
+            if root not in given:
+                taken.add(root)
+            results.append(x)
         return tuple(results)
 
     def _settled(self, x: Array) -> Array:
