@@ -26,10 +26,11 @@ from pullback.ir.op import Op
 from pullback.ops.contract import Contract
 from pullback.ops.control import Check as ControlCheck
 from pullback.ops.convolve import Convolution
-from pullback.ops.index import Previous, Scatter, SearchSorted
+from pullback.ops.index import Previous, Scatter
 from pullback.ops.linalg import MatrixOp, System
 from pullback.ops.product import Running
 from pullback.ops.reduce import Position, Reduction
+from pullback.ops.searching import SearchSorted
 from pullback.ops.sort import Sort, TopK
 from pullback.schedule.kernels import Apply, Call, Chain, Kernel, Loops, Nested
 

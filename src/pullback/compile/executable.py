@@ -172,8 +172,12 @@ class Executable:
             return self._result(feeds, given, values)
 
     def _run(self, feeds: Sequence[Feed], given: Sequence[Given], values: Sequence[Any]) -> None:
-        if not settings().check:
-            self._run_program()
+        chosen = settings()
+        if not chosen.check:
+            if chosen.log:
+                self._run_program()
+            else:
+                self.program.run()
             return
         kept = [x.copy() for x in self._inputs(feeds, given)]
         self._run_program()

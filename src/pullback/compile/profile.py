@@ -22,6 +22,7 @@ from pullback.schedule.kernels import (
     Element,
     Fold,
     Kernel,
+    Load,
     Loops,
     Nested,
     Schedule,
@@ -33,8 +34,43 @@ SIZE = 512
 
 def kernels_of(schedule: Schedule) -> str:
     """A line for each kernel: its operations, and the user's lines they come from."""
-    lines = [f"{i:4} {describe(kernel)}" for i, kernel in enumerate(schedule.kernels)]
+    lines = []
+    makers: dict[int, int] = {}
+    for i, kernel in enumerate(schedule.kernels):
+        lines.append(f"{i:4} {describe(kernel)}")
+        before = sorted({makers[b] for b in kernel.reads() if b in makers})
+        reasons = [(j, _why_apart(schedule.kernels[j], kernel)) for j in before]
+        lines += [f"       apart from {j}: {reason}" for j, reason in reasons]
+        makers |= dict.fromkeys(kernel.writes(), i)
     return "\n".join(lines)
+
+
+def _name(kernel: Call | Chain | Nested) -> str:
+    match kernel:
+        case Call():
+            return kernel.op.name
+        case Chain():
+            return "chain"
+    return type(kernel.form).__name__.lower()
+
+
+def _why_apart(maker: Kernel, reader: Kernel) -> str:
+    """Why a kernel that reads what another makes is no part of it."""
+    for each in (maker, reader):
+        if not isinstance(each, Loops):
+            name = _name(each)
+            return f"{name} {'makes' if each is maker else 'reads'} whole arrays"
+    assert isinstance(maker, Loops)
+    assert isinstance(reader, Loops)
+    first, second = (f"{x.outer} × {x.inner}" for x in (maker, reader))
+    if first != second:
+        return f"rows {first} are not rows {second}"
+    stored = {store.access for store in maker.stores}
+    loaded = {step.access for step in reader.steps if isinstance(step, Load)}
+    shared = {x.buffer for x in stored} & {x.buffer for x in loaded}
+    if not {x for x in loaded if x.buffer in shared} <= stored:
+        return "it is read at other places than a row makes it"
+    return "another kernel stands between them"
 
 
 def describe(kernel: Kernel) -> str:

@@ -90,7 +90,8 @@ class Lowered:
         return self.code.assembly
 
     def explain(self) -> None:
-        """The plan under `PULLBACK_LOG=memory`, the kernels under `fusion`, all in the dump."""
+        """The plan under `PULLBACK_LOG=memory`, under `fusion` the kernels and why they are apart;
+        all stages in the dump."""
         chosen = settings()
         if "memory" in chosen.log:
             log("memory", f"{self.name}:\n{self.plan}")

@@ -12,6 +12,7 @@ from pullback.passes.algebra import ALGEBRA
 from pullback.passes.check import compare
 from pullback.passes.cleanup import CLEANUP, forget_derivatives
 from pullback.passes.dump import Dump
+from pullback.passes.indexing import INDEXING
 from pullback.passes.layout import SINKING
 from pullback.passes.loops import LOOPS
 from pullback.passes.rewrite import Rewrites, sweep
@@ -27,11 +28,11 @@ class Observer(Protocol):
     def __call__(self, name: str, before: Graph, after: Graph) -> None: ...
 
 
-EXACT = Rewrites(*CLEANUP.every, *ALGEBRA.every, *SINKING.every, *LOOPS.every)
+EXACT = Rewrites(*CLEANUP.every, *ALGEBRA.every, *SINKING.every, *INDEXING.every, *LOOPS.every)
 
 
 def simplify(graph: Graph) -> Graph:
-    """`graph` cleaned up, its algebra done, its layouts sunk: all exact rewrites in one sweep.
+    """`graph` cleaned up, its algebra done, its layouts and indices sunk, all in one sweep.
 
     Each may uncover work for the others, and in one sweep it is done at once: three sweeps in turn
     took seven in all, and twice the time.

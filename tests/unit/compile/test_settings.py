@@ -112,3 +112,15 @@ def test_a_run_is_told_kernel_by_kernel(capsys):
     told = capsys.readouterr().err
     for words in ("GFLOP/s", "GB/s", "of limit", "contract (8, 4), (4, 5)", "test_settings.py"):
         assert words in told
+
+
+def test_why_kernels_are_apart(capsys):
+    def f(x, w):
+        rows = pb.softmax(x)
+        return rows.T + 1, rows @ w, pb.sum(rows, axis=0) * 2
+
+    with override(log=frozenset(["fusion"])):
+        pb.compile(f)(normal(8, 40), normal(40, 5))
+    told = capsys.readouterr().err
+    assert "apart from 0: rows" in told
+    assert "reads whole arrays" in told
