@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pullback.ir.types import TensorType
 from pullback.ops.contract import Contract
 from pullback.schedule.cuts import THIN, Clash, Cut, Level, cut_alike, share, taken, without
+from pullback.schedule.epilogue import join_epilogues
 from pullback.schedule.kernels import Buffer, Call, Chain, Kernel, Schedule, Window
 from pullback.schedule.walks import Reach, Role, Walk, cut, rows_and_columns, walk_of
 
@@ -297,7 +298,7 @@ class _Body:
         return Chain(
             tuple([plan.levels[i].count for i in plan.parallel]),
             tuple([plan.levels[i].count for i in plan.serial]),
-            Schedule(body, tuple(self.buffers), inputs, outputs),
+            join_epilogues(Schedule(body, tuple(self.buffers), inputs, outputs)),
             tuple([self.windows[i] for i in (*inputs, *outputs)]),
         )
 

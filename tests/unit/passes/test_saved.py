@@ -19,6 +19,7 @@ from pullback.passes.check import compare
 from pullback.passes.cut import Network
 from pullback.passes.pipeline import optimize
 from pullback.passes.saved import choose_saved
+from pullback.schedule import chain
 from pullback.schedule.fuse import fuse
 from pullback.transforms.trace import trace
 
@@ -110,6 +111,17 @@ def test_only_the_scores_are_a_product_done_again(monkeypatch):
     for name, more in (("gelu", 0), ("layer norm", 0), ("attention", 1)):
         before, after, _ = before_and_after(name, monkeypatch)
         assert products(after) == products(before) + more
+
+
+def test_no_scores_in_main_memory(monkeypatch):
+    monkeypatch.setattr(chain, "WORTH", 4 * T * T)
+    scores = 2 * 4 * T * T
+    for graph, some in zip(
+        before_and_after("attention", monkeypatch)[:2], (True, False), strict=True
+    ):
+        schedule = fuse(graph)
+        written = {b for kernel in schedule.kernels for b in kernel.writes()}
+        assert any(schedule.buffers[b].type.size >= scores for b in written) is some
 
 
 def test_what_is_kept_once_is_kept(monkeypatch):
