@@ -357,16 +357,15 @@ class _Fuser:
         self._place(Node(node.op, inputs, node.outputs, node.site), group, None)
 
     def _results(self) -> tuple[Array, ...]:
-        """The outputs in row-major buffers; a buffer has the shape of one output."""
-        shapes = {x: x.shape for x in self.graph.inputs}
+        """The outputs in row-major buffers, each of its own shape and not another's too."""
+        given = {x: x.shape for x in self.graph.inputs}
+        taken: set[Array] = set()
         results = []
         for x in map(self._settled, self.graph.outputs):
             root = self.places[x].root
-            results.append(
-                x
-                if shapes.setdefault(root, x.shape) == x.shape
-                else self._copied(x, self._site_of(x))
-            )
+            own = given[root] == x.shape if root in given else root not in taken
+            taken.add(root)
+            results.append(x if own else self._copied(x, self._site_of(x)))
         return tuple(results)
 
     def _is_dense(self, x: Array) -> bool:
