@@ -245,3 +245,22 @@ def test_a_causal_mask_is_part_of_its_softmax():
     with override(cache="off"):
         (actual,) = Program(schedule, threads=2)([scores])
     np.testing.assert_allclose(actual, attention(pb.asarray(scores)).numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("side", [32, 16, 6])
+def test_reading_by_index_shares_a_kernel_with_reductions(side):
+    x, bar = normal(3, 2, side, side), normal(3, 2, side // 2, side // 2)
+
+    def routed(bar, x):
+        out = MaxPoolRoute(SQUARE)(bar, x)
+        largest = pb.max(out, axis=(2, 3), keepdims=True)
+        return out, pb.sum(out, axis=(2, 3)), pb.sigmoid(out - largest)
+
+    made = program(routed, bar, x)
+    assert len(made.kernels) == 1
+    out, total, apart = made([bar, x])
+    expected = MaxPoolRoute(SQUARE).reference(bar, x)
+    assert (out == expected).all()
+    np.testing.assert_allclose(total, expected.sum((2, 3)), rtol=1e-4, atol=1e-5)
+    apart_expected = 1 / (1 + np.exp(expected.max((2, 3), keepdims=True) - expected))
+    np.testing.assert_allclose(apart, apart_expected, rtol=1e-5)
