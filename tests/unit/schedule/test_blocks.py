@@ -7,7 +7,6 @@ import math
 import ml_dtypes
 import numpy as np
 import pytest
-from pullback.schedule.blocks import cut
 
 import pullback as pb
 from pullback._settings import override
