@@ -7,10 +7,14 @@ of the window.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
+
+import numpy as np
 
 from pullback import random
 from pullback._public import public
+from pullback.array import asarray
 from pullback.errors import ArgumentError, ShapeError
 from pullback.ir.array import Array
 from pullback.ir.types import Shape, TensorType, as_dtype, float32
@@ -52,6 +56,31 @@ def he_uniform(key: Array, shape: Shape, dtype: Any = float32, gain: float = 1.0
 def he_normal(key: Array, shape: Shape, dtype: Any = float32, gain: float = 1.0) -> Array:
     """Normal, variance gain² · 2 / n_in: keeps the scale through ReLU (He et al. 2015)."""
     return _normal(key, shape, dtype, gain * math.sqrt(2 / fans(shape)[0]))
+
+
+@public
+def normal(
+    key: Array, shape: Shape, dtype: Any = float32, std: float = 1.0, mean: float = 0.0
+) -> Array:
+    """Normal with this mean and standard deviation, whatever the fans."""
+    drawn = _normal(key, shape, dtype, std)
+    return drawn + mean if mean else drawn
+
+
+@public
+def gain(activation: Callable[[Array], Array]) -> float:
+    """1 / √E[f(z)²] of z ~ N(0, 1): the gain after which an activation f keeps the scale.
+
+    √2 for ReLU (He et al. 2015). A layer that feeds f is drawn with variance gain² / n_in, as
+    `lecun_normal(key, shape, gain=gain(f))` does. Computed by quadrature; `ArgumentError` where f
+    gives nothing finite and not zero.
+    """
+    z = np.linspace(-12.0, 12.0, 24001)  # the density at ±12 is 1e-32
+    density = np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    square = float(np.trapezoid(np.asarray(activation(asarray(z))) ** 2 * density, z))
+    if not (math.isfinite(square) and square > 0):
+        raise ArgumentError(f"no gain keeps the scale through it: E[f(z)²] is {square}")
+    return 1 / math.sqrt(square)
 
 
 @public

@@ -36,7 +36,7 @@ class Linear(Module):
         initializer: Initializer = init.lecun_normal,
         dtype: Any = float32,
     ) -> None:
-        _require_sizes(in_features=in_features, out_features=out_features)
+        require_sizes(in_features=in_features, out_features=out_features)
         self.weight = initializer(key, (out_features, in_features), dtype)
         self.bias = init.zeros(key, (out_features,), dtype) if use_bias else None
 
@@ -69,7 +69,7 @@ class MLP(Module):
         dtype: Any = float32,
     ) -> None:
         """`depth` hidden layers of `width_size` units each; the last layer is not activated."""
-        _require_sizes(width_size=width_size)
+        require_sizes(width_size=width_size)
         if depth < 0:
             raise ArgumentError(f"a depth is not negative: {depth}")
         sizes = itertools.pairwise((in_size, *[width_size] * depth, out_size))
@@ -86,7 +86,7 @@ class MLP(Module):
         return last(x)
 
 
-def _require_sizes(**sizes: int) -> None:
+def require_sizes(**sizes: int) -> None:
     for name, size in sizes.items():
         if size < 1:
             raise ArgumentError(f"{name} is at least 1, not {size}")

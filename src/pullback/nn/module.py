@@ -41,6 +41,11 @@ class Module:
     ...         return self.factor * x
     """
 
+    takes_train: ClassVar[bool] = False
+    """Whether a call takes `train=` and `key=`: it acts otherwise in training than in use."""
+    is_stateful: ClassVar[bool] = False
+    """Whether a call takes a state after x and returns (y, state); `initial_state()` makes one."""
+
     _fields: ClassVar[tuple[str, ...]] = ()
     _writes_init: ClassVar[bool] = False
     """Whether this class or one above it wrote its own `__init__`, which is then inherited."""
