@@ -15,6 +15,9 @@ from pullback.array import (
     asarray,
     from_dlpack,
 )
+from pullback.compile import (
+    compile,
+)
 from pullback.functions.activations import (
     log_softmax,
     softmax,
@@ -324,6 +327,7 @@ __all__ = [
     "check_grads",
     "checkpoint",
     "clip",
+    "compile",
     "concat",
     "cond",
     "conv1d",

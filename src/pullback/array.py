@@ -16,7 +16,8 @@ from pullback.ir import dlpack
 from pullback.ir.array import CONCRETE, Array, concrete
 from pullback.ir.types import DType, Numbers, as_dtype, float32, float64, promote
 from pullback.ops.layout import Concat
-from pullback.ops.operators import cast, pair, reshape
+from pullback.ops.operators import cast, lift, pair, reshape
+from pullback.ops.weak import Weak
 
 STANDARD = "2024.12"
 """The version of the Python Array API standard that the namespace follows."""
@@ -39,7 +40,9 @@ def asarray(
     wanted = None if dtype is None else as_dtype(dtype)
     if isinstance(obj, Array):
         result = concrete(obj.numpy().copy()) if copy and obj.trace == CONCRETE else obj
-    elif isinstance(obj, list | tuple) and any(isinstance(x, Array) for x in _leaves(obj)):
+    elif isinstance(obj, Weak):
+        return lift(obj) if wanted is None else cast(obj.array, wanted)
+    elif isinstance(obj, list | tuple) and any(isinstance(x, Array | Weak) for x in _leaves(obj)):
         result = _stack(obj)
     elif isinstance(obj, list | tuple | bool | int | float):
         _refuse(copy, f"a {type(obj).__name__} has no memory to share")
@@ -102,9 +105,10 @@ def _literal(obj: Any, exact: bool) -> Numbers:
 
 def _stack(obj: Sequence[Any]) -> Array:
     """Nested lists with Arrays among their elements; Python numbers take the type of these."""
-    known = [asarray(x) for x in obj if not isinstance(x, bool | int | float)]
-    like = known[0]
-    items = [pair(like, x)[1] if isinstance(x, bool | int | float) else asarray(x) for x in obj]
+    weak = (Weak, bool, int, float)
+    known = [asarray(x) for x in obj if not isinstance(x, weak)]
+    like = known[0] if known else lift(obj[0])
+    items = [pair(like, x)[1] if isinstance(x, weak) else asarray(x) for x in obj]
     dtype = common_dtype(items)
     for each in items:
         if each.shape != like.shape:

@@ -10,6 +10,7 @@ PullbackError
 │   └── LeakedValueError     a value was used after its trace had ended
 ├── NotDifferentiableError   no derivative exists on the path asked for  (also a TypeError)
 ├── GradientError            a derivative rule disagrees with its function
+├── DonationError            an array that was given away was used again
 ├── NonFiniteError           a NaN or infinity was born (at CHECK ≥ 1; also an ArithmeticError)
 ├── SingularMatrixError      a matrix has no inverse or Cholesky factor  (also an ArithmeticError)
 ├── LoopLimitError           a loop passed its `max_steps`               (also a RuntimeError)
@@ -236,6 +237,10 @@ class NotDifferentiableError(PullbackError, TypeError):
 
 class GradientError(PullbackError):
     """A derivative rule disagrees with the function it belongs to."""
+
+
+class DonationError(PullbackError):
+    """An array that was given to a program was used again, or could not be given."""
 
 
 class NonFiniteError(PullbackError, ArithmeticError):

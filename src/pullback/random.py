@@ -44,6 +44,7 @@ from pullback.ir.types import (
 )
 from pullback.ops.operators import broadcast_to, cast, constant, lift, reshape
 from pullback.ops.sampling import RandomBits
+from pullback.ops.weak import Weak
 from pullback.transforms.control import scan
 
 SIGNIFICANT = {bfloat16: 8, float16: 11, float32: 24, float64: 53}
@@ -350,7 +351,7 @@ def bernoulli(
     """
     if isinstance(p, int | float) and not 0 <= p <= 1:
         raise ArgumentError(f"a probability lies in [0, 1], not {p}")
-    chance = lift(p) if isinstance(p, Array | np.ndarray | np.generic) else lift(float(p))
+    chance = lift(p) if isinstance(p, Array | Weak | np.ndarray | np.generic) else lift(float(p))
     if not is_float(chance.dtype):
         raise DTypeError(f"a probability is floating, not {chance.type}")
     sizes = chance.shape if shape is None else _shape(shape)

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from conformance.numpy_scalar import NumpyScalar
+from conformance.numpy_scalar import NumpyReader, NumpyScalar
 from pullback.ir.array import Array, concrete
 from pullback.ir.families import Elementwise
 from pullback.ir.graph import verify
@@ -48,6 +48,19 @@ def body_is_reference(sample: Sample) -> None:
     np.testing.assert_allclose(
         np.asarray(body, dtype=reference.dtype), reference, rtol=1e-12, atol=1e-300
     )
+
+
+def element_is_reference(sample: Sample) -> None:
+    """Every element, computed from its coordinates, is the one that `reference` gives."""
+    op = sample.op
+    if not op.by_element:
+        raise Exempt("no rule for one element")
+    with np.errstate(all="ignore"):
+        reference = np.asarray(op.reference(*sample.inputs))
+        at = tuple(np.indices(reference.shape))
+        element = op.element(NumpyScalar(), at, NumpyReader(sample.inputs))
+    np.testing.assert_array_equal(np.broadcast_to(element, reference.shape), reference)
+    assert np.asarray(element).dtype == reference.dtype
 
 
 def operands_change_places(sample: Sample) -> None:
@@ -266,6 +279,7 @@ def _variant(x: np.ndarray, k: int) -> np.ndarray:
 LAWS = (
     types,
     body_is_reference,
+    element_is_reference,
     operands_change_places,
     text_round_trip,
     costs,

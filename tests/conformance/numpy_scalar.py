@@ -5,10 +5,16 @@ from __future__ import annotations
 import numpy as np
 from scipy import special
 
+from pullback.errors import OutOfRangeError
+from pullback.ir.types import TensorType
+
 
 class NumpyScalar:
     def const(self, value, like):
         return np.asarray(value, dtype=np.asarray(like).dtype)
+
+    def literal(self, value, dtype):
+        return np.asarray(value, dtype=dtype)
 
     def cast(self, x, dtype):
         x = np.asarray(x)
@@ -31,6 +37,12 @@ class NumpyScalar:
 
     def bitcast(self, x, dtype):
         return np.asarray(x).view(dtype)
+
+    def bits(self, x):
+        return np.asarray(x).view(f"uint{8 * np.asarray(x).itemsize}")
+
+    def number(self, bits, like):
+        return np.asarray(bits).view(np.asarray(like).dtype)
 
     def add(self, x, y):
         return x + y
@@ -173,3 +185,30 @@ class NumpyScalar:
 
     def shift_right(self, x, y):
         return np.right_shift(x, y)
+
+
+class NumpyReader:
+    """Elements of NumPy arrays, for `Op.element`. Raises IndexError for a place that lies outside.
+
+    What it reads where a guard is false is 0, whatever the place.
+    """
+
+    def __init__(self, inputs):
+        self.inputs = inputs
+        self.types = tuple(TensorType(x.shape, x.dtype) for x in inputs)
+
+    def __call__(self, operand, place, when=None):
+        x = self.inputs[operand]
+        *places, chosen = np.broadcast_arrays(*place, True if when is None else when)
+        result = np.zeros(chosen.shape, x.dtype)
+        inside = tuple(each[chosen] for each in places)
+        assert all((each >= 0).all() for each in inside), "a negative place"
+        result[chosen] = x[inside]
+        return result
+
+    def inside(self, index, axis, size, from_end):
+        wrong = (index < (-size if from_end else 0)) | (index >= size)
+        if np.any(wrong):
+            raise OutOfRangeError(f"index outside axis {axis} of size {size}")
+        signed = np.asarray(index).astype(np.int64)
+        return np.where(signed < 0, signed + size, signed)

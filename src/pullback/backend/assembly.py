@@ -7,7 +7,7 @@ more. No flag that would let LLVM change a floating-point result is ever written
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -71,8 +71,10 @@ class Loop:
 
     index: Ssa
     values: tuple[Ssa, ...]
+    before: str
     next: tuple[Ssa, ...] = ()
     results: tuple[Ssa, ...] = ()
+    ahead: list[str] = field(default_factory=list)
 
     def carry(self, *values: Ssa) -> None:
         """The values that the next iteration, or the code after the loop, sees."""
@@ -153,6 +155,10 @@ class Function:
         """The address of element `index` of an array at `pointer`."""
         return self.assign("ptr", f"getelementptr inbounds {element}, {pointer}, {index}")
 
+    def near(self, pointer: Ssa, element: str, index: Ssa) -> Ssa:
+        """`at`, for a place that may lie outside the array: what is read from there is masked."""
+        return self.assign("ptr", f"getelementptr {element}, {pointer}, {index}")
+
     def load(self, kind: str, pointer: Ssa, align: int) -> Ssa:
         return self.assign(kind, f"load {kind}, {pointer}, align {align}")
 
@@ -207,10 +213,10 @@ class Function:
         read `loop.results` after it.
         """
         label = self._fresh()
-        before = self._block
         index = Ssa("i64", f"%index{label}")
         values = tuple(Ssa(x.type, f"%carried{label}_{i}") for i, x in enumerate(carried))
-        loop = Loop(index, values, next=values)
+        loop = Loop(index, values, self._block, next=values)
+        start_of_loop = len(self._lines)
         self.emit(f"br label %head{label}")
         self._open(f"head{label}")
         at = len(self._lines)
@@ -219,7 +225,7 @@ class Function:
         self._open(f"body{label}")
         yield loop
         following = self.binary("add nuw nsw", index, integer(step))
-        end = self._block
+        end, before = self._block, loop.before
         self.emit(f"br label %head{label}")
         phis = [
             f"  {index.name} = phi i64 [ {start.name}, %{before} ], [ {following.name}, %{end} ]"
@@ -230,8 +236,34 @@ class Function:
                 f"[ {first.name}, %{before} ], [ {last.name}, %{end} ]"
             )
         self._lines[at:at] = phis
+        self._lines[start_of_loop:start_of_loop] = loop.ahead
         self._open(f"done{label}")
         loop.results = values
+
+    @contextmanager
+    def ahead_of(self, loop: Loop) -> Iterator[None]:
+        """Code that runs once, before the loop that is being written."""
+        lines, block = self._lines, self._block
+        self._lines, self._block = loop.ahead, loop.before
+        yield
+        loop.before = self._block
+        self._lines, self._block = lines, block
+
+    @contextmanager
+    def repeat(self) -> Iterator[Callable[[Ssa], None]]:
+        """Code that runs again and again; it yields `go_on_if(condition)`, which may end it."""
+        label = self._fresh()
+        self.emit(f"br label %again{label}")
+        self._open(f"again{label}")
+
+        def go_on_if(condition: Ssa) -> None:
+            on = self._fresh()
+            self.emit(f"br {condition}, label %on{on}, label %over{label}")
+            self._open(f"on{on}")
+
+        yield go_on_if
+        self.emit(f"br label %again{label}")
+        self._open(f"over{label}")
 
     @contextmanager
     def when(self, condition: Ssa) -> Iterator[None]:
@@ -278,8 +310,10 @@ class Module:
     functions: list[str] = field(default_factory=list)
     declarations: dict[str, str] = field(default_factory=dict)
     globals: list[str] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
 
     def add(self, function: Function, exported: bool = False) -> None:
+        self.names.add(function.name)
         text = str(function)
         self.functions.append(text.replace("define internal", "define", 1) if exported else text)
         self.declarations |= function.declarations

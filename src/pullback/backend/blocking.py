@@ -5,7 +5,9 @@ Threads take iterations; any split of them gives the same bits, and so does any 
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -114,7 +116,7 @@ class Blocking:
     def tall(self) -> int:
         return self.product.row.size - self.low * self.tiles
 
-    @property
+    @cached_property
     def rows_at_once(self) -> int:
         at_once = min(self.tiles_at_once, self.tiles)
         return at_once * self.low + min(self.tall, at_once)
@@ -131,16 +133,20 @@ class Blocking:
     def iterations(self) -> int:
         return self.product.batches * self.row_blocks * self.column_blocks
 
-    @property
+    @cached_property
     def direct(self) -> bool:
         """B is read where it lies: one row tile would read a packed panel only once."""
-        same = stored(self.product.dtype) == self.element
-        return self.tiles == 1 and self.product.column.b == 1 and same
+        product = self.product
+        same = stored(product.dtype) == self.element
+        flat = _is_one_walk([(axis.size, axis.b) for axis in product.inner])
+        return self.tiles == 1 and product.column.b == 1 and same and flat
 
-    @property
+    @cached_property
     def copies(self) -> bool:
-        """A is copied to dense rows: half precision to widen it, or rows that share cache sets."""
+        """A is copied to dense rows: to widen it, to walk it with one step, to spread its rows."""
         if stored(self.product.dtype) != self.element:
+            return True
+        if not _is_one_walk([(axis.size, axis.a) for axis in self.product.inner]):
             return True
         if self.tiles == 1 or self.product.depth < 64 or self.product.row.a == 0:
             return False
@@ -211,15 +217,27 @@ class Blocking:
         return self.panels_at_once * self.rows_at_once * self.width * bytes_of(self.element)
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """Bytes of what sums start from, a tile, the panel of B, the copy of A, resting sums."""
+        line = self.width * bytes_of(self.element)
+        tile = line * (self.low + (self.tall > 0))
+        return line, tile, self.panel_bytes, self.copy_bytes, self.sums_bytes
+
+    @property
+    def places(self) -> tuple[int, ...]:
+        return tuple(sum(self.sizes[:i]) for i in range(len(self.sizes)))
+
+    @property
     def scratch(self) -> int:
-        return self.panel_bytes + self.copy_bytes + self.sums_bytes
+        return sum(self.sizes)
 
     # ---- cost ----
 
     @cached_property
     def cycles(self) -> float:
         """A guess at the time of 1, 2, 4 and 8 threads together."""
-        return sum(-(-self.iterations // threads) * self._iteration for threads in (1, 2, 4, 8))
+        one, count = self._iteration, self.iterations
+        return sum(-(-count // threads) * one for threads in (1, 2, 4, 8))
 
     @property
     def _iteration(self) -> float:
@@ -231,6 +249,12 @@ class Blocking:
         )
         copy = rows * depth * 0.5 if self.copies else 0
         return multiply + pack + copy + 60 + 15 * panels * min(self.tiles, self.tiles_at_once)
+
+
+def _is_one_walk(axes: Sequence[tuple[int, int]]) -> bool:
+    """Whether axes (size, step) are walked through, the last one fastest, with one step."""
+    walked = [(size, step) for size, step in axes if size != 1]
+    return all(step == size * inner for (_, step), (size, inner) in itertools.pairwise(walked))
 
 
 def _depth(axes: tuple[Axis, ...]) -> int:

@@ -2,80 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-from pullback.backend.assembly import Module
+from pullback.backend.assembly import Function, Module, integer
 from pullback.backend.blocking import Machine
+from pullback.backend.callback import write_callback
 from pullback.backend.columns import column_iterations, split_axes, write_columns
 from pullback.backend.contract import write
+from pullback.backend.convolve import write_convolution
+from pullback.backend.epilogue import Pointwise, accesses
+from pullback.backend.ordering import write_previous, write_search, write_selection
+from pullback.backend.position import write_position
 from pullback.backend.product import product_of
 from pullback.backend.rows import write_loops
+from pullback.backend.running import write_running
+from pullback.backend.scatter import write_scatter
 from pullback.backend.target import Target
-from pullback.errors import CompileError, PullbackError, Site
+from pullback.backend.written import STATUS, Check, Placed, Written
+from pullback.errors import CompileError, LoopLimitError, Site
 from pullback.ir.families import Elementwise
 from pullback.ir.op import Op
 from pullback.ops.contract import Contract
-from pullback.ops.reduce import Reduction
-from pullback.schedule.kernels import Apply, Call, Kernel, Loops
+from pullback.ops.control import Check as ControlCheck
+from pullback.ops.convolve import Convolution
+from pullback.ops.index import Previous, Scatter, SearchSorted
+from pullback.ops.linalg import MatrixOp, System
+from pullback.ops.product import Running
+from pullback.ops.reduce import Position, Reduction
+from pullback.ops.sort import Sort, TopK
+from pullback.schedule.kernels import Apply, Call, Loops
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
-    """An operand of a kernel: a buffer, and where in it the operand begins, in bytes."""
-
-    buffer: int
-    offset: int
-
-
-STATUS = -1
-"""In place of a buffer: two i64 of zeros, where a kernel says that it failed: 1, and a number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """What to raise when a kernel has set its status, from the number that it left there."""
-
-    subject: str
-    site: Site
-    error: Callable[[int], PullbackError]
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A kernel in the module: what the program function must pass to it.
-
-    A kernel with a `check` has an operand `Placed(STATUS, 0)`. After a failure it goes on with some
-    defined value; the program ends before it overwrites anything donated, and raises.
-    """
-
-    name: str
-    operands: tuple[Placed, ...]
-    iterations: int
-    scratch: int
-    check: Check | None = None
-
-
-def write_kernel(kernel: Kernel, name: str, module: Module, target: Target) -> Written:
+def write_kernel(kernel: Loops | Call, name: str, module: Module, target: Target) -> Written:
     """Add the code of a kernel. Raises `CompileError` for an op without a native meaning."""
     match kernel:
         case Loops():
             return _write_loops(kernel, name, module)
         case Call(op=Contract()):
             return _write_product(kernel, name, module, target)
+        case Call(op=Convolution()):
+            return _write_convolution(kernel, name, module, target)
         case Call(op=Reduction()):
             return _write_columns(kernel, name, module)
+        case Call(op=Scatter()):
+            return write_scatter(kernel, name, module)
+        case Call(op=ControlCheck()):
+            return _write_check(kernel, name, module)
+        case Call(op=Position()):
+            return write_position(kernel, name, module, target)
+        case Call(op=Running()):
+            return write_running(kernel, name, module, target)
+        case Call(op=Sort() | TopK()):
+            return write_selection(kernel, name, module, target)
+        case Call(op=Previous()):
+            return write_previous(kernel, name, module, target)
+        case Call(op=SearchSorted()):
+            return write_search(kernel, name, module, target)
+        case Call(op=MatrixOp() | System()):
+            return write_callback(kernel, name, module, target)
     raise _missing(kernel.op, kernel.site, name)
 
 
 def _write_loops(kernel: Loops, name: str, module: Module) -> Written:
-    for step in kernel.steps:
-        if isinstance(step, Apply) and type(step.op).body is Elementwise.body:
-            raise _missing(step.op, step.site, name)
+    _require_bodies(kernel, name)
     loops = write_loops(kernel, name)
     module.add(loops.function)
     operands = tuple(Placed(b, 0) for b in loops.buffers)
-    return Written(name, operands, loops.iterations, loops.scratch)
+    status = (Placed(STATUS, 0),) if loops.checks else ()
+    return Written(name, operands + status, loops.iterations, loops.scratch, loops.checks)
+
+
+def _require_bodies(kernel: Loops, name: str) -> None:
+    for step in kernel.steps:
+        if isinstance(step, Apply) and type(step.op).body is Elementwise.body:
+            raise _missing(step.op, step.site, name)
 
 
 def _missing(op: Op, site: Site, name: str) -> CompileError:
@@ -88,10 +86,47 @@ def _write_product(call: Call, name: str, module: Module, target: Target) -> Wri
     assert isinstance(call.op, Contract)
     a, b, c = (*call.inputs, *call.outputs)
     steps = (a.layout.strides, b.layout.strides, c.layout.strides)
-    product = product_of(call.op, a.dtype, (a.layout.shape, b.layout.shape), steps)
-    kernel = write(product, Machine.of(target.features), module, name)
+    after = call.after
+    others = [] if after is None else [access.outer for access in accesses(after)]
+    product = product_of(call.op, a.dtype, (a.layout.shape, b.layout.shape), steps, others)
     left, right = (b, a) if product.swapped else (a, b)
-    operands = tuple(Placed(x.buffer, x.layout.offset * x.dtype.itemsize) for x in (left, right, c))
+    operands = [Placed(x.buffer, x.layout.offset * x.dtype.itemsize) for x in (left, right)]
+    epilogue = None
+    if after is None:
+        operands.append(Placed(c.buffer, 0))
+    else:
+        _require_bodies(after, name)
+        buffers = sorted((after.reads() - {c.buffer}) | after.writes())
+        operands += [Placed(buffer, 0) for buffer in buffers]
+        epilogue = Pointwise(after, product, c.buffer, buffers)
+    kernel = write(product, Machine.of(target.features), module, name, epilogue, len(operands) - 2)
+    return Written(name, tuple(operands), kernel.iterations, kernel.scratch)
+
+
+def _write_check(call: Call, name: str, module: Module) -> Written:
+    """A kernel that fails unless its operand is true."""
+    f = Function(name, [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")])
+    operands, begin, end, _ = f.parameters
+    holds = f.load("i8", f.load("ptr", operands, 8), 1)
+    status = f.load("ptr", f.at(operands, "ptr", integer(1)), 8)
+    with f.loop(begin, end), f.when(f.compare("icmp eq", holds, integer(0, "i8"))):
+        f.store(integer(1), status, 8)
+    f.finish()
+    module.add(f)
+    assert isinstance(call.op, ControlCheck)
+    message = call.op.message
+    check = Check(call.op.name, call.site, lambda _: LoopLimitError(message))
+    return Written(name, (Placed(call.inputs[0].buffer, 0), Placed(STATUS, 0)), 1, 0, (check,))
+
+
+def _write_convolution(call: Call, name: str, module: Module, target: Target) -> Written:
+    assert isinstance(call.op, Convolution)
+    left, right, result = (*call.inputs, *call.outputs)
+    shapes, machine = (left.layout.shape, right.layout.shape), Machine.of(target.features)
+    kernel = write_convolution(call.op, left.dtype, shapes, machine, module, name)
+    operands = tuple(
+        Placed(x.buffer, x.layout.offset * x.dtype.itemsize) for x in (left, right, result)
+    )
     return Written(name, operands, kernel.iterations, kernel.scratch)
 
 

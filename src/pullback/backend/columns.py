@@ -10,10 +10,9 @@ import math
 
 from pullback.backend.assembly import Function, Ssa, integer
 from pullback.backend.lanes import LANES, Lanes
-from pullback.backend.rows import accumulated
 from pullback.backend.vector import Vector
 from pullback.ir.types import DType, Shape
-from pullback.ops.reduce import Reduction
+from pullback.ops.reduce import Reduction, accumulated
 
 VECTORS = 4
 """Vectors of columns that an iteration folds: a row of them is four cache lines of float32."""

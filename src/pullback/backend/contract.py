@@ -11,17 +11,16 @@ Every element of C starts at 0 and adds one product after another in the order o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 
 from pullback.backend.assembly import Function, Module, Ssa, integer, splat, vector
 from pullback.backend.blocking import Blocking, Machine, Tile, blocking_of
 from pullback.backend.dot import write_dot
 from pullback.backend.packing import (
-    UNROLL,
     VECTOR_BYTES,
     Level,
     Panel,
-    bytes_of,
     copy_rows,
     narrowed,
     offset,
@@ -29,9 +28,11 @@ from pullback.backend.packing import (
     shifted,
     ssa,
     stored,
+    times,
 )
-from pullback.backend.place import Epilogue, Place, multiply_add, start_value, store_result
+from pullback.backend.place import Epilogue, Place, start_value, store_result
 from pullback.backend.product import Axis, Product
+from pullback.backend.tiles import Dense, tile_function
 
 
 @dataclass(frozen=True)
@@ -50,34 +51,60 @@ def write(
     module: Module,
     name: str = "product",
     epilogue: Epilogue | None = None,
-    extra: int = 0,
+    results: int = 1,
     tile: Tile | None = None,
 ) -> Kernel:
     """Write `void @name(ptr operands, i64 begin, i64 end, ptr scratch)`.
 
-    The operands are A, B, C and `extra` ones for the epilogue, whose result is stored in place of
-    the sum. C may be the same memory as an operand of the epilogue, not as A or B.
+    The operands are A, B, and `results` more: C and others that the epilogue uses. It gives what is
+    stored in C, or stores all that it wants itself. C may be the same memory as one of the others,
+    not as A or B.
     """
     parameters = [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]
     f = Function(name, parameters)
     if product.row.size == product.column.size == 1 and product.sums:
-        kernel = Kernel(name, product.batches, write_dot(f, product, epilogue, extra))
+        kernel = Kernel(name, product.batches, write_dot(f, product, epilogue, results))
     else:
         blocking = blocking_of(product, machine, tile)
         kernel = Kernel(name, blocking.iterations, blocking.scratch)
         if blocking.iterations:
-            _Writer(f, blocking, epilogue, extra).write()
+            _Writer(f, module, blocking, epilogue, results).write()
     f.finish()
     module.add(f, exported=True)
     return kernel
 
 
+Condition = bool | Ssa
+"""What is known when the code is written, or when it runs."""
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """A part of k: A and B at its first k, its axes, and whether it is the first or the last."""
+
+    a: Ssa
+    b: Ssa
+    axes: list[tuple[Axis, int | Ssa]]
+    first: Condition = True
+    last: Condition = True
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A as the tiles walk it: where k = 0 lies, the steps of k and of a row."""
+
+    start: Ssa
+    k: int
+    row: int = 0
+
+
 @dataclass
 class _Writer:
     f: Function
+    module: Module
     cut: Blocking
     epilogue: Epilogue | None
-    extra: int
+    results: int
     pointers: list[Ssa] = field(default_factory=list)
     batch: tuple[Ssa, ...] = ()
 
@@ -89,15 +116,24 @@ class _Writer:
     def raw(self) -> str:
         return stored(self.cut.product.dtype)
 
+    @property
+    def plain(self) -> bool:
+        """Whether full tiles are stored in C as they are."""
+        product = self.cut.product
+        return self.epilogue is None and product.column.c == 1 and self.raw == self.element
+
     def write(self) -> None:
         f, cut = self.f, self.cut
         operands, begin, end, scratch = f.parameters
         self.pointers = [
-            f.load("ptr", shifted(f, operands, "ptr", i), 8) for i in range(3 + self.extra)
+            f.load("ptr", shifted(f, operands, "ptr", i), 8) for i in range(2 + self.results)
         ]
-        self.panel = scratch
-        self.copy = shifted(f, scratch, "i8", cut.panel_bytes)
-        self.sums = shifted(f, scratch, "i8", cut.panel_bytes + cut.copy_bytes)
+        self.start, self.here, self.panel, self.copy, self.sums = (
+            shifted(f, scratch, "i8", place) for place in cut.places
+        )
+        value = splat(start_value(self.element, cut.product.sums), cut.lanes)
+        for i in range(cut.tile.vectors):
+            f.store(value, shifted(f, self.start, self.element, i * cut.lanes), VECTOR_BYTES)
         with f.loop(begin, end) as loop:
             self._iteration(loop.index)
 
@@ -115,15 +151,11 @@ class _Writer:
         a, b, self.c = (self._origin(i, name) for i, name in enumerate("abc"))
         self.first_tile = f.binary("mul", rows, integer(cut.tiles_at_once))
         self.last_tile = self._at_most(self.first_tile, cut.tiles_at_once, cut.tiles)
-        self.first_row = self._row_of(self.first_tile, cut.low)
+        self.first_row = self._row_of(self.first_tile)
         self.first_panel = f.binary("mul", columns, integer(cut.panels_at_once))
         self.last_panel = self._at_most(self.first_panel, cut.panels_at_once, cut.panels)
-        if cut.blocked:
-            self._clear()
-        for here, there, depths in self._passes(a, b):
-            self._pass(here, there, depths)
-        if cut.blocked:
-            self._finish()
+        for part in self._passes(a, b):
+            self._pass(part)
 
     def _split(self, number: Ssa, size: int) -> tuple[Ssa, Ssa]:
         """Quotient and remainder."""
@@ -142,267 +174,216 @@ class _Writer:
 
     def _at_most(self, first: Ssa, count: int, limit: int) -> Ssa:
         f = self.f
-        after = f.binary("add", first, integer(count))
+        after = f.binary("add", first, integer(count)) if count else first
         return f.select(f.compare("icmp slt", after, integer(limit)), after, integer(limit))
 
-    def _row_of(self, tile: Ssa, low: int) -> Ssa:
+    def _row_of(self, tile: Ssa) -> Ssa:
         """The first row of a tile: those before it are `low` high, the first `tall` one more."""
-        f = self.f
-        row = f.binary("mul", tile, integer(low))
-        return f.binary("add", row, self._at_most(tile, 0, self.cut.tall)) if self.cut.tall else row
+        f, cut = self.f, self.cut
+        row = f.binary("mul", tile, integer(cut.low))
+        return f.binary("add", row, self._at_most(tile, 0, cut.tall)) if cut.tall else row
 
-    def _passes(self, a: Ssa, b: Ssa) -> Iterator[tuple[Ssa, Ssa, list[Axis | tuple[Axis, Ssa]]]]:
-        """A and B at the first k of each pass, and the axes that it walks through."""
+    # ---- passes over k ----
+
+    def _passes(self, a: Ssa, b: Ssa) -> Iterator[_Pass]:
         cut = self.cut
         outer, number, chunk, rest = cut.passes
+        whole: list[tuple[Axis, int | Ssa]] = [(axis, axis.size) for axis in rest]
         if number < 0:
-            yield a, b, list(rest)
+            yield _Pass(a, b, whole)
             return
         axis = cut.product.inner[number]
-        with_loops = [(each, each.size, 1) for each in outer] + [(axis, axis.size, chunk)]
-        yield from self._nest(with_loops, a, b, rest)
+        loops = [(each, each.size, 1) for each in outer] + [(axis, axis.size, chunk)]
+        yield from self._nest(loops, _Pass(a, b, whole))
 
-    def _nest(
-        self, loops: list[tuple[Axis, int, int]], a: Ssa, b: Ssa, rest: tuple[Axis, ...]
-    ) -> Iterator[tuple[Ssa, Ssa, list[Axis | tuple[Axis, Ssa]]]]:
+    def _nest(self, loops: list[tuple[Axis, int, int]], part: _Pass) -> Iterator[_Pass]:
         f = self.f
         (axis, size, step), inner = loops[0], loops[1:]
         with f.loop(integer(0), integer(size), step) as loop:
-            here = offset(f, a, self.raw, loop.index, axis.a)
-            there = offset(f, b, self.raw, loop.index, axis.b)
+            here = _Pass(
+                offset(f, part.a, self.raw, loop.index, axis.a),
+                offset(f, part.b, self.raw, loop.index, axis.b),
+                part.axes,
+                self._both(part.first, f.compare("icmp eq", loop.index, integer(0))),
+                self._both(part.last, f.compare("icmp sge", loop.index, integer(size - step))),
+            )
             if inner:
-                yield from self._nest(inner, here, there, rest)
-            elif size % step:
-                after = self._at_most(loop.index, step, size)
-                count = f.binary("sub", after, loop.index)
-                yield here, there, [(axis, count), *rest]
-            else:
-                chunk = Axis(step, axis.a, axis.b)
-                yield here, there, [chunk, *rest]
+                yield from self._nest(inner, here)
+                return
+            count: int | Ssa = step
+            if size % step:
+                count = f.binary("sub", self._at_most(loop.index, step, size), loop.index)
+            yield replace(here, axes=[(axis, count), *here.axes])
 
-    # ---- one pass over k ----
-
-    def _pass(self, a: Ssa, b: Ssa, depths: list[Axis | tuple[Axis, Ssa]]) -> None:
+    def _pass(self, part: _Pass) -> None:
         f, cut, product = self.f, self.cut, self.cut.product
-        axes = [each if isinstance(each, tuple) else (each, each.size) for each in depths]
-        flat = _flat_steps([axis.size for axis, _ in axes])
-        rows = [Level(count, axis.a, step) for (axis, count), step in zip(axes, flat, strict=True)]
+        flat = _flat_steps([axis.size for axis, _ in part.axes])
+        levels = [
+            Level(count, axis.a, step) for (axis, count), step in zip(part.axes, flat, strict=True)
+        ]
         columns = [
             Level(count, axis.b, step * cut.width)
-            for (axis, count), step in zip(axes, flat, strict=True)
+            for (axis, count), step in zip(part.axes, flat, strict=True)
         ]
+        origin = self.first_row
         if cut.copies:
-            after = self._row_of(self.last_tile, cut.low)
-            count = f.binary("sub", after, self.first_row)
-            origin = offset(f, a, self.raw, self.first_row, product.row.a)
+            count = f.binary("sub", self._row_of(self.last_tile), self.first_row)
             block = Level(count, product.row.a, cut.pitch)
-            copy_rows(f, self.raw, block, rows, origin, self.copy)
-            rows = [Level(each.count, each.packed, each.packed) for each in rows]
-            a, self.step_a, self.origin_row = self.copy, cut.pitch, self.first_row
+            there = offset(f, part.a, self.raw, self.first_row, product.row.a)
+            copy_rows(f, self.module, self.raw, block, levels, there, self.copy)
+            a = _Line(self.copy, 1, cut.pitch)
         else:
-            self.step_a, self.origin_row = product.row.a, integer(0)
+            a, origin = _Line(part.a, _step(levels), product.row.a), integer(0)
         with f.loop(self.first_panel, self.last_panel) as loop:
-            self._panel(loop.index, a, b, rows, columns)
+            b = self._panel(loop.index, part.b, columns)
+            self._tiles(loop.index, part, (a, b), origin)
 
-    def _panel(self, panel: Ssa, a: Ssa, b: Ssa, rows: list[Level], columns: list[Level]) -> None:
+    def _panel(self, panel: Ssa, b: Ssa, levels: list[Level]) -> tuple[Ssa, Ssa]:
+        """The columns of a panel, packed or where they lie, and the step of k there."""
         f, cut = self.f, self.cut
         column = f.binary("mul", panel, integer(cut.width))
         source = offset(f, b, self.raw, column, cut.product.column.b)
-        if cut.direct:
-            for count in self._widths(panel):
-                if count == cut.width:
-                    there = [Level(x.count, x.source, x.source) for x in columns]
-                    self._tiles(panel, a, source, rows, there, [count])
-                else:
-                    self._pack(count, columns, source)
-                    self._tiles(panel, a, self.panel, rows, columns, [count])
-            return
-        for count in self._widths(panel):
-            self._pack(count, columns, source)
-        self._tiles(panel, a, self.panel, rows, columns, None)
-
-    def _pack(self, count: int, columns: list[Level], source: Ssa) -> None:
-        panel = Panel(self.raw, self.cut.width, count, self.cut.product.column.b)
-        pack_panel(self.f, panel, columns, source, self.panel)
-
-    def _widths(self, panel: Ssa) -> Iterator[int]:
-        """The number of columns of this panel: code for full ones, and for the last."""
-        f, cut = self.f, self.cut
-        if not cut.edge or cut.panels == 1:
-            yield cut.edge or cut.width
-            return
-        last = integer(cut.panels - 1)
-        with f.when(f.compare("icmp ne", panel, last)):
-            yield cut.width
-        with f.when(f.compare("icmp eq", panel, last)):
-            yield cut.edge
+        full = self._is_full(panel)
+        for width, here in ((cut.width, full), (cut.edge, self._not(full))):
+            if width and here is not False and not (cut.direct and width == cut.width):
+                with self._when(here):
+                    shape = Panel(self.raw, cut.width, width, cut.product.column.b)
+                    pack_panel(f, self.module, shape, levels, source, self.panel)
+        pitch = integer(cut.width)
+        if not cut.direct:
+            return self.panel, pitch
+        start = self._choose(full, source, self.panel)
+        return start, self._choose(full, integer(_step(levels)), pitch)
 
     # ---- tiles ----
 
     def _tiles(
-        self,
-        panel: Ssa,
-        a: Ssa,
-        b: Ssa,
-        rows: list[Level],
-        columns: list[Level],
-        widths: list[int] | None,
+        self, panel: Ssa, part: _Pass, at: tuple[_Line, tuple[Ssa, Ssa]], origin: Ssa
     ) -> None:
-        f, cut = self.f, self.cut
-        switch = integer(cut.tall)
-        tall_end = self._at_most(self.last_tile, 0, cut.tall)
-        low_start = f.select(
-            f.compare("icmp sgt", self.first_tile, switch), self.first_tile, switch
-        )
-        ranges = [(cut.low + 1, self.first_tile, tall_end)] if cut.tall else []
-        if cut.tall < cut.tiles:
-            ranges.append((cut.low, low_start, self.last_tile))
-        for height, start, stop in ranges:
-            with f.loop(start, stop) as loop:
-                row = self._row_of(loop.index, cut.low)
-                self._tile(height, row, panel, (a, b), (rows, columns), widths)
-
-    def _tile(
-        self,
-        height: int,
-        row: Ssa,
-        panel: Ssa,
-        at: tuple[Ssa, Ssa],
-        levels: tuple[list[Level], list[Level]],
-        widths: list[int] | None,
-    ) -> None:
-        f, cut = self.f, self.cut
-        a = offset(f, at[0], self._a_element, f.binary("sub", row, self.origin_row), self.step_a)
-        places = self._resting(panel, row, height) if cut.blocked else []
-        kind = vector(cut.lanes, self.element)
-        if cut.blocked:
-            sums = [f.load(kind, place, VECTOR_BYTES) for place in places]
-        else:
-            start = splat(start_value(self.element, cut.product.sums), cut.lanes)
-            sums = [start] * (height * cut.tile.vectors)
-        levels_here = _merged([(x.count, x.source, y.packed) for x, y in zip(*levels, strict=True)])
-        if 0 not in (count for count, _, _ in levels_here):
-            sums = self._sweep(levels_here, a, at[1], sums)
-        for place, value in zip(places, sums, strict=cut.blocked):
-            f.store(value, place, VECTOR_BYTES)
-        if not cut.blocked:
-            for count in widths or self._widths(panel):
-                for i in range(height):
-                    values = sums[i * cut.tile.vectors : (i + 1) * cut.tile.vectors]
-                    self._store_row(f.binary("add", row, integer(i)), panel, values, count)
+        f, _cut = self.f, self.cut
+        a, (b, b_k) = at
+        depth: int | Ssa = 1
+        for _, count in part.axes:
+            depth = times(f, depth, count)
+        with f.loop(self.first_tile, self.last_tile) as loop:
+            row = self._row_of(loop.index)
+            height, function = self._height(loop.index, Dense.of(a.row, a.k))
+            start, here = self._ends(panel, row, height, part)
+            line = offset(f, a.start, self._element_of_a, f.binary("sub", row, origin), a.row)
+            pointers = (line, b, start[0], here[0])
+            steps = (depth, a.row, a.k, b_k, start[1], here[1])
+            arguments = [*pointers, *(ssa(step) for step in steps)]
+            f.emit(f"call void {function.name}({', '.join(map(str, arguments))})")
+            with self._when(part.last):
+                self._finish(panel, row, height)
 
     @property
-    def _a_element(self) -> str:
+    def _element_of_a(self) -> str:
         return self.element if self.cut.copies else self.raw
 
-    def _sweep(
-        self, levels: Sequence[tuple[int | Ssa, int, int]], a: Ssa, b: Ssa, sums: list[Ssa]
-    ) -> list[Ssa]:
-        """Add the products over all k of `levels`: (count, step in A, step in B)."""
-        f = self.f
-        (count, step_a, step_b), inner = levels[0], levels[1:]
-        if not inner:
-            return self._line(count, (step_a, step_b), (a, b), sums)
-        with f.loop(integer(0), ssa(count), carried=[a, b, *sums]) as loop:
-            here, there, *values = loop.values
-            values = self._sweep(inner, here, there, values)
-            loop.carry(*self._advanced(here, there, (step_a, step_b)), *values)
-        return list(loop.results[2:])
+    def _height(self, tile: Ssa, dense: Dense) -> tuple[Ssa, Ssa]:
+        """The rows of a tile, and the function that computes it."""
+        cut = self.cut
+        tall: Condition = cut.tall > 0
+        if 0 < cut.tall < cut.tiles:
+            tall = self.f.compare("icmp slt", tile, integer(cut.tall))
 
-    def _line(
-        self, count: int | Ssa, steps: tuple[int, int], at: tuple[Ssa, Ssa], sums: list[Ssa]
-    ) -> list[Ssa]:
-        """The innermost axis of k: unrolled, then one by one."""
-        f = self.f
-        if isinstance(count, int) and count < 2 * UNROLL:
-            return self._steps(count, steps, at, sums)
-        whole = (
-            integer(count // UNROLL * UNROLL)
-            if isinstance(count, int)
-            else f.binary("and", count, integer(-UNROLL))
-        )
-        state = [*at, *sums]
-        with f.loop(integer(0), whole, UNROLL, carried=state) as loop:
-            a, b, *values = loop.values
-            values = self._steps(UNROLL, steps, (a, b), values)
-            distance = (UNROLL * steps[0], UNROLL * steps[1])
-            loop.carry(*self._advanced(a, b, distance), *values)
-        if isinstance(count, int):
-            a, b, *values = loop.results
-            return self._steps(count % UNROLL, steps, (a, b), values)
-        with f.loop(whole, count, carried=loop.results) as tail:
-            a, b, *values = tail.values
-            values = self._steps(1, steps, (a, b), values)
-            tail.carry(*self._advanced(a, b, steps), *values)
-        return list(tail.results[2:])
+        def function(rows: int) -> Ssa:
+            name = tile_function(self.module, self.element, rows, cut.tile.vectors, dense)
+            return Ssa("ptr", f"@{name}")
 
-    def _advanced(self, a: Ssa, b: Ssa, steps: tuple[int, int]) -> tuple[Ssa, Ssa]:
-        f = self.f
-        return shifted(f, a, self._a_element, steps[0]), shifted(f, b, self.element, steps[1])
+        height = self._choose(tall, integer(cut.low + 1), integer(cut.low))
+        if isinstance(tall, bool):
+            return height, function(cut.low + tall)
+        return height, self.f.select(tall, function(cut.low + 1), function(cut.low))
 
-    def _steps(
-        self, count: int, steps: tuple[int, int], at: tuple[Ssa, Ssa], sums: Sequence[Ssa]
-    ) -> list[Ssa]:
-        """`count` steps of k, written out."""
-        f, cut, sums = self.f, self.cut, list(sums)
-        vectors, align = cut.tile.vectors, bytes_of(self.element)
-        kind = vector(cut.lanes, self.element)
-        for k in range(count):
-            b = shifted(f, at[1], self.element, k * steps[1])
-            row = [
-                f.load(kind, shifted(f, b, self.element, j * cut.lanes), align)
-                for j in range(vectors)
-            ]
-            for i in range(len(sums) // vectors):
-                here = shifted(f, at[0], self._a_element, k * steps[0] + i * self.step_a)
-                x = f.spread(f.load(self._a_element, here, align), cut.lanes)
-                for j in range(vectors):
-                    sums[i * vectors + j] = multiply_add(f, x, row[j], sums[i * vectors + j])
-        return sums
+    def _ends(
+        self, panel: Ssa, row: Ssa, height: Ssa, part: _Pass
+    ) -> tuple[tuple[Ssa, Ssa], tuple[Ssa, Ssa]]:
+        """Where the sums of a tile begin, and where they go: each a place and its pitch."""
+        f, cut = self.f, self.cut
+        self.rest = self._resting(panel, row) if cut.blocked else self.here
+        width = integer(cut.width)
+        start = self._choose(part.first, self.start, self.rest)
+        start_row = self._choose(part.first, integer(0), width)
+        if not self.plain:
+            return (start, start_row), (self.rest, width)
+        ends = self._both(part.last, self._is_full(panel))
+        line = offset(f, self.c, self.raw, row, cut.product.row.c)
+        place = f.at(line, self.raw, f.binary("mul", panel, width))
+        pitch = self._choose(ends, integer(cut.product.row.c), width)
+        return (start, start_row), (self._choose(ends, place, self.rest), pitch)
 
-    # ---- results ----
-
-    def _store_row(self, row: Ssa, panel: Ssa, values: Sequence[Ssa], count: int) -> None:
-        f, cut, product = self.f, self.cut, self.cut.product
-        line = offset(f, self.c, self.raw, row, product.row.c)
-        for j, value in enumerate(values):
-            lanes = min(cut.lanes, count - j * cut.lanes)
-            if lanes <= 0:
-                continue
-            column = f.binary("mul", panel, integer(cut.width))
-            column = f.binary("add", column, integer(j * cut.lanes))
-            place = Place(self.batch, row, column, lanes, cut.lanes, tuple(self.pointers[3:]))
-            target = offset(f, line, self.raw, column, product.column.c)
-            value = narrowed(f, value, self.raw)
-            store_result(f, value, target, product.column.c, place, self.epilogue)
-
-    def _resting(self, panel: Ssa, row: Ssa, height: int) -> list[Ssa]:
+    def _resting(self, panel: Ssa, row: Ssa) -> Ssa:
         """Where the sums of a tile rest between two passes."""
         f, cut = self.f, self.cut
         number = f.binary("sub", panel, self.first_panel)
         first = f.binary("mul", number, integer(cut.rows_at_once))
         first = f.binary("add", first, f.binary("sub", row, self.first_row))
-        origin = offset(f, self.sums, self.element, first, cut.width)
-        steps = range(0, height * cut.width, cut.lanes)
-        return [shifted(f, origin, self.element, step) for step in steps]
+        return offset(f, self.sums, self.element, first, cut.width)
 
-    def _clear(self) -> None:
-        f, cut = self.f, self.cut
-        zeros = splat(start_value(self.element, sums=True), cut.lanes)
-        with f.loop(integer(0), integer(cut.sums_bytes), VECTOR_BYTES) as loop:
-            f.store(zeros, f.at(self.sums, "i8", loop.index), VECTOR_BYTES)
+    # ---- results ----
 
-    def _finish(self) -> None:
-        """The resting sums through the epilogue into C."""
+    def _finish(self, panel: Ssa, row: Ssa, height: Ssa) -> None:
+        """The sums of a tile through the epilogue into C, but for those that are there."""
         f, cut = self.f, self.cut
-        kind = vector(cut.lanes, self.element)
-        after = self._row_of(self.last_tile, cut.low)
-        with f.loop(self.first_panel, self.last_panel) as panels:
-            for count in self._widths(panels.index):
-                with f.loop(self.first_row, after) as rows:
-                    places = self._resting(panels.index, rows.index, 1)
-                    values = [f.load(kind, place, VECTOR_BYTES) for place in places]
-                    self._store_row(rows.index, panels.index, values, count)
+        full = self._is_full(panel)
+        for width, here in ((cut.width, full), (cut.edge, self._not(full))):
+            if not width or here is False or (self.plain and width == cut.width):
+                continue
+            with self._when(here), f.loop(integer(0), height) as loop:
+                line = offset(f, self.rest, self.element, loop.index, cut.width)
+                self._store_row(f.binary("add", row, loop.index), panel, line, width)
+
+    def _store_row(self, row: Ssa, panel: Ssa, sums: Ssa, count: int) -> None:
+        f, cut, product = self.f, self.cut, self.cut.product
+        line = offset(f, self.c, self.raw, row, product.row.c)
+        first = f.binary("mul", panel, integer(cut.width))
+        for j in range(-(-count // cut.lanes)):
+            lanes = min(cut.lanes, count - j * cut.lanes)
+            column = f.binary("add", first, integer(j * cut.lanes))
+            place = Place(self.batch, row, column, lanes, cut.lanes, tuple(self.pointers[2:]))
+            here = shifted(f, sums, self.element, j * cut.lanes)
+            value = narrowed(
+                f, f.load(vector(cut.lanes, self.element), here, VECTOR_BYTES), self.raw
+            )
+            target = offset(f, line, self.raw, column, product.column.c)
+            store_result(f, value, target, product.column.c, place, self.epilogue)
+
+    # ---- what is known when ----
+
+    def _is_full(self, panel: Ssa) -> Condition:
+        """Whether all columns of a panel exist."""
+        cut = self.cut
+        if not cut.edge or cut.panels == 1:
+            return not cut.edge
+        return self.f.compare("icmp ne", panel, integer(cut.panels - 1))
+
+    def _choose(self, condition: Condition, x: Ssa, y: Ssa) -> Ssa:
+        if isinstance(condition, bool):
+            return x if condition else y
+        return self.f.select(condition, x, y)
+
+    def _both(self, x: Condition, y: Condition) -> Condition:
+        if isinstance(x, bool):
+            return y if x else False
+        if isinstance(y, bool):
+            return x if y else False
+        return self.f.binary("and", x, y)
+
+    def _not(self, x: Condition) -> Condition:
+        if isinstance(x, bool):
+            return not x
+        return self.f.binary("xor", x, Ssa("i1", "true"))
+
+    @contextmanager
+    def _when(self, condition: Condition) -> Iterator[None]:
+        if condition is True:
+            yield
+            return
+        assert condition is not False
+        with self.f.when(condition):
+            yield
 
 
 def _flat_steps(sizes: Sequence[int]) -> list[int]:
@@ -413,14 +394,8 @@ def _flat_steps(sizes: Sequence[int]) -> list[int]:
     return steps
 
 
-def _merged(levels: Sequence[tuple[int | Ssa, int, int]]) -> list[tuple[int | Ssa, int, int]]:
-    """The same walk in fewer loops: (count, step in A, step in B)."""
-    merged: list[tuple[int | Ssa, int, int]] = []
-    for count, a, b in levels:
-        if merged and isinstance(count, int):
-            outer, outer_a, outer_b = merged[-1]
-            if isinstance(outer, int) and (outer_a, outer_b) == (a * count, b * count):
-                merged[-1] = (outer * count, a, b)
-                continue
-        merged.append((count, a, b))
-    return merged
+def _step(levels: Sequence[Level]) -> int:
+    """The one step with which axes of k are walked."""
+    step = next((x.source for x in reversed(levels) if x.count != 1), 1)
+    assert isinstance(step, int)
+    return step

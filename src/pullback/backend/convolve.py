@@ -1,216 +1,206 @@
-"""Convolutions as products over a padded image, without a matrix of its patches.
+"""Convolution and its two transposes as native code, without a matrix of patches.
 
-Once the padding is written out, what tap t of window q reads is a fixed step from its neighbours
-along every axis, so each of the three convolutions is a product of strided arrays:
-
-- `Convolve`: rows o, columns q, summed over (c, taps);
-- `ConvolveInput`: rows c, columns p, summed over (o, taps from the last to the first), over
-  responses padded and, for windows that leap, spread apart;
-- `ConvolveKernel`: rows c, columns o, summed over (n, q).
-
-That is also the order of the sums. Zeros of the padding are added like any other product.
+`Convolve` and `ConvolveInput` are weighted sums of shifted images (`convolve_map`); where windows
+leap, the second one is cut into the parts of the image that share their taps. `ConvolveKernel` is a
+sum over all windows (`convolve_sum`). One or two spatial axes are three with axes of size 1.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from pullback.backend.assembly import Function, Module, Ssa, vector
+from pullback.backend.assembly import Module
+from pullback.backend.blocking import Machine
 from pullback.backend.contract import Kernel
-from pullback.backend.packing import VECTOR_BYTES, bytes_of, offset, shifted, stored, strips
-from pullback.backend.product import Axis, Product, arranged, row_major
+from pullback.backend.convolve_image import Place, Reach
+from pullback.backend.convolve_map import Correlation, Part, Tap, write_correlation
+from pullback.backend.convolve_sum import KernelSum, write_kernel_sum
+from pullback.backend.place import Epilogue
+from pullback.backend.product import row_major
 from pullback.ir.types import DType, Shape
 from pullback.ops.convolve import Convolution, Convolve, ConvolveInput, ConvolveKernel
 from pullback.ops.windows import Windows
 
-
-@dataclass(frozen=True)
-class Padding:
-    """(lead, *spatial) → (lead, *padded): zeros around, and `spread` − 1 between neighbours."""
-
-    dtype: DType
-    lead: int
-    spatial: Shape
-    low: tuple[int, ...]
-    padded: Shape
-    spread: tuple[int, ...]
-
-    @property
-    def is_needed(self) -> bool:
-        return self.spatial != self.padded or any(self.low) or max(self.spread) > 1
-
-    @property
-    def nbytes(self) -> int:
-        return self.lead * math.prod(self.padded) * self.dtype.itemsize
+LANES = 16
 
 
-@dataclass(frozen=True)
-class Stages:
-    """A convolution: its first operand is padded (when it must be), then comes one product."""
+def write_convolution(
+    op: Convolution,
+    dtype: DType,
+    shapes: tuple[Shape, Shape],
+    machine: Machine,
+    module: Module,
+    name: str,
+    epilogue: Epilogue | None = None,
+    extra: int = 0,
+) -> Kernel:
+    """Write the kernel of a convolution of two dense arrays: they, the result, and `extra` ones.
 
-    padding: Padding
-    product: Product
-
-
-def stages_of(op: Convolution, dtype: DType, left: Shape, right: Shape) -> Stages:
-    """The stages of a convolution of two dense arrays; the padded operand stays the left one."""
+    An epilogue is for images whose windows do not leap, or for `Convolve`.
+    """
+    op, left, right = _flattened(op, *shapes)
     match op:
         case Convolve():
-            return _forward(op, dtype, left, right)
+            work = _forward(op, dtype, left, right)
+            return write_correlation(work, machine, module, name, epilogue, extra)
         case ConvolveInput():
-            return _input(op, dtype, left, right)
+            work = _input(op, dtype, left, right)
+            return write_correlation(work, machine, module, name, epilogue, extra)
         case ConvolveKernel():
-            return _kernel(op, dtype, left, right)
+            assert epilogue is None, "the sum over windows takes no epilogue"
+            return write_kernel_sum(_kernel(op, dtype, left, right), machine, module, name)
         case _:
             raise TypeError(f"{op} is no convolution")
 
 
-def _image(windows: Windows, dtype: DType, x: Shape) -> Padding:
-    room = zip(x[2:], windows.low, windows.high, strict=True)
-    padded = tuple(n + low + high for n, low, high in room)
-    return Padding(dtype, x[0] * x[1], x[2:], windows.low, padded, (1,) * windows.rank)
+# ---- three spatial axes ---------------------------------------------------------------------
 
 
-def _forward(op: Convolution, dtype: DType, x: Shape, w: Shape) -> Stages:
-    windows, groups = op.windows, op.groups
-    padding = _image(windows, dtype, x)
-    counts, place = windows.counts(x[2:]), row_major(padding.padded)
-    plane, taps, window_count = math.prod(padding.padded), windows.taps, math.prod(counts)
-    outputs = w[0] // groups
-    batch = [
-        Axis(x[0], 0, x[1] * plane, w[0] * window_count),
-        Axis(groups, outputs * w[1] * taps, w[1] * plane, outputs * window_count),
+def _flattened(op: Convolution, left: Shape, right: Shape) -> tuple[Convolution, Shape, Shape]:
+    """The same convolution over three spatial axes; single places in lines that fill vectors."""
+    windows, images = op.windows, left[2:]
+    missing = 3 - windows.rank
+    if _is_pointwise(windows):
+        places = math.prod(images)
+        lines = places // LANES if places % LANES == 0 and places else 1
+        spatial = (1, lines, places // lines)
+        windows = Windows((1,) * 3, (1,) * 3, (0,) * 3, (0,) * 3, (1,) * 3)
+        replaced = replace(op, windows=windows)
+        if isinstance(replaced, ConvolveInput):
+            replaced = replace(replaced, spatial=spatial)
+        rest = spatial if isinstance(op, ConvolveKernel) else (1, 1, 1)
+        return replaced, (*left[:2], *spatial), (*right[:2], *rest)
+    ones, zeros = (1,) * missing, (0,) * missing
+    windows = Windows(
+        ones + windows.size,
+        ones + windows.stride,
+        zeros + windows.low,
+        zeros + windows.high,
+        ones + windows.dilation,
+    )
+    replaced = replace(op, windows=windows)
+    if isinstance(replaced, ConvolveInput):
+        replaced = replace(replaced, spatial=ones + replaced.spatial)
+    return replaced, (*left[:2], *ones, *left[2:]), (*right[:2], *ones, *right[2:])
+
+
+def _is_pointwise(windows: Windows) -> bool:
+    return not any(windows.low + windows.high) and max(windows.size + windows.stride) == 1
+
+
+def _three(sizes: Sequence[int]) -> Place:
+    a, b, c = sizes
+    return a, b, c
+
+
+# ---- the three convolutions -----------------------------------------------------------------
+
+
+def _forward(op: Convolution, dtype: DType, x: Shape, w: Shape) -> Correlation:
+    windows, taps = op.windows, op.windows.taps
+    counts, places = _three(windows.counts(x[2:])), _places(windows)
+    outputs = w[0] // op.groups
+    return Correlation(
+        dtype,
+        x[0],
+        op.groups,
+        w[1],
+        outputs,
+        _reaches(windows, x[2:]),
+        counts,
+        (1, 1, 1),
+        (outputs * w[1] * taps, w[1] * taps, taps),
+        (Part(counts, (0, 0, 0), tuple(Tap(i, place) for i, place in enumerate(places))),),
+    )
+
+
+def _input(op: ConvolveInput, dtype: DType, y: Shape, w: Shape) -> Correlation:
+    windows, taps = op.windows, op.windows.taps
+    outputs = w[0] // op.groups
+    axes = [_sources(windows, axis) for axis in range(3)]
+    residues = itertools.product(*(range(s) for s in windows.stride))
+    parts = (_part(op, axes, _three(residue)) for residue in residues)
+    reaches = []
+    for size, sources in zip(y[2:], axes, strict=True):
+        places = [place for each in sources for _, place in each]
+        reaches.append(Reach(size, 1, min(places), max(places)))
+    return Correlation(
+        dtype,
+        y[0],
+        op.groups,
+        outputs,
+        w[1],
+        (reaches[0], reaches[1], reaches[2]),
+        _three(op.spatial),
+        _three(windows.stride),
+        (outputs * w[1] * taps, taps, w[1] * taps),
+        tuple(part for part in parts if min(part.counts)),
+    )
+
+
+def _kernel(op: Convolution, dtype: DType, x: Shape, y: Shape) -> KernelSum:
+    return KernelSum(
+        dtype,
+        x[0],
+        op.groups,
+        x[1] // op.groups,
+        y[1] // op.groups,
+        _reaches(op.windows, x[2:]),
+        _three(y[2:]),
+        _places(op.windows),
+    )
+
+
+def _reaches(windows: Windows, spatial: Shape) -> tuple[Reach, Reach, Reach]:
+    a, b, c = (
+        Reach(n, step, -low, (size - 1) * dilation - low)
+        for n, size, step, low, dilation in zip(
+            spatial, windows.size, windows.stride, windows.low, windows.dilation, strict=True
+        )
+    )
+    return a, b, c
+
+
+def _places(windows: Windows) -> tuple[Place, ...]:
+    """The place that each tap of the first window reads."""
+    axes = (
+        [k * dilation - low for k in range(size)]
+        for size, dilation, low in zip(windows.size, windows.dilation, windows.low, strict=True)
+    )
+    return tuple(_three(place) for place in itertools.product(*axes))
+
+
+def _sources(windows: Windows, axis: int) -> list[list[tuple[int, int]]]:
+    """For each residue r: the taps k of windows q + place that read place q·stride + r.
+
+    From the last tap to the first, so that places ascend.
+    """
+    size, stride = windows.size[axis], windows.stride[axis]
+    low, dilation = windows.low[axis], windows.dilation[axis]
+    return [
+        [
+            (k, (r + low - k * dilation) // stride)
+            for k in reversed(range(size))
+            if (r + low - k * dilation) % stride == 0
+        ]
+        for r in range(stride)
     ]
-    rows = [Axis(outputs, w[1] * taps, 0, window_count)]
-    columns = _axes(counts, b=_times(place, windows.stride), c=row_major(counts))
-    inner = [
-        Axis(w[1], taps, plane),
-        *_axes(windows.size, a=row_major(windows.size), b=_times(place, windows.dilation)),
-    ]
-    return Stages(padding, _operands_flipped(arranged(dtype, batch, rows, columns, inner)))
 
 
-def _input(op: ConvolveInput, dtype: DType, y: Shape, w: Shape) -> Stages:
-    windows, groups = op.windows, op.groups
-    low, padded = [], []
-    for n, size, d, before in zip(
-        op.spatial, windows.size, windows.dilation, windows.low, strict=True
-    ):
-        low.append((size - 1) * d - before)
-        padded.append(n + (size - 1) * d)
-    padding = Padding(dtype, y[0] * y[1], y[2:], tuple(low), tuple(padded), windows.stride)
-    place, plane, taps = row_major(padding.padded), math.prod(padded), windows.taps
-    outputs, size = w[0] // groups, math.prod(op.spatial)
-    batch = [
-        Axis(y[0], 0, y[1] * plane, groups * w[1] * size),
-        Axis(groups, outputs * w[1] * taps, outputs * plane, w[1] * size),
-    ]
-    rows = [Axis(w[1], taps, 0, size)]
-    columns = _axes(op.spatial, b=place, c=row_major(op.spatial))
-    backwards = tuple(-step for step in row_major(windows.size))
-    inner = [
-        Axis(outputs, w[1] * taps, plane),
-        *_axes(windows.size, a=backwards, b=_times(place, windows.dilation)),
-    ]
-    product = arranged(dtype, batch, rows, columns, inner, origin=(taps - 1, 0, 0))
-    return Stages(padding, _operands_flipped(product))
-
-
-def _kernel(op: Convolution, dtype: DType, x: Shape, y: Shape) -> Stages:
-    windows, groups = op.windows, op.groups
-    padding = _image(windows, dtype, x)
-    counts, place = y[2:], row_major(padding.padded)
-    plane, taps, window_count = math.prod(padding.padded), windows.taps, math.prod(counts)
-    inputs, outputs = x[1] // groups, y[1] // groups
-    batch = [
-        Axis(groups, inputs * plane, outputs * window_count, outputs * inputs * taps),
-        *_axes(windows.size, a=_times(place, windows.dilation), c=row_major(windows.size)),
-    ]
-    rows = [Axis(inputs, plane, 0, taps)]
-    columns = [Axis(outputs, 0, window_count, inputs * taps)]
-    inner = [
-        Axis(x[0], x[1] * plane, y[1] * window_count),
-        *_axes(counts, a=_times(place, windows.stride), b=row_major(counts)),
-    ]
-    return Stages(padding, arranged(dtype, batch, rows, columns, inner))
-
-
-def _operands_flipped(product: Product) -> Product:
-    """The same product, called with B before A: the padded image is the left operand."""
-    return replace(product, swapped=not product.swapped)
-
-
-def _times(xs: Sequence[int], ys: Sequence[int]) -> tuple[int, ...]:
-    return tuple(x * y for x, y in zip(xs, ys, strict=True))
-
-
-def _axes(
-    sizes: Sequence[int],
-    a: Sequence[int] | None = None,
-    b: Sequence[int] | None = None,
-    c: Sequence[int] | None = None,
-) -> list[Axis]:
-    none = (0,) * len(sizes)
-    steps = zip(sizes, a or none, b or none, c or none, strict=True)
-    return [Axis(*each) for each in steps]
-
-
-# ---- padding --------------------------------------------------------------------------------
-
-
-def write_padding(padding: Padding, module: Module, name: str = "pad") -> Kernel:
-    """Write the kernel that pads; an outer iteration is one image of one channel."""
-    parameters = [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]
-    f = Function(name, parameters)
-    operands, begin, end, _ = f.parameters
-    element = stored(padding.dtype)
-    source, target = (f.load("ptr", shifted(f, operands, "ptr", i), 8) for i in range(2))
-    with f.loop(begin, end) as loop:
-        image = offset(f, source, element, loop.index, math.prod(padding.spatial))
-        out = offset(f, target, element, loop.index, math.prod(padding.padded))
-        _clear(f, element, math.prod(padding.padded), out)
-        _place(f, padding, element, (image, out))
-    f.finish()
-    module.add(f, exported=True)
-    return Kernel(name, padding.lead, 0)
-
-
-def _clear(f: Function, element: str, count: int, out: Ssa) -> None:
-    lanes = VECTOR_BYTES // bytes_of(element)
-    for first, length in strips(f, count, lanes):
-        zeros = Ssa(vector(length, element), "zeroinitializer")
-        f.store(zeros, f.at(out, element, first), bytes_of(element))
-
-
-def _place(f: Function, padding: Padding, element: str, at: tuple[Ssa, Ssa]) -> None:
-    """Copy the places that fall inside, along each axis in turn."""
-    spans = zip(padding.spatial, padding.low, padding.padded, padding.spread, strict=True)
-    inside = [_inside(*each) for each in spans]
-    steps_in, steps_out = row_major(padding.spatial), row_major(padding.padded)
-    axes = list(zip(inside, padding.low, padding.spread, steps_in, steps_out, strict=True))
-
-    def along(axes: Sequence[tuple[range, int, int, int, int]], source: Ssa, target: Ssa) -> None:
-        (places, low, spread, step_in, step_out), *rest = axes
-        source = shifted(f, source, element, places.start * step_in)
-        target = shifted(f, target, element, (places.start * spread + low) * step_out)
-        dense = not rest and spread == 1
-        lanes = VECTOR_BYTES // bytes_of(element) if dense else 1
-        for first, length in strips(f, len(places), lanes):
-            here = offset(f, source, element, first, step_in)
-            there = offset(f, target, element, first, spread * step_out)
-            if rest:
-                along(rest, here, there)
-            else:
-                value = f.load(vector(length, element), here, bytes_of(element))
-                f.store(value, there, bytes_of(element))
-
-    along(axes, *at)
-
-
-def _inside(size: int, low: int, padded: int, spread: int) -> range:
-    """The places i with 0 ≤ i·spread + low < padded."""
-    first = max(0, -(low // spread))
-    last = min(size, (padded - 1 - low) // spread + 1)
-    return range(first, max(first, last))
+def _part(
+    op: ConvolveInput, axes: Sequence[Sequence[Sequence[tuple[int, int]]]], residue: Place
+) -> Part:
+    a, b, c = (
+        max(0, -(-(n - r) // stride))
+        for n, r, stride in zip(op.spatial, residue, op.windows.stride, strict=True)
+    )
+    steps = row_major(op.windows.size)
+    sources = (axes[i][r] for i, r in enumerate(residue))
+    taps = []
+    for each in itertools.product(*sources):
+        weight = sum(k * step for (k, _), step in zip(each, steps, strict=True))
+        taps.append(Tap(weight, _three([place for _, place in each])))
+    return Part((a, b, c), residue, tuple(taps))

@@ -31,12 +31,12 @@ from pullback.backend.product import Product
 VECTORS = 4
 
 
-def write_dot(f: Function, product: Product, epilogue: Epilogue | None, extra: int) -> int:
+def write_dot(f: Function, product: Product, epilogue: Epilogue | None, results: int) -> int:
     """The body of the kernel, one batch an iteration; returns the bytes of scratch it needs."""
     operands, begin, end, scratch = f.parameters
     raw, element = stored(product.dtype), summed(product.dtype)
     lanes = VECTOR_BYTES // bytes_of(element)
-    pointers = [f.load("ptr", shifted(f, operands, "ptr", i), 8) for i in range(3 + extra)]
+    pointers = [f.load("ptr", shifted(f, operands, "ptr", i), 8) for i in range(2 + results)]
     dense = len(product.inner) == 1 and product.inner[0].a == product.inner[0].b == 1
     with f.loop(begin, end) as loop:
         number = loop.index
@@ -54,7 +54,7 @@ def write_dot(f: Function, product: Product, epilogue: Epilogue | None, extra: i
         else:
             vectors = _scattered(f, product, lanes, (raw, element), (a, b), scratch)
         total = narrowed(f, _folded(f, vectors), raw)
-        place = Place(tuple(indices), integer(0), integer(0), 1, 1, tuple(pointers[3:]))
+        place = Place(tuple(indices), integer(0), integer(0), 1, 1, tuple(pointers[2:]))
         store_result(f, total, c, 0, place, epilogue)
     return 0 if dense else VECTORS * VECTOR_BYTES
 

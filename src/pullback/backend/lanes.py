@@ -53,7 +53,7 @@ class Lanes:
     def apply(self, op: Elementwise, *operands: Vector) -> Vector:
         """One element of the result of `op`; half precision is rounded once, at the end."""
         (kind,) = {x.dtype for x in operands if x.dtype != bool_} or {bool_}
-        if kind not in (bfloat16, float16):
+        if kind not in (bfloat16, float16) or op.in_own_precision:
             return op.body(self, *operands)  # type: ignore[no-any-return]
         result: Vector = op.body(self, *map(widened, operands))
         return self.cast(result, op.result_dtype(kind))
@@ -73,6 +73,12 @@ class Lanes:
 
     def bitcast(self, x: Vector, dtype: DType) -> Vector:
         return from_memory(to_memory(x), self.function, dtype)
+
+    def bits(self, x: Vector) -> Vector:
+        return self.bitcast(x, UNSIGNED[x.dtype.itemsize])
+
+    def number(self, bits: Vector, like: Vector) -> Vector:
+        return self.bitcast(bits, like.dtype)
 
     # ---- arithmetic ----
 

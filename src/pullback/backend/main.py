@@ -2,32 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import reduce
 
-from pullback.backend.assembly import Function, Module, integer
+from pullback.backend.assembly import Function, Module, Ssa, integer
 from pullback.backend.barrier import add_barrier
-from pullback.backend.calls import Written, write_kernel
+from pullback.backend.calls import write_kernel
+from pullback.backend.crowd import Crowd, Guard
+from pullback.backend.nested import write_nested
 from pullback.backend.target import Target
-from pullback.schedule.kernels import Schedule
+from pullback.backend.written import Check, Placed, Written
+from pullback.schedule.canonical import Canonical, canonical, renumbered
+from pullback.schedule.cost import nanoseconds
+from pullback.schedule.kernels import Kernel, Nested, Schedule
+from pullback.schedule.memory import Plan
+
+LONELY = 100_000
+"""Nanoseconds below which a whole program is run by its caller alone: to wake another thread and
+to wait for it costs up to 200 µs."""
+
+CALL_BACK = 20_000
+"""Nanoseconds of a call back in Python: more than a kernel may take that some thread runs alone."""
 
 
-def write_program(schedule: Schedule, target: Target) -> tuple[str, tuple[Written, ...]]:
-    """The module of a schedule. Exports `program(ptr argument, i64 thread, i64 threads, ptr team)`.
+def write_kernels(schedule: Schedule, target: Target) -> tuple[Module, tuple[Written, ...]]:
+    """A module with the kernels of a schedule, equal ones once."""
+    emitter = Emitter.begin(target)
+    return emitter.module, tuple([emitter.write(kernel) for kernel in schedule.kernels])
+
+
+def write_main(
+    module: Module, kernels: Sequence[Written], plan: Plan, guard: int | None = None
+) -> str:
+    """The module with `program(ptr argument, i64 thread, i64 threads, ptr team)`, exported.
 
     The argument holds the address of the table of operand pointers, and the address and the size of
-    the scratch of a thread.
+    the scratch of a thread. The kernels from number `guard` on, which overwrite donated memory, run
+    only where no kernel before them has failed.
     """
-    module = Module()
-    add_barrier(module, target)
-    kernels = [
-        write_kernel(kernel, f"kernel{i}", module, target)
-        for i, kernel in enumerate(schedule.kernels)
-    ]
-    module.add(_write_main(kernels), exported=True)
-    return str(module), tuple(kernels)
-
-
-def _write_main(kernels: Sequence[Written]) -> Function:
     f = Function(
         "program", [("ptr", "argument"), ("i64", "thread"), ("i64", "threads"), ("ptr", "team")]
     )
@@ -36,15 +49,85 @@ def _write_main(kernels: Sequence[Written]) -> Function:
     scratch = f.load("ptr", f.at(argument, "ptr", integer(1)), 8)
     size = f.load("i64", f.at(argument, "i64", integer(2)), 8)
     mine = f.at(scratch, "i8", f.binary("mul", size, thread))
-    following = f.binary("add", thread, integer(1))
-    position = 0
+    slots = [0]
     for kernel in kernels:
-        operands = f.at(table, "ptr", integer(position))
-        position += len(kernel.operands)
-        count = integer(kernel.iterations)
-        begin = f.binary("udiv", f.binary("mul", count, thread), threads)
-        end = f.binary("udiv", f.binary("mul", count, following), threads)
-        f.call(kernel.name, "void", operands, begin, end, mine)
-        f.call("barrier", "void", crew, threads)
+        slots.append(slots[-1] + len(kernel.operands))
+    crowd = Crowd(f, thread, threads, crew, mine)
+
+    def operands(i: int) -> Ssa:
+        return f.at(table, "ptr", integer(slots[i]))
+
+    def failure() -> Ssa:
+        """Not 0 where a kernel before the guard has failed."""
+        flags = []
+        for i, kernel in enumerate(kernels[:guard]):
+            if kernel.checks:
+                place = integer(slots[i] + kernel.status)
+                status = f.load("ptr", f.at(table, "ptr", place), 8)
+                count = len(kernel.checks)
+                flags += [
+                    f.load("i64", f.at(status, "i64", integer(2 * k)), 8) for k in range(count)
+                ]
+        return reduce(lambda x, y: f.binary("or", x, y), flags)
+
+    crowd.run(kernels, plan, operands, None if guard is None else Guard(guard, failure))
     f.finish()
-    return f
+    module.add(f, exported=True)
+    return str(module)
+
+
+def is_worth_threads(kernels: Sequence[Written]) -> bool:
+    """Whether a program does enough for more than one thread; its bits do not depend on it."""
+    return sum(kernel.cost for kernel in kernels) >= LONELY
+
+
+# ---- kernels --------------------------------------------------------------------------------
+
+
+@dataclass
+class Emitter:
+    """Writes the code of kernels, once for those that differ in buffers and lines alone."""
+
+    module: Module
+    target: Target
+    known: dict[Hashable, tuple[Written, Canonical]] = field(default_factory=dict)
+    count: int = 0
+
+    @classmethod
+    def begin(cls, target: Target) -> Emitter:
+        """With a module that holds the barrier."""
+        module = Module()
+        add_barrier(module, target)
+        return cls(module, target)
+
+    def write(self, kernel: Kernel) -> Written:
+        form = canonical(kernel)
+        if form.key not in self.known:
+            numbers = {buffer: i for i, buffer in enumerate(form.buffers)}
+            name = f"kernel{self.count}"
+            self.count += 1
+            self.known[form.key] = self._write(renumbered(kernel, numbers), name), form
+        return _on_buffers_of(form, *self.known[form.key])
+
+    def _write(self, kernel: Kernel, name: str) -> Written:
+        if isinstance(kernel, Nested):
+            return write_nested(kernel, name, self.module, self.write)
+        written = write_kernel(kernel, name, self.module, self.target)
+        return replace(written, cost=nanoseconds(kernel) + CALL_BACK * len(written.callbacks))
+
+
+def _on_buffers_of(form: Canonical, written: Written, first: Canonical) -> Written:
+    """What was written for the kernel of `first`, for an equal one."""
+    operands = tuple(
+        [x if x.buffer < 0 else Placed(form.buffers[x.buffer], x.offset) for x in written.operands]
+    )
+
+    def moved(check: Check) -> Check:
+        return check.at(form.sites[first.sites.index(check.site)])
+
+    nested = written.nested
+    if nested is not None:
+        pairs = [(form.buffers[w], form.buffers[r]) for w, r in nested.in_place]
+        nested = replace(nested, in_place=tuple(pairs))
+    checks = tuple([moved(each) for each in written.checks])
+    return replace(written, operands=operands, checks=checks, nested=nested)

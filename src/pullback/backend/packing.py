@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pullback.backend.assembly import Function, Ssa, element_of, integer, vector, width_of
+from pullback.backend.assembly import Function, Module, Ssa, element_of, integer, vector, width_of
 from pullback.ir.types import DType, bfloat16, float16, is_float, is_integer
 
 VECTOR_BYTES = 64
@@ -24,8 +24,8 @@ class Level:
     """One loop through memory: its length and the step of the source and of the packed piece."""
 
     count: Count
-    source: int
-    packed: int
+    source: Count
+    packed: Count
 
 
 # ---- element types --------------------------------------------------------------------------
@@ -97,6 +97,17 @@ def load_prefix(f: Function, element: str, lanes: int, count: int, pointer: Ssa)
     return f.shuffle(part, zeros, [min(i, count) for i in range(lanes)])
 
 
+def load_strided(f: Function, element: str, lanes: int, count: int, pointer: Ssa, step: int) -> Ssa:
+    """`count` elements from memory, `step` apart, then zeros."""
+    if count and step == 1:
+        return load_prefix(f, element, lanes, count, pointer)
+    result = Ssa(vector(lanes, element), "zeroinitializer")
+    for i in range(count):
+        x = f.load(element, shifted(f, pointer, element, i * step), bytes_of(element))
+        result = f.assign(result.type, f"insertelement {result}, {x}, i64 {i}")
+    return result
+
+
 def store_prefix(f: Function, value: Ssa, count: int, pointer: Ssa, align: int = 0) -> None:
     """The first `count` lanes to memory."""
     element = element_of(value.type)
@@ -110,15 +121,25 @@ def store_prefix(f: Function, value: Ssa, count: int, pointer: Ssa, align: int =
 # ---- loops ----------------------------------------------------------------------------------
 
 
-def offset(f: Function, pointer: Ssa, element: str, index: Ssa, step: int) -> Ssa:
+def offset(f: Function, pointer: Ssa, element: str, index: Count, step: Count) -> Ssa:
     """The address of element `index · step`."""
-    if step == 0:
-        return pointer
-    return f.at(pointer, element, index if step == 1 else f.binary("mul", index, integer(step)))
+    distance = times(f, index, step)
+    return pointer if distance == 0 else f.at(pointer, element, ssa(distance))
 
 
 def shifted(f: Function, pointer: Ssa, element: str, distance: int) -> Ssa:
     return f.at(pointer, element, integer(distance)) if distance else pointer
+
+
+def times(f: Function, x: Count, y: Count) -> Count:
+    """x·y, in code only where it has to be."""
+    if isinstance(x, int) and isinstance(y, int):
+        return x * y
+    if x == 0 or y == 0:
+        return 0
+    if x == 1 or y == 1:
+        return y if x == 1 else x
+    return f.binary("mul", ssa(x), ssa(y))
 
 
 def strips(f: Function, count: Count, step: int) -> Iterator[tuple[Ssa, int]]:
@@ -168,8 +189,8 @@ def walk(
     first, rest = levels[0], levels[1:]
     if isinstance(first.count, int) and first.count <= UNROLL:
         for i in range(first.count):
-            inner = shifted(f, source, kinds[0], i * first.source)
-            yield from walk(f, rest, inner, shifted(f, packed, kinds[1], i * first.packed), kinds)
+            inner = offset(f, source, kinds[0], i, first.source)
+            yield from walk(f, rest, inner, offset(f, packed, kinds[1], i, first.packed), kinds)
         return
     with f.loop(integer(0), ssa(first.count)) as loop:
         inner = offset(f, source, kinds[0], loop.index, first.source)
@@ -190,7 +211,7 @@ class Panel:
     element: str
     width: int
     columns: Count
-    step: int
+    step: Count
 
     @property
     def kinds(self) -> tuple[str, str]:
@@ -202,22 +223,44 @@ class Panel:
 
 
 def pack_panel(
-    f: Function, panel: Panel, levels: Sequence[Level], source: Ssa, packed: Ssa
+    f: Function, module: Module, panel: Panel, levels: Sequence[Level], source: Ssa, packed: Ssa
 ) -> None:
     """Columns of B into [k][width], k running through `levels`."""
     *outer, last = levels
+    name = _packer(module, panel, last.source == 1)
+    steps = [integer(x) if isinstance(x, int) else x for x in (last.count, last.source, panel.step)]
     for origin, target in walk(f, outer, source, packed, panel.kinds):
-        if panel.step == 1:
-            _copy_rows(f, panel, last, origin, target)
-            continue
-        scatter = _transpose if last.source == 1 else _gather
-        scatter(f, panel, last, origin, target)
+        f.call(name, "void", origin, target, *steps)
+
+
+def _packer(module: Module, panel: Panel, along_k: bool) -> str:
+    """`void @pack(ptr source, ptr packed, i64 count, i64 k step, i64 column step)`."""
+    kind = "rows" if panel.step == 1 else "columns" if along_k else "any"
+    name = f"pack_{kind}_{panel.element}_{panel.columns}_{panel.width}"
+    if name in module.names:
+        return name
+    f = Function(
+        name,
+        [("ptr", "source"), ("ptr", "packed"), ("i64", "count"), ("i64", "k"), ("i64", "column")],
+    )
+    source, packed, count, k, column = f.parameters
+    general = Panel(panel.element, panel.width, panel.columns, column)
+    if kind == "rows":
+        _copy_rows(f, general, Level(count, k, panel.width), source, packed)
+    else:
+        scatter = _transpose if kind == "columns" else _gather
+        level = Level(count, 1 if kind == "columns" else k, panel.width)
+        scatter(f, general, level, source, packed)
         if panel.columns != panel.width:
-            _clear(f, panel, last, target)
+            _clear(f, general, level, packed)
+    f.finish()
+    module.add(f)
+    return name
 
 
 def copy_rows(
     f: Function,
+    module: Module,
     element: str,
     rows: Level,
     levels: Sequence[Level],
@@ -226,12 +269,28 @@ def copy_rows(
 ) -> None:
     """A block of A into [row][k], k running through `levels`; k is dense in the copy."""
     *outer, line = levels
-    panel = Panel(element, 0, line.count, line.source)
-    for origin, target in walk(f, outer, source, packed, panel.kinds):
-        if line.source == 1:
-            _copy_lines(f, panel, rows, origin, target)
-        else:
-            (_transpose if rows.source == 1 else _gather)(f, panel, rows, origin, target)
+    kinds = Panel(element, 0, line.count, line.source).kinds
+    kind = "lines" if line.source == 1 else "columns" if rows.source == 1 else "any"
+    name = _copier(module, element, kind)
+    numbers = (rows.count, rows.source, rows.packed, line.count, line.source)
+    for origin, target in walk(f, outer, source, packed, kinds):
+        f.call(name, "void", origin, target, *map(ssa, numbers))
+
+
+def _copier(module: Module, element: str, kind: str) -> str:
+    """`void @copy(ptr source, ptr packed, i64 rows, row step, pitch, i64 count, k step)`."""
+    name = f"copy_{kind}_{element}"
+    if name in module.names:
+        return name
+    labels = ("rows", "row", "pitch", "count", "k")
+    f = Function(name, [("ptr", "source"), ("ptr", "packed"), *(("i64", x) for x in labels)])
+    source, packed, rows, row, pitch, count, k = f.parameters
+    level = Level(rows, 1 if kind == "columns" else row, pitch)
+    write = {"lines": _copy_lines, "columns": _transpose, "any": _gather}[kind]
+    write(f, Panel(element, 0, count, 1 if kind == "lines" else k), level, source, packed)
+    f.finish()
+    module.add(f)
+    return name
 
 
 def _copy_lines(f: Function, panel: Panel, rows: Level, source: Ssa, packed: Ssa) -> None:
@@ -250,8 +309,8 @@ def _copy_rows(f: Function, panel: Panel, level: Level, source: Ssa, packed: Ssa
         origin = offset(f, source, panel.kinds[0], first, level.source)
         target = offset(f, packed, panel.kinds[1], first, level.packed)
         for k in range(length):
-            here = shifted(f, origin, panel.kinds[0], k * level.source)
-            _copy_row(f, panel, here, shifted(f, target, panel.kinds[1], k * level.packed))
+            here = offset(f, origin, panel.kinds[0], k, level.source)
+            _copy_row(f, panel, here, offset(f, target, panel.kinds[1], k, level.packed))
 
 
 def _copy_row(f: Function, panel: Panel, source: Ssa, packed: Ssa) -> None:
@@ -281,23 +340,21 @@ def _transpose(f: Function, panel: Panel, level: Level, source: Ssa, packed: Ssa
                 _transpose_block(f, panel, (here, target), (side, level.packed))
                 continue
             for j in range(columns):
-                value = f.load(
-                    element, shifted(f, here, element, j * panel.step), bytes_of(element)
-                )
+                value = f.load(element, offset(f, here, element, j, panel.step), bytes_of(element))
                 f.store(widened(f, value), shifted(f, target, wide, j), bytes_of(wide))
 
 
 def _transpose_block(
-    f: Function, panel: Panel, at: tuple[Ssa, Ssa], shape: tuple[int, int]
+    f: Function, panel: Panel, at: tuple[Ssa, Ssa], shape: tuple[int, Count]
 ) -> None:
     (source, packed), (side, pitch) = at, shape
     kind, align = vector(side, panel.kinds[0]), bytes_of(panel.kinds[0])
     rows = [
-        widened(f, f.load(kind, shifted(f, source, panel.kinds[0], i * panel.step), align))
+        widened(f, f.load(kind, offset(f, source, panel.kinds[0], i, panel.step), align))
         for i in range(side)
     ]
     for i, row in enumerate(transposed(f, rows)):
-        f.store(row, shifted(f, packed, panel.kinds[1], i * pitch), bytes_of(panel.kinds[1]))
+        f.store(row, offset(f, packed, panel.kinds[1], i, pitch), bytes_of(panel.kinds[1]))
 
 
 def transposed(f: Function, rows: Sequence[Ssa]) -> list[Ssa]:

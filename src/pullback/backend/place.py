@@ -20,7 +20,7 @@ class Place:
     count: int
     lanes: int
     operands: tuple[Ssa, ...]
-    """Pointers to the operands after C."""
+    """Pointers to the operands after A and B."""
 
     @property
     def mask(self) -> Ssa | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pullback.ir.types import DType, Shape
 from pullback.ops.contract import Contract
@@ -15,7 +15,7 @@ class Axis:
     """One axis of a product, and the step along it in A, B and C (0 where it is absent).
 
     Steps are counted in elements. `letters` are the letters of the contraction that it walks
-    through, the slowest first.
+    through, the slowest first. `others` are the steps in what an epilogue reads and writes.
     """
 
     size: int = 1
@@ -23,19 +23,22 @@ class Axis:
     b: int = 0
     c: int = 0
     letters: str = ""
+    others: tuple[int, ...] = ()
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        return self.a, self.b, self.c, *self.others
 
     def holds(self, inner: Axis) -> bool:
         """Whether one axis can walk through this one and `inner` inside it."""
-        return (self.a, self.b, self.c) == tuple(
-            inner.size * s for s in (inner.a, inner.b, inner.c)
-        )
+        return self.steps == tuple(inner.size * step for step in inner.steps)
 
     def around(self, inner: Axis) -> Axis:
         letters = self.letters + inner.letters
-        return Axis(self.size * inner.size, inner.a, inner.b, inner.c, letters)
+        return replace(inner, size=self.size * inner.size, letters=letters)
 
     def flipped(self) -> Axis:
-        return Axis(self.size, self.b, self.a, self.c, self.letters)
+        return replace(self, a=self.b, b=self.a)
 
 
 @dataclass(frozen=True)
@@ -96,10 +99,12 @@ def product_of(
     dtype: DType,
     shapes: tuple[Shape, Shape],
     steps: tuple[Sequence[int], Sequence[int], Sequence[int]] | None = None,
+    others: Sequence[Sequence[int]] = (),
 ) -> Product:
     """The loops of a contraction of two arrays, dense ones unless `steps` says otherwise.
 
-    Axes that cannot be walked through as one become further batch axes, or further inner ones.
+    `others` are the steps along the result's axes in what an epilogue reads and writes. Axes that
+    cannot be walked through as one become further batch axes, or further inner ones.
     """
     sizes = dict(zip(op.left + op.right, (*shapes[0], *shapes[1]), strict=True))
     if steps is None:
@@ -109,9 +114,14 @@ def product_of(
         dict(zip(letters, each, strict=True))
         for letters, each in zip((op.left, op.right, op.result), steps, strict=True)
     )
+    beside = [dict(zip(op.result, each, strict=True)) for each in others]
+
+    def axis(x: str) -> Axis:
+        steps = tuple(each.get(x, 0) for each in beside)
+        return Axis(sizes[x], a.get(x, 0), b.get(x, 0), c.get(x, 0), x, steps)
 
     def group(letters: Sequence[str]) -> list[Axis]:
-        return [Axis(sizes[x], a.get(x, 0), b.get(x, 0), c.get(x, 0), x) for x in letters]
+        return [axis(x) for x in letters]
 
     shared = [x for x in op.left if x in op.right]
     summed = group([x for x in shared if x not in op.result])

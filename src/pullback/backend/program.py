@@ -3,127 +3,256 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+import functools
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
 
 from pullback.backend.cache import ObjectCache, load
-from pullback.backend.calls import STATUS, Written
-from pullback.backend.main import write_program
+from pullback.backend.calling_back import FUNCTION
+from pullback.backend.donation import checks_first, first_overwriting, separate, settled
+from pullback.backend.jit import assembly
+from pullback.backend.main import Emitter, is_worth_threads, write_main
+from pullback.backend.storage import workload
 from pullback.backend.target import Target
-from pullback.backend.threads import Team, team
+from pullback.backend.threads import Team, team, thread_count
+from pullback.backend.written import CALLBACK, STATUS, WORKSPACE, Check, Written
+from pullback.errors import PullbackError
 from pullback.ir.types import Numbers
 from pullback.schedule.kernels import Schedule
-from pullback.schedule.memory import Plan, Step, Value, Workload, evaluate
+from pullback.schedule.memory import Plan, evaluate
+from pullback.schedule.packing import aligned
 
 ALIGNMENT = 64
 
 
-def workload(schedule: Schedule, kernels: Sequence[Written]) -> Workload:
-    """What the planner must know. Inputs lie outside the arena; an output takes over its array."""
-    buffers = schedule.buffers
-    outputs = sorted(set(schedule.outputs) - set(schedule.inputs))
-    homes = {buffer: len(buffers) + i for i, buffer in enumerate(outputs)}
-    values = [
-        Value(
-            f"b{i}",
-            b.type.nbytes,
-            resident=i in schedule.inputs,
-            kept=i in homes,
-            donor=homes.get(i),
-        )
-        for i, b in enumerate(buffers)
-    ]
-    values += [Value(f"result b{i}", buffers[i].type.nbytes, resident=True) for i in outputs]
-    steps = tuple(
-        Step(
-            written.name,
-            tuple(sorted(kernel.reads())),
-            tuple(sorted(kernel.writes())),
-            cost=0,
-        )
-        for kernel, written in zip(schedule.kernels, kernels, strict=True)
+# ---- code -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Code:
+    """The kernels of a schedule in the order they run, the plan of their memory, their text.
+
+    `donors` gives for an output's buffer that of the donated input whose memory it takes over.
+    `guard` is the first kernel that overwrites donated memory, where a kernel before it may fail.
+    """
+
+    schedule: Schedule
+    kernels: tuple[Written, ...]
+    donors: Mapping[int, int]
+    plan: Plan
+    text: str
+    target: Target
+    threads: int
+    scratch: int
+    """Bytes of one thread."""
+    guard: int | None
+
+    @functools.cached_property
+    def assembly(self) -> str:
+        return assembly(self.text, self.target)
+
+
+def write_code(
+    schedule: Schedule,
+    threads: int | None = None,
+    pairs: Mapping[int, int] | None = None,
+    names: Sequence[str] = (),
+) -> Code:
+    """The code of a schedule. `pairs`: output → donated input, by their places."""
+    target = Target.chosen()
+    donation = separate(schedule, pairs or {})
+    emitter = Emitter.begin(target)
+    kernels = tuple([emitter.write(kernel) for kernel in donation.schedule.kernels])
+    if donation.donors:
+        order = checks_first(donation.schedule, kernels)
+        kernels = tuple([kernels[i] for i in order])
+        donation = settled(donation.ordered(order), kernels)
+        copies = donation.schedule.kernels[len(kernels) :]
+        kernels += tuple([emitter.write(kernel) for kernel in copies])
+    schedule = donation.schedule
+    count = 1 if threads is None and not is_worth_threads(kernels) else threads or thread_count()
+    scratch = aligned(max((kernel.scratch for kernel in kernels), default=0) + ALIGNMENT)
+    plan = evaluate(
+        workload(schedule, kernels, donation.donors, scratch * count, names, guarded=True)
     )
-    return Workload(tuple(values), steps)
+    may_fail = any(kernel.checks for kernel in kernels)
+    guard = first_overwriting(plan, schedule) if may_fail else None
+    text = write_main(emitter.module, kernels, plan, guard)
+    return Code(schedule, kernels, donation.donors, plan, text, target, count, scratch, guard)
+
+
+# ---- programs -------------------------------------------------------------------------------
+
+
+class Memory:
+    """Bytes for a program, aligned. `allocate` is where all but inputs and outputs come from."""
+
+    def allocate(self, count: int) -> Numbers:
+        memory = np.empty(count + ALIGNMENT, np.uint8)
+        start = -memory.ctypes.data % ALIGNMENT
+        return memory[start : start + count]
+
+
+Slots = tuple[tuple[int, int], ...]
+"""Places in the table of pointers, and the offset in bytes that each adds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Consecutive inputs, and where in the table their pointers stand: slots, of whom, offsets."""
+
+    first: int
+    count: int
+    slots: Numbers
+    owners: Numbers
+    offsets: Numbers
 
 
 class Program:
-    """A compiled schedule with its memory. One call runs all its kernels on all its threads."""
+    """A compiled schedule with its memory. One call runs all its kernels on all its threads.
 
-    def __init__(self, schedule: Schedule, threads: int | None = None) -> None:
-        target = Target.chosen()
-        self.schedule = schedule
-        self.text, self.kernels = write_program(schedule, target)
-        self.plan: Plan = evaluate(workload(schedule, self.kernels))
-        self._library = load(self.text, ["program"], target, ObjectCache.chosen())
-        self._team: Team = team(threads)
-        self._count = self._team.threads
-        self._arena = _aligned_bytes(self.plan.arena_bytes)
-        self._scratch_size = -(-max((k.scratch for k in self.kernels), default=0) // 64) * 64 + 64
-        self._scratch = _aligned_bytes(self._scratch_size * self._count)
-        self._checks = [k for k in self.kernels if k.check is not None]
+    Calls take turns: who binds inputs, runs and takes outputs holds `lock`.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        threads: int | None = None,
+        code: Code | None = None,
+        memory: Memory | None = None,
+    ) -> None:
+        self.code = code or write_code(schedule, threads)
+        self.schedule, self.plan = self.code.schedule, self.code.plan
+        self.kernels, self.text = self.code.kernels, self.code.text
+        self.lock = threading.Lock()
+        library = load(self.text, ["program"], self.code.target, ObjectCache.chosen())
+        self._library = library
+        self._team: Team = team(self.code.threads)
+        source = memory or Memory()
+        self._arena = source.allocate(self.plan.arena_bytes)
+        self._scratch = source.allocate(self.code.scratch * self.code.threads)
+        self._checks: list[Check] = [c for kernel in self.kernels for c in kernel.checks]
         self._status = np.zeros((len(self._checks), 2), np.int64)
+        self.callbacks = tuple([c for kernel in self.kernels for c in kernel.callbacks])
+        self._functions = {callback: FUNCTION(callback) for callback in self.callbacks}
         self._slots: dict[int, list[tuple[int, int]]] = {}
         self._table = self._fill_table()
+        self._pointers = memoryview(self._table)  # type: ignore[arg-type]
         self._argument = (ctypes.c_uint64 * 3)(
-            ctypes.addressof(self._table), self._scratch.ctypes.data, self._scratch_size
+            self._table.ctypes.data, self._scratch.ctypes.data, self.code.scratch
         )
+        self._entry = library.addresses["program"], ctypes.addressof(self._argument)
+        inputs = {buffer: i for i, buffer in enumerate(self.schedule.inputs)}
+        self.sources: list[int | None] = [
+            inputs.get(self.code.donors.get(buffer, buffer)) for buffer in self.schedule.outputs
+        ]
+        """For each output the input whose memory it lies in; None: memory of its own."""
+        kinds = [self.schedule.buffers[buffer].type for buffer in self.schedule.outputs]
+        self.made = [
+            (i, kind, self.slots_of(self.schedule.outputs[i]))
+            for i, kind in enumerate(kinds)
+            if self.sources[i] is None
+        ]
+        """The outputs that need memory, their types, where their pointers stand."""
 
-    def _fill_table(self) -> ctypes.Array[ctypes.c_uint64]:
+    # ---- pointers ----
+
+    def _fill_table(self) -> Numbers:
         """Pointers to what lies in the arena, for good; slots for inputs and outputs."""
         places = self._places()
-        entries = [(kernel, operand) for kernel in self.kernels for operand in kernel.operands]
-        table = (ctypes.c_uint64 * max(len(entries), 1))()
-        for slot, (kernel, operand) in enumerate(entries):
-            if operand.buffer == STATUS:
-                row = self._checks.index(kernel)
-                table[slot] = self._status.ctypes.data + row * self._status.strides[0]
-            elif operand.buffer in places:
-                table[slot] = self._arena.ctypes.data + places[operand.buffer] + operand.offset
-            else:
-                self._slots.setdefault(operand.buffer, []).append((slot, operand.offset))
+        table = np.zeros(1 + sum(len(kernel.operands) for kernel in self.kernels), np.uint64)
+        arena, status = self._arena.ctypes.data, self._status.ctypes.data
+        slot = 0
+        for position, kernel in enumerate(self.kernels):
+            for operand in kernel.operands:
+                if operand.buffer == STATUS:
+                    table[slot] = status
+                elif operand.buffer == WORKSPACE:
+                    table[slot] = arena + self.plan.writes(position)[-1].offset
+                elif operand.buffer == CALLBACK:
+                    table[slot] = _address(self._functions[kernel.callbacks[operand.offset]])
+                elif operand.buffer in places:
+                    table[slot] = arena + places[operand.buffer] + operand.offset
+                else:
+                    home = self.code.donors.get(operand.buffer, operand.buffer)
+                    self._slots.setdefault(home, []).append((slot, operand.offset))
+                slot += 1
+            status += len(kernel.checks) * self._status.strides[0]
         return table
 
     def _places(self) -> dict[int, int]:
         places: dict[int, int] = {}
         for position, kernel in enumerate(self.schedule.kernels):
-            for buffer, place in zip(
-                sorted(kernel.writes()), self.plan.writes(position), strict=True
-            ):
+            made = self.plan.writes(position)  # last, in some, the workspace
+            for buffer, place in zip(sorted(kernel.writes()), made, strict=False):
                 if place.resident is None:
                     places[buffer] = place.offset
         return places
 
-    def __call__(self, inputs: Sequence[Numbers]) -> list[Numbers]:
-        """The outputs, in new arrays, from row-major inputs."""
-        buffers = self.schedule.buffers
-        given = dict(zip(self.schedule.inputs, inputs, strict=True))
-        made = {
-            i: np.empty(buffers[i].type.shape, buffers[i].type.dtype)
-            for i in self.schedule.outputs
-            if i not in given
-        }
-        for i, array in (*given.items(), *made.items()):
-            for slot, offset in self._slots.get(i, ()):
-                self._table[slot] = array.ctypes.data + offset
-        self._team.run(self._library.addresses["program"], ctypes.addressof(self._argument))
+    def span(self, first: int, count: int) -> Span:
+        """Inputs that are bound together."""
+        rows = [
+            (slot, i, offset)
+            for i in range(count)
+            for slot, offset in self._slots.get(self.schedule.inputs[first + i], ())
+        ]
+        slots, owners, offsets = np.array(rows, np.int64).reshape(-1, 3).T.copy()
+        return Span(first, count, slots, owners, offsets.astype(np.uint64))
+
+    def bind(self, i: int, numbers: Numbers) -> None:
+        """Let input `i` be these numbers, row-major, until it is bound again."""
+        self.point(self.slots_of(self.schedule.inputs[i]), numbers)
+
+    def bind_span(self, span: Span, addresses: Numbers) -> None:
+        """Let consecutive inputs lie at these addresses."""
+        self._table[span.slots] = addresses[span.owners] + span.offsets
+
+    def slots_of(self, buffer: int) -> Slots:
+        """Where the pointers to a buffer stand in the table, and how far into it each points."""
+        return tuple(self._slots.get(buffer, ()))
+
+    def point(self, slots: Slots, numbers: Numbers) -> None:
+        """Let these pointers show to numbers."""
+        if slots:
+            address = numbers.__array_interface__["data"][0]  # half the time of `ctypes.data`
+            pointers = self._pointers
+            for slot, offset in slots:
+                pointers[slot] = address + offset
+
+    # ---- calls ----
+
+    def run(self) -> None:
+        """Run on what is bound. Raises what a kernel that failed has to say; donated inputs are
+        then as they were."""
+        self._team.run(*self._entry)
         if self._checks and self._status.any():
             self._fail()
-        return [made[i] if i in made else given[i] for i in self.schedule.outputs]
+
+    def __call__(self, inputs: Sequence[Numbers]) -> list[Numbers]:
+        """The outputs from row-major inputs: in new arrays, or in the donated ones."""
+        with self.lock:
+            for i, numbers in enumerate(inputs):
+                self.bind(i, numbers)
+            made = {i: np.empty(kind.shape, kind.dtype) for i, kind, _ in self.made}
+            for i, _, slots in self.made:
+                self.point(slots, made[i])
+            self.run()
+        return [made[i] if k is None else inputs[k] for i, k in enumerate(self.sources)]
 
     def _fail(self) -> NoReturn:
         """Raise what the first kernel that failed has to say."""
         failed = int(np.flatnonzero(self._status[:, 0])[0])
-        check, number = self._checks[failed].check, int(self._status[failed, 1])
+        check, number = self._checks[failed], int(self._status[failed, 1])
         self._status[:] = 0
-        assert check is not None
         error = check.error(number)
-        error.locate(check.subject, check.site)
+        if isinstance(error, PullbackError):
+            error.locate(check.subject, check.site)
         raise error
 
 
-def _aligned_bytes(count: int) -> Numbers:
-    memory = np.empty(count + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    return memory[start : start + count]
+def _address(function: object) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Loop kernels: elementwise work and reductions over rows, written as vector code.
+"""Loop kernels: elementwise work, reads by index and reductions over rows, as vector code.
 
 A row is walked in passes. Pass p computes what depends on p reductions of the row one after the
 other; what an earlier pass computed is read back if it was stored, computed again if that is cheap,
@@ -11,15 +11,34 @@ depend on the kernel it is part of.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
-from pullback.backend.assembly import Function, Ssa, integer
+from pullback.backend.assembly import Function, Loop, Ssa, integer
+from pullback.backend.costly import is_costly
+from pullback.backend.domain import Flat, flattened, walks_of
+from pullback.backend.elements import Checks, Elements
 from pullback.backend.lanes import LANES, Lanes
+from pullback.backend.ramps import Mixed, Ramp, Value, constant, lanes_of
+from pullback.backend.reading import read
 from pullback.backend.vector import Vector
-from pullback.ir.types import DType, Shape, bfloat16, float16, float32, int64
-from pullback.schedule.kernels import Access, Apply, Extent, Fold, Literal, Load, Loops, Step
+from pullback.backend.written import Check
+from pullback.ir.strided import row_major_strides
+from pullback.ops.reduce import accumulated
+from pullback.schedule.kernels import (
+    Access,
+    Apply,
+    Element,
+    Extent,
+    Fold,
+    Literal,
+    Load,
+    Loops,
+    Step,
+    Walk,
+)
 
 CHUNK = 4096
 """Elements of a flat domain in one outer iteration: 16 KB of float32 an operand, half of L1."""
@@ -33,84 +52,17 @@ class LoopKernel:
     buffers: tuple[int, ...]
     iterations: int
     scratch: int
+    checks: tuple[Check, ...]
 
 
 def write_loops(loops: Loops, name: str) -> LoopKernel:
     """`void @name(ptr %operands, i64 %begin, i64 %end, ptr %scratch)` for a row kernel."""
-    flat = _flattened(loops)
+    flat = flattened(loops)
     writer = _Writer(flat, name)
     writer.write()
     iterations = -(-flat.total // CHUNK) if flat.total is not None else math.prod(flat.loops.outer)
-    return LoopKernel(writer.function, writer.buffers, iterations, writer.scratch_bytes)
-
-
-# ---- the shape of the loops -----------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Flat:
-    """A row kernel with merged axes and one inner one; `total` is set when rows are its chunks."""
-
-    loops: Loops
-    total: int | None
-
-
-def _flattened(loops: Loops) -> _Flat:
-    accesses = [s.access for s in loops.steps if isinstance(s, Load)]
-    accesses += [s.access for s in loops.stores]
-    if not loops.inner and not any(isinstance(s, Fold) for s in loops.steps):
-        return _pointwise(loops, accesses)
-    outer = _merged(loops.outer, [a.outer for a in accesses])
-    inner = _merged(loops.inner, [a.inner for a in accesses if a.inner])
-    return _Flat(_reshaped(loops, outer, inner), None)
-
-
-def _pointwise(loops: Loops, accesses: list[Access]) -> _Flat:
-    """A kernel without reductions: its last axis is the inner one, or chunks of its only one."""
-    groups = _merged(loops.outer, [a.outer for a in accesses])
-    if len(groups) <= 1:
-        total = math.prod(loops.outer)
-        flat = _reshaped(loops, [], groups, shift=True)
-        return _Flat(replace(flat, inner=(total,)), total)
-    return _Flat(_reshaped(loops, groups[:-1], groups[-1:], shift=True), None)
-
-
-def _merged(shape: Shape, strides: list[tuple[int, ...]]) -> list[list[int]]:
-    """Axes in runs that every operand walks with one stride."""
-    runs: list[list[int]] = []
-    for axis in range(len(shape)):
-        if runs and all(s[runs[-1][-1]] == s[axis] * shape[axis] for s in strides):
-            runs[-1].append(axis)
-        else:
-            runs.append([axis])
-    return runs
-
-
-def _reshaped(
-    loops: Loops, outer: list[list[int]], inner: list[list[int]], shift: bool = False
-) -> Loops:
-    """Each run of axes as one; with `shift` the inner runs are axes of the outer domain."""
-    inner_shape = loops.outer if shift else loops.inner
-
-    def moved(access: Access) -> Access:
-        source = access.outer if shift else access.inner
-        return Access(
-            access.buffer,
-            access.offset,
-            tuple(access.outer[run[-1]] for run in outer),
-            tuple(source[run[-1]] for run in inner) if source else (1,) if shift else (),
-        )
-
-    steps = tuple(
-        replace(s, access=moved(s.access)) if isinstance(s, Load) else s for s in loops.steps
-    )
-    stores = tuple(replace(s, access=moved(s.access)) for s in loops.stores)
-    return Loops(
-        tuple(math.prod(loops.outer[a] for a in run) for run in outer),
-        tuple(math.prod(inner_shape[a] for a in run) for run in inner),
-        steps,
-        stores,
-    )
+    checks = tuple(writer.checks.made)
+    return LoopKernel(writer.function, writer.buffers, iterations, writer.scratch_bytes, checks)
 
 
 # ---- passes ---------------------------------------------------------------------------------
@@ -131,14 +83,28 @@ def _levels(steps: tuple[Step, ...]) -> list[int]:
 
 
 @dataclass(slots=True)
+class _Spot:
+    """Where code is written: in which pass, at which vector of the row, under which mask."""
+
+    number: int
+    mixed: Mixed
+    index: Ssa
+    mask: Ssa | None
+    ready: dict[int, Vector] = field(default_factory=dict)
+    coordinates: dict[int, Value] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class _Writer:
-    flat: _Flat
+    flat: Flat
     name: str
     function: Function = field(init=False)
     wide: Lanes = field(init=False)
     single: Lanes = field(init=False)
     buffers: tuple[int, ...] = field(init=False)
     pointers: dict[int, Ssa] = field(init=False, default_factory=dict)
+    checks: Checks = field(init=False)
+    starts: dict[Access | Walk, Ramp] = field(init=False, default_factory=dict)
     rows: dict[int, Vector] = field(init=False, default_factory=dict)
     saved: dict[int, int] = field(init=False, default_factory=dict)
     scratch_bytes: int = field(init=False, default=0)
@@ -157,6 +123,7 @@ class _Writer:
         self.wide = Lanes(self.function)
         self.single = Lanes(self.function, 1)
         self.buffers = tuple(sorted(loops.reads() | loops.writes()))
+        self.checks = Checks(self.function, len(self.buffers))
         self.levels = _levels(loops.steps)
         self.stored = {s.value: s.access for s in loops.stores}
 
@@ -182,30 +149,27 @@ class _Writer:
             start = f.binary("mul", row, integer(CHUNK))
             left = f.binary("sub", integer(self.flat.total), start)
             count = f.call("llvm.smin.i64", "i64", left, integer(CHUNK))
-            starts = {access: self._along(access, start) for access in self._accesses()}
-            self._pass(0, starts, count)
+            self.starts = {walk: self._chunk_of(walk, start) for walk in walks_of(loops)}
+            self._pass(0, count)
             return
-        starts = self._starts(row)
-        count = integer(math.prod(loops.inner)) if loops.inner else integer(1)
+        self.starts = self._starts(row)
+        count = integer(math.prod(loops.inner))
         for number in range(max(self.levels, default=0) + 1):
-            self._rows_ready(number, starts)
+            self._rows_ready(number)
             if loops.inner and self._work(number):
-                self._pass(number, starts, count)
-        self._rows_stored(starts)
+                self._pass(number, count)
+        self._rows_stored()
 
-    def _accesses(self) -> list[Access]:
-        loops = self.flat.loops
-        loads = [s.access for s in loops.steps if isinstance(s, Load)]
-        return loads + [s.access for s in loops.stores]
+    def _chunk_of(self, walk: Access | Walk, start: Ssa) -> Ramp:
+        """Where a chunk of a flat domain begins."""
+        f, stride = self.function, walk.inner[0]
+        base = None
+        if stride:
+            base = start if stride == 1 else f.binary("mul", start, integer(stride))
+        return self._start_of(walk, base, CHUNK * abs(stride))
 
-    def _along(self, access: Access, index: Ssa) -> Ssa:
-        """The offset of element `index` of a flat domain."""
-        f, stride = self.function, access.inner[0]
-        moved = index if stride == 1 else f.binary("mul", index, integer(stride))
-        return f.binary("add", moved, integer(access.offset)) if access.offset else moved
-
-    def _starts(self, row: Ssa) -> dict[Access, Ssa]:
-        """For each operand the offset of this row."""
+    def _starts(self, row: Ssa) -> dict[Access | Walk, Ramp]:
+        """Where this row begins."""
         f, outer = self.function, self.flat.loops.outer
         coordinates: list[Ssa] = []
         rest = row
@@ -216,14 +180,49 @@ class _Writer:
                 coordinates.append(f.binary("urem", rest, integer(outer[i])))
                 rest = f.binary("udiv", rest, integer(outer[i]))
         coordinates.reverse()
-        starts: dict[Access, Ssa] = {}
-        for access in self._accesses():
-            total = integer(access.offset)
-            for place, stride in zip(coordinates, access.outer, strict=True):
-                if stride:
-                    total = f.binary("add", total, f.binary("mul", place, integer(stride)))
-            starts[access] = total
+        starts: dict[Access | Walk, Ramp] = {}
+        for walk in walks_of(self.flat.loops):
+            parts = [
+                place if stride == 1 else f.binary("mul", place, integer(stride))
+                for place, stride in zip(coordinates, walk.outer, strict=True)
+                if stride
+            ]
+            base = functools.reduce(lambda x, y: f.binary("add", x, y), parts) if parts else None
+            starts[walk] = self._start_of(walk, base, math.gcd(*walk.outer))
         return starts
+
+    def _start_of(self, walk: Access | Walk, base: Ssa | None, align: int) -> Ramp:
+        sizes = () if self.flat.total is not None else self.flat.loops.outer
+        low, high = _bounds(walk.offset, walk.outer, sizes)
+        return Ramp(base, align if base else 0, 0, (walk.offset,) * LANES, low, high)
+
+    def _position(self, walk: Access | Walk, spot: _Spot) -> Ramp | Vector:
+        """Where the walk is at the vector of elements being written."""
+        start, inner = self.starts[walk], self.flat.loops.inner
+        if not any(walk.inner):
+            return start
+        if len(inner) == 1 or walk.inner == row_major_strides(inner):
+            along = lanes_of(math.prod(inner), walk.inner[-1])
+            pattern = tuple(p + walk.offset for p in along.pattern)
+            low, high = start.low + along.low, start.high + along.high
+            return Ramp(start.base, start.align, along.rate, pattern, low, high)
+        place: Value = start
+        for axis, stride in enumerate(walk.inner):
+            moved = spot.mixed.mul(self._coordinate(axis, spot), constant(stride))
+            place = spot.mixed.add(place, moved)
+        return place
+
+    def _coordinate(self, axis: int, spot: _Spot) -> Value:
+        """A coordinate of an inner domain whose axes could not be merged."""
+        if axis not in spot.coordinates:
+            inner = self.flat.loops.inner
+            along = lanes_of(math.prod(inner))
+            step = constant(math.prod(inner[axis + 1 :]))
+            place = spot.mixed.quot(along, step)
+            if axis:
+                place = spot.mixed.rem(place, constant(inner[axis]))
+            spot.coordinates[axis] = place
+        return spot.coordinates[axis]
 
     # ---- what a row's passes must do ----
 
@@ -250,26 +249,35 @@ class _Writer:
         return [i for i in self.saved if self.levels[i] == number]
 
     def _choose_saved(self) -> None:
-        """Costly values that a later pass reads and no store keeps."""
-        loops = self.flat.loops
-        readers = [(i, s) for i, s in enumerate(loops.steps) if isinstance(s, Apply | Fold)]
-        for i, reader in readers:
-            pass_of = self.levels[reader.argument] if isinstance(reader, Fold) else self.levels[i]
-            for j in (reader.argument,) if isinstance(reader, Fold) else reader.arguments:
-                step = loops.steps[j]
-                costly = isinstance(step, Apply) and step.extent is Extent.FULL and is_costly(step)
-                if (
-                    costly
-                    and self.levels[j] < pass_of
-                    and j not in self.stored
-                    and j not in self.saved
-                ):
-                    self.saved[j] = self.scratch_bytes
-                    self.scratch_bytes += -(-math.prod(loops.inner) * 8 // 64) * 64 + 128
+        """Costly values that a later pass needs and no store keeps."""
+        steps = self.flat.loops.steps
+        for number in range(1, max(self.levels, default=0) + 1):
+            roots = [self._fold(i).argument for i in self._folds(number)]
+            roots += [self.flat.loops.stores[i].value for i in self._stores(number)]
+            for i in self._needed(number, roots):
+                full = steps[i].extent is Extent.FULL
+                if full and is_costly(steps[i]) and i not in self.stored and i not in self.saved:
+                    self.saved[i] = self.scratch_bytes
+                    self.scratch_bytes += -(-math.prod(self.flat.loops.inner) * 8 // 64) * 64 + 128
+
+    def _needed(self, number: int, roots: list[int]) -> Iterator[int]:
+        """The costly values of earlier passes that a pass would compute again."""
+        pending, seen = list(roots), set()
+        while pending:
+            i = pending.pop()
+            step = self.flat.loops.steps[i]
+            if i in seen or step.extent is Extent.ROW:
+                continue
+            seen.add(i)
+            if self.levels[i] < number and is_costly(step):
+                yield i
+            elif isinstance(step, Apply):
+                pending += step.arguments
 
     # ---- values of the row ----
 
-    def _rows_ready(self, number: int, starts: dict[Access, Ssa]) -> None:
+    def _rows_ready(self, number: int) -> None:
+        mixed = Mixed(self.function)
         for i, step in enumerate(self.flat.loops.steps):
             if i in self.rows or step.extent is not Extent.ROW or self.levels[i] > number:
                 continue
@@ -277,39 +285,51 @@ class _Writer:
                 case Literal():
                     self.rows[i] = self.single.literal(step.value, step.dtype)
                 case Load():
+                    place = self.starts[step.access]
                     pointer = self.pointers[step.access.buffer]
-                    self.rows[i] = self.single.load(pointer, starts[step.access], step.dtype)
+                    self.rows[i] = read(mixed, pointer, place, step.dtype, None)
+                case Element():
+                    at = [self.starts[walk] for walk in step.at]
+                    self.rows[i] = mixed.vector(self._element(step, mixed, at, None))
                 case Apply():
                     arguments = [self.rows[j] for j in step.arguments]
                     self.rows[i] = self.single.apply(step.op, *arguments)
 
-    def _rows_stored(self, starts: dict[Access, Ssa]) -> None:
+    def _rows_stored(self) -> None:
         for store in self.flat.loops.stores:
             if self.flat.loops.steps[store.value].extent is Extent.ROW:
                 pointer = self.pointers[store.access.buffer]
-                self.single.store(self.rows[store.value], pointer, starts[store.access])
+                place = Mixed(self.function).vector(self.starts[store.access])
+                self.single.store(self.rows[store.value], pointer, place.ssa)
 
     # ---- one pass over a row ----
 
-    def _pass(self, number: int, starts: dict[Access, Ssa], count: Ssa) -> None:
+    def _pass(self, number: int, count: Ssa) -> None:
         f = self.function
         folds = [self._fold(i) for i in self._folds(number)]
-        begin = [self._start_of(fold) for fold in folds]
-        whole = f.binary("and", count, integer(-LANES))
-        with f.loop(integer(0), whole, LANES, begin) as loop:
-            loop.carry(*self._body(number, folds, starts, loop.index, loop.values, None))
-        with f.loop(whole, count, LANES, loop.results) as tail:  # once, or not at all
-            mask = f.first_lanes(f.binary("sub", count, tail.index), LANES)
-            tail.carry(*self._body(number, folds, starts, tail.index, tail.values, mask))
-        for i, fold, total in zip(self._folds(number), folds, tail.results, strict=True):
+        results = tuple(self._start_of_fold(fold) for fold in folds)
+        if count.name != "0":
+            whole = f.binary("and", count, integer(-LANES))
+            with f.loop(integer(0), whole, LANES, results) as loop:
+                loop.carry(*self._body(folds, loop, self._spot(number, loop, None)))
+            with f.loop(whole, count, LANES, loop.results) as tail:  # once, or not at all
+                mask = f.first_lanes(f.binary("sub", count, tail.index), LANES)
+                tail.carry(*self._body(folds, tail, self._spot(number, tail, mask)))
+            results = tail.results
+        for i, fold, total in zip(self._folds(number), folds, results, strict=True):
             self.rows[i] = self._folded(fold, total)
+
+    def _spot(self, number: int, loop: Loop, mask: Ssa | None) -> _Spot:
+        f = self.function
+        mixed = Mixed(f, loop.index, functools.partial(f.ahead_of, loop))
+        return _Spot(number, mixed, loop.index, mask)
 
     def _fold(self, i: int) -> Fold:
         step = self.flat.loops.steps[i]
         assert isinstance(step, Fold)
         return step
 
-    def _start_of(self, fold: Fold) -> Ssa:
+    def _start_of_fold(self, fold: Fold) -> Ssa:
         return self.wide.literal(fold.op.start(fold.dtype), accumulated(fold.dtype)).ssa
 
     def _folded(self, fold: Fold, total: Ssa) -> Vector:
@@ -323,58 +343,46 @@ class _Writer:
         low, high = (Vector(f, f.lane(total, i), dtype) for i in (0, 1))
         return self.single.cast(fold.op.combine(self.single, low, high), fold.dtype)
 
-    def _body(
-        self,
-        number: int,
-        folds: list[Fold],
-        starts: dict[Access, Ssa],
-        index: Ssa,
-        totals: tuple[Ssa, ...],
-        mask: Ssa | None,
-    ) -> list[Ssa]:
+    def _body(self, folds: list[Fold], loop: Loop, spot: _Spot) -> list[Ssa]:
         """One vector of the pass: values saved, accumulators moved on, values stored."""
-        ready: dict[int, Vector] = {}
-
-        def value(i: int) -> Vector:
-            if i not in ready:
-                ready[i] = self._value(i, number, starts, index, mask, value)
-            return ready[i]
-
-        for i in self._saves(number):
-            self.wide.store(value(i), self._scratch(i), index)
+        for i in self._saves(spot.number):
+            self.wide.store(self._value(i, spot), self._scratch(i), spot.index)
         results = [
-            self._accumulated(fold, total, value(fold.argument), mask)
-            for fold, total in zip(folds, totals, strict=True)
+            self._accumulated(fold, total, self._value(fold.argument, spot), spot.mask)
+            for fold, total in zip(folds, loop.values, strict=True)
         ]
-        for i in self._stores(number):
-            store = self.flat.loops.stores[i]
-            self._write(value(store.value), store.access, starts, index, mask)
+        # All is read before anything is written: a result may take the place of an operand.
+        stores = [self.flat.loops.stores[i] for i in self._stores(spot.number)]
+        for store in stores:
+            self._value(store.value, spot)
+        for store in stores:
+            self._write(self._value(store.value, spot), store.access, spot)
         return results
 
-    def _value(
-        self,
-        i: int,
-        number: int,
-        starts: dict[Access, Ssa],
-        index: Ssa,
-        mask: Ssa | None,
-        value: Callable[[int], Vector],
-    ) -> Vector:
+    def _value(self, i: int, spot: _Spot) -> Vector:
+        if i not in spot.ready:
+            spot.ready[i] = self._computed(i, spot)
+        return spot.ready[i]
+
+    def _computed(self, i: int, spot: _Spot) -> Vector:
         f, step = self.function, self.flat.loops.steps[i]
         if step.extent is Extent.ROW and i in self.rows:
             row = self.rows[i]
             return Vector(f, f.spread(row.ssa, LANES), row.dtype)
+        if self.levels[i] < spot.number and i in self.saved:
+            return self.wide.load(self._scratch(i), spot.index, step.dtype)
+        if self.levels[i] < spot.number and i in self.stored and is_costly(step):
+            return self._read(Load(self.stored[i], step.dtype, step.extent), spot)
         match step:
             case Literal():
                 return self.wide.literal(step.value, step.dtype)
             case Load():
-                return self._read(step.access, step.dtype, starts, index, mask)
+                return self._read(step, spot)
+            case Element():
+                at = [self._position(walk, spot) for walk in step.at]
+                return spot.mixed.spread(self._element(step, spot.mixed, at, spot.mask))
             case Apply():
-                if self.levels[i] < number and i in self.saved:
-                    return self.wide.load(self._scratch(i), index, step.dtype)
-                if self.levels[i] < number and is_costly(step) and i in self.stored:
-                    return self._read(self.stored[i], step.dtype, starts, index, mask)
-                return self.wide.apply(step.op, *[value(j) for j in step.arguments])
+                return self.wide.apply(step.op, *[self._value(j, spot) for j in step.arguments])
         raise AssertionError(step)
 
     def _accumulated(self, fold: Fold, total: Ssa, x: Vector, mask: Ssa | None) -> Ssa:
@@ -385,84 +393,33 @@ class _Writer:
 
     # ---- memory ----
 
-    def _place(self, access: Access, starts: dict[Access, Ssa], index: Ssa) -> tuple[Ssa, int]:
-        f = self.function
-        stride = access.inner[0] if access.inner else 0
-        if stride == 0:
-            return starts[access], 0
-        moved = index if stride == 1 else f.binary("mul", index, integer(stride))
-        return f.binary("add", starts[access], moved), stride
+    def _element(self, step: Element, mixed: Mixed, at: Sequence[Value], mask: Ssa | None) -> Value:
+        reader = Elements(mixed, step, self.pointers, mask, self.checks)
+        element: Value = step.op.element(mixed, at, reader)
+        return element
 
-    def _read(
-        self, access: Access, dtype: DType, starts: dict[Access, Ssa], index: Ssa, mask: Ssa | None
-    ) -> Vector:
-        pointer = self.pointers[access.buffer]
-        place, stride = self._place(access, starts, index)
-        if stride == 0:
-            return self.wide.splat(pointer, place, dtype)
-        if stride == 1:
-            if mask is None:
-                return self.wide.load(pointer, place, dtype)
-            return self.wide.load_first(pointer, place, dtype, mask)
-        if mask is None:
-            return self.wide.strided(pointer, place, stride, dtype)
-        return self.wide.gathered(pointer, self._inside(place, stride, mask), dtype)
+    def _read(self, load: Load, spot: _Spot) -> Vector:
+        pointer, place = self.pointers[load.access.buffer], self._position(load.access, spot)
+        safe = load.access.offset
+        x = read(spot.mixed, pointer, place, load.dtype, spot.mask, safe=safe)
+        return spot.mixed.spread(x)
 
-    def _inside(self, place: Ssa, stride: int, mask: Ssa) -> Vector:
-        """Strided places; the first one in the lanes that are masked out."""
-        f = self.function
-        ladder = ", ".join(f"i64 {i * stride}" for i in range(LANES))
-        kind = f"<{LANES} x i64>"
-        steps = f.select(mask, Ssa(kind, f"<{ladder}>"), Ssa(kind, "zeroinitializer"))
-        return Vector(f, f.binary("add", f.spread(place, LANES), steps), int64)
-
-    def _write(
-        self, x: Vector, access: Access, starts: dict[Access, Ssa], index: Ssa, mask: Ssa | None
-    ) -> None:
-        pointer = self.pointers[access.buffer]
-        place, stride = self._place(access, starts, index)
-        assert stride == 1, "a kernel stores its values in order"
-        if mask is None:
-            self.wide.store(x, pointer, place)
+    def _write(self, x: Vector, access: Access, spot: _Spot) -> None:
+        assert access.inner == row_major_strides(self.flat.loops.inner), "stores go in order"
+        place = self._position(access, spot)
+        assert isinstance(place, Ramp)
+        pointer, start = self.pointers[access.buffer], spot.mixed.start(place)
+        if spot.mask is None:
+            self.wide.store(x, pointer, start)
         else:
-            self.wide.store_first(x, pointer, place, mask)
+            self.wide.store_first(x, pointer, start, spot.mask)
 
     def _scratch(self, i: int) -> Ssa:
         f = self.function
         return f.at(f.parameters[3], "i8", integer(self.saved[i]))
 
 
-def accumulated(dtype: DType) -> DType:
-    """The type that elements of `dtype` are folded in."""
-    return float32 if dtype in (bfloat16, float16) else dtype
-
-
-# ---- what is cheap to compute again ---------------------------------------------------------
-
-
-class _Atoms:
-    """A scalar algebra that only notes which operations a body uses."""
-
-    def __init__(self) -> None:
-        self.used: set[str] = set()
-
-    def __getattr__(self, operation: str) -> Callable[..., None]:
-        self.used.add(operation)
-        return lambda *operands: None
-
-
-_CHEAP = frozenset(
-    [
-        *("const", "cast", "bitcast", "add", "sub", "mul", "neg", "fma", "abs", "copysign"),
-        *("minimum", "maximum", "floor", "ceil", "trunc", "round"),
-        *("less", "less_equal", "equal", "select"),
-        *("bit_and", "bit_or", "bit_xor", "bit_not", "shift_left", "shift_right"),
-    ]
-)
-
-
-def is_costly(step: Apply) -> bool:
-    """Whether an op's body does more than arithmetic that a vector unit does at once."""
-    atoms = _Atoms()
-    step.op.body(atoms, *([None] * len(step.arguments)))
-    return not atoms.used <= _CHEAP
+def _bounds(offset: int, strides: tuple[int, ...], sizes: tuple[int, ...]) -> tuple[int, int]:
+    """The least and the greatest place of a walk."""
+    reach = [s * (n - 1) for s, n in zip(strides, sizes, strict=True)]
+    return offset + sum(min(r, 0) for r in reach), offset + sum(max(r, 0) for r in reach)

@@ -19,6 +19,7 @@ from pullback.ops import operators
 from pullback.ops.contract import LETTERS, Contract
 from pullback.ops.diagonal import Diagonal
 from pullback.ops.operators import cast, lift, pair, reshape, sum_over, transpose
+from pullback.ops.weak import Weak
 
 Term = tuple[str, Array]
 """An operand and the letters of its axes."""
@@ -193,7 +194,7 @@ def _contracted(left: Term, right: Term, needed: str, result: str) -> Term:
 
 def _operands(subject: str, *operands: Any) -> list[Array]:
     """All with their common element type; Python scalars are weak. `DTypeError` for bools."""
-    weak = [isinstance(x, bool | int | float) for x in operands]
+    weak = [isinstance(x, Weak | bool | int | float) for x in operands]
     if all(weak):
         arrays = [lift(x) for x in operands]
     else:

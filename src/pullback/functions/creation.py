@@ -27,6 +27,7 @@ from pullback.ir.types import (
 from pullback.ops import operators
 from pullback.ops.create import Iota
 from pullback.ops.operators import broadcast_to, cast, constant, lift, pair, reshape, select
+from pullback.ops.weak import Weak
 
 # ---- one value ------------------------------------------------------------------------------
 
@@ -97,7 +98,7 @@ def _filled(
     shape: int | tuple[int, ...], value: Any, dtype: DType | None, device: str | None
 ) -> Array:
     require_cpu(device)
-    if isinstance(value, bool | int | float) and dtype is not None:
+    if isinstance(value, Weak | bool | int | float) and dtype is not None:
         scalar = constant(value, dtype)
     else:
         scalar = lift(value)

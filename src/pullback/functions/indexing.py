@@ -42,6 +42,7 @@ from pullback.ops.index import (
 from pullback.ops.layout import Flip, Pad, Slice
 from pullback.ops.operators import broadcast_to, cast, lift, reshape, select, transpose, zeros
 from pullback.ops.pointwise import Maximum, Minimum
+from pullback.ops.weak import Weak
 
 # ---- what an index selects ------------------------------------------------------------------
 
@@ -236,7 +237,7 @@ def _entry(given: Any) -> Any:
         return lift(given)
     if isinstance(given, int | np.integer):
         return int(given)
-    if isinstance(given, Array | np.ndarray | list):
+    if isinstance(given, Array | Weak | np.ndarray | list):
         array = asarray(given)
         if array.size == 0 and isinstance(given, list):
             return cast(array, int64)
@@ -392,7 +393,7 @@ class Place:
 
 def fitting(value: Any, dtype: DType) -> Array:
     """`value` with element type `dtype`; `DTypeError` where that would lose its kind."""
-    scalar = isinstance(value, bool | int | float)
+    scalar = isinstance(value, Weak | bool | int | float)
     array = lift(value) if scalar else asarray(value)
     if _RANK[kind_of(array.dtype)] > _RANK[kind_of(dtype)]:
         raise DTypeError(

@@ -18,6 +18,7 @@ from pullback.ir.array import Array
 from pullback.ir.families import Scale
 from pullback.ir.types import is_float, is_integer, normalize_axis
 from pullback.ops import pointwise
+from pullback.ops.index import Gather
 from pullback.ops.operators import (
     absolute,
     as_float,
@@ -32,7 +33,6 @@ from pullback.ops.operators import (
     reshape,
     select,
 )
-from pullback.ops.sort import TakeAlong
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -238,8 +238,8 @@ def _check_labels(labels: np.ndarray[Any, Any], classes: int, ignore_index: int 
 
 def _picked(x: Array, labels: Array, axis: int) -> Array:
     """The element of `x` at the label, along the class axis."""
-    shape = tuple(1 if i == axis else n for i, n in enumerate(x.shape))
-    return reshape(TakeAlong(axis)(x, reshape(labels, shape)), labels.shape)
+    others = tuple(i for i in range(x.ndim) if i != axis)
+    return Gather((axis,), others, from_end=False)(x, labels)
 
 
 def _class_mean(x: Array, axis: int) -> Array:

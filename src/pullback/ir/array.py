@@ -12,12 +12,21 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from pullback._public import public
-from pullback.errors import DTypeError, ShapeError, TracedValueError, calling_site
+from pullback.errors import (
+    DonationError,
+    DTypeError,
+    ShapeError,
+    TracedValueError,
+    calling_site,
+)
 from pullback.ir import dlpack
 from pullback.ir.types import DType, Numbers, Shape, TensorType, is_float, is_integer
 
 CONCRETE = 0
 """The trace of an array that belongs to none: it owns its numbers."""
+
+DONATED = -1
+"""The trace of an array whose memory was given to a compiled function: it has no numbers."""
 
 PythonScalar = bool | int | float
 ArrayLike = "Array | np.ndarray[Any, Any] | np.generic | bool | int | float"
@@ -176,7 +185,8 @@ class Array:
 
     def __repr__(self) -> str:
         if self._data is None:
-            return f"Array({self.type}, traced)"
+            state = "donated" if self.trace == DONATED else "traced"
+            return f"Array({self.type}, {state})"
         body = np.array2string(
             _printable(self._data), separator=", ", prefix="Array(", threshold=1000
         )
@@ -208,7 +218,18 @@ class Array:
             )
         return self._data
 
+    def donated(self) -> DonationError:
+        """The error for a use of this array after it was given away."""
+        error = DonationError(
+            f"this {self.type} was donated to a compiled function, which has overwritten it",
+            hint="use what the function returned, or leave the argument out of donate=",
+        )
+        error.locate("donated array", calling_site())
+        return error
+
     def _refuse(self, what: str, hint: str) -> NoReturn:
+        if self.trace == DONATED:
+            raise self.donated()
         error = TracedValueError(what, hint=hint)
         error.locate("traced value", calling_site())
         raise error

@@ -31,7 +31,7 @@ from pullback.errors import (
     calling_site,
     in_library,
 )
-from pullback.ir.array import CONCRETE, Array
+from pullback.ir.array import CONCRETE, DONATED, Array
 from pullback.ir.graph import Graph, Node
 from pullback.ir.types import Numbers, TensorType, is_float
 
@@ -275,6 +275,8 @@ def located(error: PullbackError, subject: str, **operands: Array) -> PullbackEr
 
 
 def _leak(value: Array) -> PullbackError:
+    if value.trace == DONATED:
+        return value.donated()
     error = LeakedValueError(
         f"a value of an earlier trace ({value.type}) was used after that trace had ended",
         hint="return it from the function instead of storing it; has_aux=True carries extras",

@@ -52,6 +52,9 @@ class Elementwise(Op):
     """
 
     guarded: ClassVar[bool] = False
+    in_own_precision: ClassVar[bool] = False
+    """True where half precision must not be computed in float32 and rounded: the bits matter."""
+
     accepts: ClassVar[Any] = staticmethod(Operands.numbers)
 
     # ---- rule ----

@@ -46,6 +46,18 @@ class Op:
         """The meaning, in NumPy: slow and obvious. A tuple when there are several outputs."""
         raise NotImplementedError
 
+    def element(self, s: Any, at: Sequence[Any], read: Any) -> Any:
+        """One element of the only output, in the scalar algebra `s`, from its coordinates.
+
+        `at` has an int64 for each axis; `read` (`scalar.Reader`) gives elements of the operands.
+        """
+        raise NotImplementedError
+
+    @property
+    def by_element(self) -> bool:
+        """Whether `element` says what each element is, independently of the others."""
+        return type(self).element is not Op.element
+
     # ---- derivatives ----
 
     def pullback(self, bar: Any, out: Any, *inputs: Array) -> tuple[Maybe, ...]:

@@ -7,9 +7,10 @@ compiler.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from pullback.ir.types import DType
+from pullback.ir.types import DType, TensorType
 
 S = TypeVar("S")
 
@@ -21,8 +22,16 @@ class Scalar(Protocol[S]):
         """A literal of the element type of `like`."""
         ...
 
+    def literal(self, value: bool | float, dtype: DType) -> S: ...
     def cast(self, x: S, dtype: DType) -> S: ...
     def bitcast(self, x: S, dtype: DType) -> S: ...
+    def bits(self, x: S) -> S:
+        """The bits of a floating number, as an unsigned integer."""
+        ...
+
+    def number(self, bits: S, like: S) -> S:
+        """The floating number, of the type of `like`, that has these bits."""
+        ...
 
     def add(self, x: S, y: S) -> S: ...
     def sub(self, x: S, y: S) -> S: ...
@@ -100,10 +109,32 @@ class Scalar(Protocol[S]):
         ...
 
 
+class Reader(Protocol[S]):
+    """What an op's `element` reads: elements of its operands, at places it computes."""
+
+    types: tuple[TensorType, ...]
+    """Of the operands."""
+
+    def __call__(self, operand: int, place: Sequence[S], when: S | None = None) -> S:
+        """The element of an operand at a place, one int64 an axis; 0 where `when` is false.
+
+        The place lies inside the operand wherever `when` is true.
+        """
+        ...
+
+    def inside(self, index: S, axis: int, size: int, from_end: bool) -> S:
+        """An index of an axis as an int64 in 0 … `size` - 1.
+
+        A negative one counts from the end, if it may; one that lies outside is an
+        `OutOfRangeError`.
+        """
+        ...
+
+
 class Counter:
     """Counts the operations of a body: each is one FLOP, but fma two; moves and literals none."""
 
-    FREE = frozenset({"const", "cast", "bitcast", "select"})
+    FREE = frozenset({"const", "literal", "cast", "bitcast", "bits", "number", "select"})
 
     def __init__(self) -> None:
         self.flops = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +30,9 @@ class Iota(Op):
 
     def reference(self) -> Any:
         return np.arange(self.size).astype(self.dtype)
+
+    def element(self, s: Any, at: Sequence[Any], read: Any) -> Any:
+        return s.cast(at[0], self.dtype)
 
     def formula(self, *operands: str) -> str:
         return f"0…{self.size - 1}"

@@ -15,7 +15,7 @@ from pullback.ir.families import Linear
 from pullback.ir.op import Sample
 from pullback.ir.samples import distinct, integers
 from pullback.ir.types import TensorType, int64, is_float
-from pullback.ops.pointwise import Exp
+from pullback.ops.pointwise import Exp, LogAddExp
 from pullback.ops.product import Recurrence, Running
 from pullback.ops.reduce import wide
 from pullback.ops.sort import Selection
@@ -29,6 +29,9 @@ class CumSum(Running, Linear):
     def reference(self, x: Any) -> Any:
         total = np.cumsum(self.in_order(wide(x)), axis=self.axis, dtype=wide(x).dtype)
         return self.in_order(total).astype(x.dtype)
+
+    def advance(self, s: Any, before: Any, *elements: Any) -> Any:
+        return s.add(before, *elements)
 
     def transpose(self, bar: Array, x: Array) -> Array:
         out: Array = self.backwards()(bar)
@@ -51,6 +54,10 @@ class RunningExtremum(Selection, Running):
     """
 
     extreme: ClassVar[Any]
+
+    def beats(self, s: Any, x: Any, y: Any) -> Any:
+        """Whether x wins against y, in the scalar algebra."""
+        raise NotImplementedError
 
     def infer(self, x: TensorType) -> tuple[TensorType, TensorType]:
         Running.infer(self, x)
@@ -91,12 +98,18 @@ class CumMax(RunningExtremum):
     name = "cummax"
     extreme = np.maximum
 
+    def beats(self, s: Any, x: Any, y: Any) -> Any:
+        return s.less(y, x)
+
 
 class CumMin(RunningExtremum):
     """Running minimum, and the indices of the minima."""
 
     name = "cummin"
     extreme = np.minimum
+
+    def beats(self, s: Any, x: Any, y: Any) -> Any:
+        return s.less(x, y)
 
 
 # ---- log-sum-exp ----------------------------------------------------------------------------
@@ -118,6 +131,9 @@ class CumLogSumExp(Running):
     def reference(self, x: Any) -> Any:
         ordered = self.in_order(wide(x))
         return self.in_order(np.logaddexp.accumulate(ordered, axis=self.axis)).astype(x.dtype)
+
+    def advance(self, s: Any, before: Any, *elements: Any) -> Any:
+        return LogAddExp().body(s, before, *elements)
 
     def pullback(self, bar: Array, out: Array, x: Array) -> tuple[Array]:
         back = Recurrence(self.axis, not self.reverse)

@@ -12,6 +12,7 @@ from pullback.errors import ShapeError
 from pullback.ir.array import Array
 from pullback.ir.op import Sample
 from pullback.ir.samples import integers, normal
+from pullback.ir.strided import Strided
 from pullback.ir.types import TensorType
 from pullback.ops.layout import Layout
 
@@ -39,6 +40,13 @@ class Diagonal(LastAxes):
 
     def reference(self, x: Any) -> Any:
         return np.diagonal(x, self.offset, -2, -1)
+
+    def view(self, x: Strided) -> Strided | None:
+        *lead, rows, columns = x.shape
+        *steps, down, right = x.strides
+        first = x.offset + max(-self.offset, 0) * down + max(self.offset, 0) * right
+        length = _length(rows, columns, self.offset)
+        return Strided((*lead, length), (*steps, down + right), first)
 
     def transpose(self, bar: Array, x: Array) -> Array:
         return DiagonalMatrix(self.offset, *x.shape[-2:])(bar)
@@ -80,6 +88,11 @@ class DiagonalMatrix(LastAxes):
         result[..., i - min(self.offset, 0), i + max(self.offset, 0)] = x
         return result
 
+    def element(self, s: Any, at: Sequence[Any], read: Any) -> Any:
+        *lead, row, column = at
+        on = s.equal(s.add(row, s.const(self.offset, row)), column)
+        return read(0, (*lead, row if self.offset >= 0 else column), when=on)
+
     def transpose(self, bar: Array, x: Array) -> Array:
         return Diagonal(self.offset)(bar)
 
@@ -111,6 +124,11 @@ class Triangle(LastAxes):
 
     def reference(self, x: Any) -> Any:
         return np.tril(x, self.offset) if self.lower else np.triu(x, self.offset)
+
+    def element(self, s: Any, at: Sequence[Any], read: Any) -> Any:
+        diagonal = s.add(at[-2], s.const(self.offset, at[-2]))
+        pair = (at[-1], diagonal) if self.lower else (diagonal, at[-1])
+        return read(0, at, when=s.less_equal(*pair))
 
     def transpose(self, bar: Array, x: Array) -> Array:
         return self(bar)

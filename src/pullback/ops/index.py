@@ -3,7 +3,8 @@
 The geometry is shared. An array has `batch` axes, indexed `axes` and the rest. There is one integer
 operand for each indexed axis, all of one shape: the batch sizes, then the index shape. What is read
 or written has the shape batch sizes + index shape + rest. An index i of an axis of size n satisfies
--n ≤ i < n and counts from the end when negative, as in NumPy; any other raises `OutOfRangeError`.
+-n ≤ i < n and counts from the end when negative, as in NumPy, or 0 ≤ i < n where `from_end` is
+False; any other raises `OutOfRangeError`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -25,6 +26,8 @@ from pullback.ops.layout import Flip
 from pullback.ops.operators import broadcast_to, cast, reshape, select, transpose, zeros
 from pullback.ops.reduce import wide
 
+I = TypeVar("I", bound="Indexed")
+
 
 @dataclass(frozen=True)
 class Indexed(Op):
@@ -32,6 +35,7 @@ class Indexed(Op):
 
     axes: Axes
     batch_axes: Axes = ()
+    from_end: bool = True
 
     def selected(self, x: TensorType, *indices: TensorType) -> TensorType:
         """The type of what the indices select from `x`."""
@@ -66,8 +70,15 @@ class Indexed(Op):
         ]
         return (
             *grids,
-            *(_checked(i, a, shape[a]) for i, a in zip(indices, self.axes, strict=True)),
+            *(
+                checked(i, a, shape[a], self.from_end)
+                for i, a in zip(indices, self.axes, strict=True)
+            ),
         )
+
+    def _as(self, op: type[I]) -> I:
+        """Another op at the same places."""
+        return op(self.axes, self.batch_axes, self.from_end)
 
     def _batched(self) -> Indexed:
         """The same with one more batch axis, in front."""
@@ -75,8 +86,9 @@ class Indexed(Op):
         return replace(self, axes=tuple(a + 1 for a in self.axes), batch_axes=(0, *shifted))
 
 
-def _checked(index: Numbers, axis: int, size: int) -> Numbers:
-    outside = (index < -size) | (index >= size)
+def checked(index: Numbers, axis: int, size: int, from_end: bool) -> Numbers:
+    """Indices of an axis, as numbers in 0 … size - 1."""
+    outside = (index < (-size if from_end else 0)) | (index >= size)
     if outside.any():
         wrong = index[outside][0] if index.ndim else index
         raise OutOfRangeError(f"index {wrong} is out of range for axis {axis} of size {size}")
@@ -95,8 +107,21 @@ class Gather(Linear, Indexed):
     def reference(self, x: Any, *indices: Any) -> Any:
         return x.transpose(self._order(x.ndim))[self._coordinates(x.shape, indices)]
 
+    def element(self, s: Any, at: Sequence[Any], read: Any) -> Any:
+        x, rank = read.types[0], read.types[1].ndim
+        place = dict(
+            zip(
+                (*self.batch_axes, *self._rest(x.ndim)),
+                (*at[: len(self.batch_axes)], *at[rank:]),
+                strict=True,
+            )
+        )
+        for i, axis in enumerate(self.axes, 1):
+            place[axis] = read.inside(read(i, at[:rank]), axis, x.shape[axis], self.from_end)
+        return read(0, [place[axis] for axis in range(x.ndim)])
+
     def transpose(self, bar: Array, x: Array, *indices: Array) -> Array:
-        return ScatterAdd(self.axes, self.batch_axes)(zeros(x.type), bar, *indices)
+        return self._as(ScatterAdd)(zeros(x.type), bar, *indices)
 
     def batch(
         self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]
@@ -125,6 +150,7 @@ class Gather(Linear, Indexed):
         yield Sample(cls((0,)), normal(3, 2), np.zeros(0, np.int64))
         yield Sample(cls((0,)), integers(4), np.array([2, 2], np.uint8))
         yield Sample(cls((0,)), truths(4), np.array([3, 0]))
+        yield Sample(cls((1,), (0,), from_end=False), normal(2, 4), np.array([1, 3]))
 
     @classmethod
     def rejected(cls) -> Iterator[Sample]:
@@ -166,6 +192,10 @@ class Scatter(Indexed):
 
     def write(self, rows: Numbers, places: Numbers, updates: Numbers) -> None:
         """Write update i into `rows[places[i]]`, for each i in order."""
+        raise NotImplementedError
+
+    def combine(self, s: Any, x: Any, update: Any) -> Any:
+        """An element after one update, in the scalar algebra."""
         raise NotImplementedError
 
     def base_partial(self, out: Array, base: Array, updates: Array, *indices: Array) -> Partial:
@@ -229,11 +259,11 @@ class Scatter(Indexed):
             total = _weighted(base, self.base_partial(outs[0], *inputs))
         if updates is not None:
             moved = _weighted(updates, self.update_partial(outs[0], *inputs))
-            total = ScatterAdd(self.axes, self.batch_axes)(total, moved, *inputs[2:])
+            total = self._as(ScatterAdd)(total, moved, *inputs[2:])
         return (total,)
 
     def _read(self, x: Array, *indices: Array) -> Array:
-        return Gather(self.axes, self.batch_axes)(x, *indices)
+        return self._as(Gather)(x, *indices)
 
     def _places(self, base: Array, indices: Sequence[Array]) -> Array:
         """One number for each place written, along one last axis after the batch axes."""
@@ -304,11 +334,12 @@ class ScatterSet(Scatter):
         winners = last[places] == order
         rows[places[winners]] = updates[winners]
 
+    def combine(self, s: Any, x: Any, update: Any) -> Any:
+        return update
+
     def base_partial(self, out: Array, base: Array, updates: Array, *indices: Array) -> Partial:
         untouched = zeros(TensorType(base.shape, bool_)) == False  # noqa: E712
-        return ScatterSet(self.axes, self.batch_axes)(
-            untouched, zeros(TensorType(updates.shape, bool_)), *indices
-        )
+        return self._as(ScatterSet)(untouched, zeros(TensorType(updates.shape, bool_)), *indices)
 
     def update_partial(self, out: Array, base: Array, updates: Array, *indices: Array) -> Partial:
         places = self._places(base, indices)
@@ -333,6 +364,9 @@ class ScatterAdd(Scatter):
     def write(self, rows: Numbers, places: Numbers, updates: Numbers) -> None:
         np.add.at(rows, places, updates)
 
+    def combine(self, s: Any, x: Any, update: Any) -> Any:
+        return s.add(x, update)
+
     def base_partial(self, out: Array, base: Array, updates: Array, *indices: Array) -> Partial:
         return 1.0
 
@@ -347,6 +381,9 @@ class ScatterMultiply(Scatter):
 
     def write(self, rows: Numbers, places: Numbers, updates: Numbers) -> None:
         np.multiply.at(rows, places, updates)
+
+    def combine(self, s: Any, x: Any, update: Any) -> Any:
+        return s.mul(x, update)
 
     def base_partial(self, out: Array, base: Array, updates: Array, *indices: Array) -> Partial:
         return self(zeros(base.type) + 1, updates, *indices)
@@ -407,7 +444,7 @@ class ScatterExtremum(Scatter):
     def _ties(self, out: Array, base: Array, updates: Array, indices: Sequence[Array]) -> Array:
         """For each place how many candidates equal the result."""
         reached = updates == self._read(out, *indices)
-        return ScatterAdd(self.axes, self.batch_axes)(
+        return self._as(ScatterAdd)(
             cast(base == out, base.dtype), cast(reached, base.dtype), *indices
         )
 
@@ -419,6 +456,9 @@ class ScatterMax(ScatterExtremum):
 
     def write(self, rows: Numbers, places: Numbers, updates: Numbers) -> None:
         np.maximum.at(rows, places, updates)
+
+    def combine(self, s: Any, x: Any, update: Any) -> Any:
+        return s.maximum(x, update)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:
@@ -436,6 +476,71 @@ class ScatterMin(ScatterExtremum):
     def write(self, rows: Numbers, places: Numbers, updates: Numbers) -> None:
         np.minimum.at(rows, places, updates)
 
+    def combine(self, s: Any, x: Any, update: Any) -> Any:
+        return s.minimum(x, update)
+
+
+# ---- one place along an axis ----------------------------------------------------------------
+
+
+def take_along(x: Array, indices: Array, axis: int) -> Array:
+    """out[…, k, …] = x[…, indices[…, k, …], …] along `axis`; the other sizes are equal."""
+    order = _last(axis, x.ndim)
+    taken = Gather((axis,), order[:-1], from_end=False)(x, transpose(indices, order))
+    return transpose(taken, _inverse(order))
+
+
+def put_along(x: Array, indices: Array, axis: int, size: int) -> Array:
+    """Zeros of `size` along `axis`, where x[…, k, …] is added at indices[…, k, …]."""
+    order = _last(axis, x.ndim)
+    shape = tuple(size if i == axis else n for i, n in enumerate(x.shape))
+    scatter = ScatterAdd((axis,), order[:-1], from_end=False)
+    return scatter(zeros(x.type.reshaped(shape)), transpose(x, order), transpose(indices, order))
+
+
+def _last(axis: int, ndim: int) -> Axes:
+    return (*(i for i in range(ndim) if i != axis), axis)
+
+
+def _inverse(order: Axes) -> Axes:
+    return tuple(sorted(range(len(order)), key=order.__getitem__))
+
+
+@dataclass(frozen=True)
+class Place(Op):
+    """Indices of an axis as numbers in 0 … size - 1, each checked."""
+
+    name = "place"
+    differentiable = False
+    axis: int
+    size: int
+    from_end: bool = True
+
+    def infer(self, index: TensorType) -> TensorType:
+        if not is_integer(index.dtype):
+            raise DTypeError(f"an index is an integer, not {index.dtype}")
+        return index.of(int64)
+
+    def reference(self, index: Any) -> Any:
+        return checked(index, self.axis, self.size, self.from_end)
+
+    def element(self, s: Any, at: Sequence[Any], read: Any) -> Any:
+        return read.inside(read(0, at), self.axis, self.size, self.from_end)
+
+    def batch(
+        self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]
+    ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
+        return self.outputs(*inputs), (True,)
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield Sample(cls(0, 4), np.array([[3, -1], [-4, 0]]))
+        yield Sample(cls(0, 4, from_end=False), np.array([3, 1], np.uint8))
+
+    @classmethod
+    def rejected(cls) -> Iterator[Sample]:
+        yield Sample(cls(0, 4), normal(3))
+
 
 # ---- integers about integers ----------------------------------------------------------------
 
@@ -446,6 +551,9 @@ def _flip_last(x: Array) -> Array:
 
 class Previous(Op):
     """For each element the position of the previous equal one along the last axis, or -1."""
+
+    def combine(self, s: Any, x: Any, update: Any) -> Any:
+        return s.minimum(x, update)
 
     name = "previous"
     differentiable = False

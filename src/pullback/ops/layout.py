@@ -16,7 +16,7 @@ from pullback.ir.families import Linear
 from pullback.ir.op import Sample
 from pullback.ir.samples import integers, normal
 from pullback.ir.strided import Strided
-from pullback.ir.types import Axes, Shape, TensorType
+from pullback.ir.types import Axes, Shape, TensorType, bool_
 
 
 class Layout(Linear):
@@ -225,6 +225,21 @@ class Pad(Layout):
         result[self._places(x.shape)] = x
         return result
 
+    def element(self, s: Any, at: Sequence[Any], read: Any) -> Any:
+        place, filled = [], s.literal(True, bool_)
+        for i, low, gap, n in zip(at, self.low, self.interior, read.types[0].shape, strict=True):
+            beyond = s.sub(i, s.const(low, i))
+            step = s.const(gap + 1, i)
+            which = s.quot(beyond, step)
+            for condition in (
+                s.less_equal(s.const(0, i), beyond),
+                s.equal(s.rem(beyond, step), s.const(0, i)),
+                s.less(which, s.const(n, i)),
+            ):
+                filled = s.bit_and(filled, condition)
+            place.append(which)
+        return read(0, place, when=filled)
+
     def transpose(self, bar: Array, x: Array) -> Array:
         places = self._places(x.shape)
         return Slice(
@@ -319,6 +334,18 @@ class Concat(Linear):
 
     def reference(self, *inputs: Any) -> Any:
         return np.concatenate(inputs, axis=self.axis)
+
+    def element(self, s: Any, at: Sequence[Any], read: Any) -> Any:
+        result, start, along = None, 0, at[self.axis]
+        for i, each in enumerate(read.types):
+            stop = start + each.shape[self.axis]
+            before = s.less(along, s.const(start, along))
+            mine = s.bit_and(s.bit_not(before), s.less(along, s.const(stop, along)))
+            place = (*at[: self.axis], s.sub(along, s.const(start, along)), *at[self.axis + 1 :])
+            piece = read(i, place, when=mine)
+            result = piece if result is None else s.select(mine, piece, result)
+            start = stop
+        return result
 
     def transpose(self, bar: Array, *inputs: Array) -> tuple[Array, ...]:
         parts = []

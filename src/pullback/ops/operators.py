@@ -20,6 +20,7 @@ from pullback.ir.types import (
     bool_,
     broadcast_shapes,
     float32,
+    float64,
     int64,
     is_bool,
     is_float,
@@ -31,6 +32,7 @@ from pullback.ops import pointwise
 from pullback.ops.layout import Broadcast, Reshape, Transpose
 from pullback.ops.layout import cut as cut
 from pullback.ops.reduce import Sum
+from pullback.ops.weak import Weak
 
 # ---- operands in ----------------------------------------------------------------------------
 
@@ -48,6 +50,9 @@ def lift(x: Any) -> Array:
         return constant(x, int64)
     if isinstance(x, float):
         return constant(x, float32)
+    if isinstance(x, Weak):
+        kind = x.array.type.dtype
+        return cast(x.array, float32) if is_float(kind) and x.strength == 0 else x.array
     raise StructureError(
         f"an array was expected, not {type(x).__name__}",
         hint="pb.asarray(...) turns nested lists into an array",
@@ -56,6 +61,8 @@ def lift(x: Any) -> Array:
 
 def constant(value: Any, dtype: DType) -> Array:
     """A scalar literal of `dtype`; `DTypeError` when an integer does not fit."""
+    if isinstance(value, Weak):
+        return cast(value.array, dtype)
     if isinstance(value, np.generic):
         value = value.item()
     if is_integer(dtype):
@@ -103,6 +110,8 @@ def _strength(x: Any) -> int:
     """Python scalars give way to NumPy scalars, and those to arrays."""
     if isinstance(x, np.generic):
         return 1
+    if isinstance(x, Weak):
+        return x.strength
     return 0 if isinstance(x, _PYTHON_SCALARS) else 2
 
 
@@ -115,18 +124,22 @@ def _common(x: Array, y: Array) -> tuple[Array, Array]:
 
 
 def _with_scalar(x: Array, scalar: Any) -> tuple[Array, Array]:
-    dtype = x.type.dtype
-    if isinstance(scalar, np.generic):
-        own = as_dtype(scalar.dtype)
-        same_kind = kind_of(own) == kind_of(dtype) or (is_integer(own) and is_integer(dtype))
-        wanted = dtype if same_kind else promote(dtype, own)
-    elif isinstance(scalar, bool):
-        wanted = dtype
-    elif isinstance(scalar, int):
-        wanted = int64 if is_bool(dtype) else dtype
-    else:
-        wanted = dtype if is_float(dtype) else float32
+    wanted = _beside(x.type.dtype, scalar)
     return cast(x, wanted), constant(scalar, wanted)
+
+
+def _beside(dtype: DType, scalar: Any) -> DType:
+    """The common element type of an array of `dtype` and a scalar."""
+    own = scalar.array.type.dtype if isinstance(scalar, Weak) else None
+    if isinstance(scalar, np.generic) or (own is not None and scalar.strength == 1):
+        own = as_dtype(scalar.dtype) if own is None else own
+        same_kind = kind_of(own) == kind_of(dtype) or (is_integer(own) and is_integer(dtype))
+        return dtype if same_kind else promote(dtype, own)
+    if isinstance(scalar, bool) or own == bool_:
+        return dtype
+    if isinstance(scalar, int) or own == int64:
+        return int64 if is_bool(dtype) else dtype
+    return dtype if is_float(dtype) else float32
 
 
 def float_pair(x: Any, y: Any) -> tuple[Array, Array]:
@@ -316,7 +329,7 @@ COMPARISON = {
     "eq": equal,
     "ne": not_equal,
 }
-OPERANDS = (Array, np.ndarray, np.generic, bool, int, float)
+OPERANDS = (Array, Weak, np.ndarray, np.generic, bool, int, float)
 
 
 def apply_as(subject: str, op: Op, **operands: Array) -> Array:
@@ -357,8 +370,68 @@ def _reflected(function: Any) -> Any:
     return public(method, function.__name__)
 
 
+# ---- operators of traced scalars ------------------------------------------------------------
+
+
+def _wide(x: Any, number: bool) -> Array:
+    """A scalar in the type that Python computes it in; with `number`, a bool counts as an int."""
+    if isinstance(x, Weak):
+        array = x.array
+    elif isinstance(x, np.generic):
+        array = constant(x, as_dtype(x.dtype))
+    else:
+        kind = bool_ if isinstance(x, bool) else int64 if isinstance(x, int) else float64
+        array = constant(x, kind)
+    return cast(array, int64) if number and is_bool(array.dtype) else array
+
+
+def _weak_result(function: Any, x: Any, y: Any) -> Any:
+    """`x ∘ y` where one is a traced scalar: weak again, unless the other is an array."""
+    if isinstance(x, Array | np.ndarray) or isinstance(y, Array | np.ndarray):
+        return function(x, y)
+    number = function not in (bitwise_and, bitwise_or, bitwise_xor)
+    left, right = _wide(x, number), _wide(y, number)
+    if function is divide and not (is_float(left.dtype) or is_float(right.dtype)):
+        left = cast(left, float64)
+    if function is power and isinstance(y, int | float):
+        return Weak(power(left, y), _strength(x))
+    return Weak(function(left, right), max(_strength(x), _strength(y)))
+
+
+def _weak_forward(function: Any) -> Any:
+    def method(self: Weak, other: Any, /) -> Any:
+        return (
+            _weak_result(function, self, other) if isinstance(other, OPERANDS) else NotImplemented
+        )
+
+    return public(method, function.__name__)
+
+
+def _weak_reflected(function: Any) -> Any:
+    def method(self: Weak, other: Any, /) -> Any:
+        return (
+            _weak_result(function, other, self) if isinstance(other, OPERANDS) else NotImplemented
+        )
+
+    return public(method, function.__name__)
+
+
+def _bind_weak() -> None:
+    for name, function in (BINARY | COMPARISON).items():
+        setattr(Weak, f"__{name}__", _weak_forward(function))
+    for name, function in BINARY.items():
+        setattr(Weak, f"__r{name}__", _weak_reflected(function))
+    for name, unary in (("neg", negative), ("pos", positive), ("abs", absolute)):
+        setattr(Weak, f"__{name}__", _weak_unary(unary))
+
+
+def _weak_unary(function: Any) -> Any:
+    return lambda self: Weak(function(_wide(self, True)), self.strength)
+
+
 def bind() -> None:
     """Called once by `pullback.ops`."""
+    _bind_weak()
     families.bind(
         reshape=reshape, broadcast=broadcast_to, sum_over=sum_over, zeros=zeros, select=select
     )

@@ -14,9 +14,9 @@ from pullback.ir.array import Array
 from pullback.ir.families import Linear
 from pullback.ir.op import Maybe, Op, Sample
 from pullback.ir.samples import distinct, integers, normal, truths
-from pullback.ir.types import Axes, TensorType, bool_, is_integer
+from pullback.ir.types import Axes, TensorType, bool_, int32, is_integer
 from pullback.ops.operators import repeated
-from pullback.ops.reduce import wide
+from pullback.ops.reduce import accumulated, wide
 from pullback.ops.windows import Windows
 
 
@@ -48,6 +48,14 @@ class Pooling(Op):
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         return self.windows.taps * min(x.size for x in (*inputs, *outputs))
 
+    def _taps(self, s: Any, window: Sequence[Any], read: Any, operand: int) -> Iterator[Any]:
+        """What each tap of a window of an operand reads, and whether that lies inside."""
+        kind = read.types[operand]
+        lead = kind.ndim - self.windows.rank
+        for tap in np.ndindex(*self.windows.size):
+            place, inside = self.windows.read(s, window[lead:], tap, kind.shape[lead:])
+            yield read(operand, (*window[:lead], *place), when=inside), inside
+
 
 # ---- sum ------------------------------------------------------------------------------------
 
@@ -62,6 +70,13 @@ class WindowSum(Pooling, Linear):
 
     def reference(self, x: Any) -> Any:
         return sum(self.windows.reads(wide(x))).astype(x.dtype)
+
+    def element(self, s: Any, at: Sequence[Any], read: Any) -> Any:
+        dtype = read.types[0].dtype
+        total = s.literal(0, accumulated(dtype))
+        for x, _ in self._taps(s, at, read, 0):
+            total = s.add(total, s.cast(x, accumulated(dtype)))
+        return s.cast(total, dtype)
 
     def transpose(self, bar: Array, x: Array) -> Array:
         return WindowSpread(self.windows, x.shape[x.ndim - self.windows.rank :])(bar)
@@ -99,6 +114,15 @@ class WindowSpread(Pooling, Linear):
         patches = np.broadcast_to(apart, shape)
         return self.windows.unpatch(patches, self.spatial).astype(bar.dtype)
 
+    def element(self, s: Any, at: Sequence[Any], read: Any) -> Any:
+        (bar,) = read.types
+        lead = bar.ndim - self.windows.rank
+        total = s.literal(0, accumulated(bar.dtype))
+        for window, _, reads in self.windows.covering(s, at[lead:], bar.shape[lead:]):
+            x = read(0, (*at[:lead], *window), when=reads)
+            total = s.add(total, s.cast(x, accumulated(bar.dtype)))
+        return s.cast(total, bar.dtype)
+
     def transpose(self, bar: Array, x: Array) -> Array:
         return WindowSum(self.windows)(bar)
 
@@ -133,6 +157,11 @@ class MaxPool(Pooling):
 
     def reference(self, x: Any) -> Any:
         return functools.reduce(np.maximum, self.windows.reads(x, _lowest(x)))
+
+    def element(self, s: Any, at: Sequence[Any], read: Any) -> Any:
+        taps = self._taps(s, at, read, 0)
+        lowest = s.literal(_lowest(read.types[0]), read.types[0].dtype)
+        return functools.reduce(s.maximum, [s.select(inside, x, lowest) for x, inside in taps])
 
     def pullback(self, bar: Array, out: Array, x: Array) -> tuple[Maybe, ...]:
         return (MaxPoolRoute(self.windows)(bar, x),)
@@ -171,6 +200,23 @@ class Winners(Pooling, Linear):
             *patches.shape[: -2 * rank], self.windows.taps, *patches.shape[-rank:]
         )
 
+    def _beats(self, s: Any, window: Sequence[Any], read: Any) -> Iterator[Any]:
+        """For each tap of a window of the second operand whether it beats all before it."""
+        kind = read.types[1]
+        lowest = s.literal(_lowest(kind), kind.dtype)
+        best = None
+        for x, inside in self._taps(s, window, read, 1):
+            candidate = s.select(inside, x, lowest)
+            if best is None:
+                best = candidate
+                yield s.literal(True, bool_)
+            else:
+                # The first NaN is the maximum, and nothing beats it.
+                beats = s.bit_not(s.less_equal(candidate, best))
+                beats = s.bit_and(beats, s.equal(best, best))
+                best = s.select(beats, candidate, best)
+                yield beats
+
     def batch(
         self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]
     ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
@@ -192,6 +238,13 @@ class MaxPoolPick(Winners):
         axis = x.ndim - self.windows.rank
         taps = self._by_tap(self.windows.patches(values))
         return np.take_along_axis(taps, self._winners(x), axis).squeeze(axis)
+
+    def element(self, s: Any, at: Sequence[Any], read: Any) -> Any:
+        picked = None
+        values = self._taps(s, at, read, 0)
+        for (x, _), beats in zip(values, self._beats(s, at, read), strict=True):
+            picked = x if picked is None else s.select(beats, x, picked)
+        return picked
 
     def transpose(self, bar: Array, values: Array, x: Array) -> Array:
         return MaxPoolRoute(self.windows)(bar, x)
@@ -224,6 +277,20 @@ class MaxPoolRoute(Winners):
         np.put_along_axis(taps, winners, np.expand_dims(bar, axis), axis)
         patches = taps.reshape(*bar.shape[:axis], *self.windows.size, *bar.shape[axis:])
         return self.windows.unpatch(patches, x.shape[axis:]).astype(bar.dtype)
+
+    def element(self, s: Any, at: Sequence[Any], read: Any) -> Any:
+        bar = read.types[0]
+        lead = bar.ndim - self.windows.rank
+        wide_dtype = accumulated(bar.dtype)
+        total = s.literal(0, wide_dtype)
+        for window, tap, reads in self.windows.covering(s, at[lead:], bar.shape[lead:]):
+            q = (*at[:lead], *window)
+            winner = s.literal(0, int32)
+            for i, beats in enumerate(self._beats(s, q, read)):
+                winner = s.select(beats, s.const(i, winner), winner)
+            mine = s.bit_and(reads, s.equal(winner, tap))
+            total = s.add(total, s.cast(read(0, q, when=mine), wide_dtype))
+        return s.cast(total, bar.dtype)
 
     def transpose(self, bar: Array, values: Array, x: Array) -> Array:
         return MaxPoolPick(self.windows)(bar, x)

@@ -39,6 +39,12 @@ class Running(Op):
         """The same op, running the other way."""
         return replace(self, reverse=not self.reverse)
 
+    def advance(self, s: Any, before: Any, *elements: Any) -> Any:
+        """Element k of the result from the one before and the operands' elements k, in the scalar
+        algebra; the first element of the result is that of the last operand.
+        """
+        raise NotImplementedError
+
     def in_order(self, x: Any) -> Any:
         """NumPy numbers with the running axis in running order; its own inverse."""
         return np.flip(x, self.axis) if self.reverse else x
@@ -98,6 +104,10 @@ class Recurrence(Running):
             out[k] += factors[k] * out[k - 1]
         return self.in_order(np.moveaxis(out, 0, self.axis)).astype(b.dtype)
 
+    def advance(self, s: Any, before: Any, *elements: Any) -> Any:
+        a, b = elements
+        return s.add(b, s.mul(a, before))
+
     def pullback(self, bar: Array, out: Array, a: Array, b: Array) -> tuple[Array, Array]:
         back: Recurrence = self.backwards()
         b_bar = back(back.before(a, 0.0), bar)
@@ -135,6 +145,9 @@ class CumProd(Running):
 
     def reference(self, x: Any) -> Any:
         return self.in_order(np.cumprod(self.in_order(wide(x)), axis=self.axis)).astype(x.dtype)
+
+    def advance(self, s: Any, before: Any, *elements: Any) -> Any:
+        return s.mul(before, *elements)
 
     def pullback(self, bar: Array, out: Array, x: Array) -> tuple[Array]:
         back = Recurrence(self.axis, not self.reverse)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -51,6 +51,11 @@ def check_numeric(name: str, x: TensorType) -> None:
     """Raise `DTypeError` for bools."""
     if x.dtype == bool_:
         raise DTypeError(f"{name} does not take bool", hint="cast the operand with .astype(...)")
+
+
+def accumulated(dtype: DType) -> DType:
+    """The type that elements of `dtype` are accumulated in."""
+    return float32 if dtype in (bfloat16, float16) else dtype
 
 
 def wide(x: Any) -> Any:
@@ -208,6 +213,8 @@ class Position(Op):
 
     axis: int
     differentiable = False
+    least: ClassVar[bool] = False
+    """Whether the smallest element wins, not the largest."""
 
     def infer(self, x: TensorType) -> TensorType:
         check_axis(self.axis, x)
@@ -247,6 +254,7 @@ class ArgMin(Position):
     """Index of the first smallest element."""
 
     name = "argmin"
+    least = True
 
     def reference(self, x: Any) -> Any:
         return np.argmin(wide(x), axis=self.axis)

@@ -10,6 +10,7 @@ from pullback.errors import ShapeError
 from pullback.ir.array import Array
 from pullback.ir.op import Maybe, Op, Sample
 from pullback.ir.samples import integers, normal
+from pullback.ir.strided import Strided
 from pullback.ir.types import TensorType
 from pullback.ops.layout import Concat
 from pullback.ops.operators import reshape, transpose, zeros
@@ -29,6 +30,11 @@ class Rows(Op):
 
     def reference(self, x: Any) -> Any:
         return tuple(x)
+
+    def views(self, x: Strided) -> tuple[Strided, ...]:
+        """Where the rows lie."""
+        shape, (step, *strides) = x.shape[1:], x.strides
+        return tuple(Strided(shape, tuple(strides), x.offset + i * step) for i in range(self.count))
 
     def cotangents(
         self,

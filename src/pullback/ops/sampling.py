@@ -12,7 +12,7 @@ import numpy as np
 from pullback.errors import DTypeError, ShapeError
 from pullback.ir.array import Array
 from pullback.ir.op import Op, Sample
-from pullback.ir.types import Shape, TensorType, uint32
+from pullback.ir.types import Shape, TensorType, int64, uint32
 
 # Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3" (SC 2011), table 2.
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -34,6 +34,22 @@ def threefry(key: Any, counter: Any) -> tuple[Any, Any]:
             y = (y << np.uint32(distance) | y >> np.uint32(32 - distance)) ^ x
         x = x + schedule[group % 3]
         y = y + schedule[(group + 1) % 3] + np.uint32(group)
+    return x, y
+
+
+def _mixed(s: Any, key: Sequence[Any], counter: tuple[Any, Any]) -> tuple[Any, Any]:
+    """`threefry` in the scalar algebra."""
+    parity = s.const(int(PARITY), key[0])
+    schedule = (*key, s.bit_xor(s.bit_xor(key[0], key[1]), parity))
+    x, y = s.add(counter[0], schedule[0]), s.add(counter[1], schedule[1])
+    for group in range(1, GROUPS + 1):
+        for distance in ROTATIONS[(group - 1) % 2]:
+            x = s.add(x, y)
+            left = s.shift_left(y, s.const(distance, y))
+            right = s.shift_right(y, s.const(32 - distance, y))
+            y = s.bit_xor(s.bit_or(left, right), x)
+        x = s.add(x, schedule[group % 3])
+        y = s.add(y, s.add(schedule[(group + 1) % 3], s.const(group, y)))
     return x, y
 
 
@@ -69,6 +85,18 @@ class RandomBits(Op):
         words = np.stack(threefry((key[..., :1], key[..., 1:]), counter), axis=-1)
         flat = words.reshape(*key.shape[:-1], 2 * pairs.size)[..., :count]
         return flat.reshape((*key.shape[:-1], *self.shape))
+
+    def element(self, s: Any, at: Sequence[Any], read: Any) -> Any:
+        lead = len(at) - len(self.shape)
+        number = s.literal(0, int64)
+        for i, n in zip(at[lead:], self.shape, strict=True):
+            number = s.add(s.mul(number, s.const(n, number)), i)
+        two = s.const(2, number)
+        pair, second = s.quot(number, two), s.rem(number, two)
+        high = s.cast(s.quot(pair, s.const(1 << 32, pair)), uint32)
+        key = [read(0, (*at[:lead], s.literal(i, int64))) for i in range(2)]
+        x, y = _mixed(s, key, (s.cast(pair, uint32), high))
+        return s.select(s.equal(second, s.const(0, second)), x, y)
 
     def batch(
         self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]

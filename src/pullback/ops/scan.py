@@ -16,6 +16,7 @@ from pullback.ir.interpret import interpret
 from pullback.ir.op import GraphTransforms, HigherOrder, Maybe, Pull, Sample
 from pullback.ir.samples import integers, normal
 from pullback.ir.types import TensorType, float64, int64, is_float
+from pullback.ops.late import kept_rows, late_sums
 from pullback.ops.operators import repeated, reshape, transpose, zeros
 from pullback.ops.subgraph import (
     chosen,
@@ -110,10 +111,23 @@ class Scan(HigherOrder):
 
         def pull(bars: tuple[Maybe, ...]) -> Iterator[tuple[int, Array]]:
             at_exit, of_rows = bars[: self.carries], bars[self.carries :]
-            in_constants, in_carry, _ = self._parts(moving)
+            in_constants, in_carry, in_rows = self._parts(moving)
+            total = sum(in_constants)
+            known = dict(zip(backward.inputs, residuals, strict=False))
+            at_hand = {x: rows[y] for x, y in known.items() if y in rows}
+            same = {x for x, y in known.items() if y not in rows}
+            room = sum(x.type.nbytes for x in changing_rows) // max(self.length, 1)
+            late = late_sums(backward, total, at_hand.keys(), same, room)
+            kept = kept_rows(late, at_hand.keys())
+            left = [i for i in range(total) if i not in {each.position for each in late}]
+            pulled_out = [backward.outputs[i] for i in left]
+            per_step = with_outputs(backward, (*pulled_out, *backward.outputs[total:], *kept))
+
             carry_in = self._parts(inputs)[1]
-            sums = [zeros(x.type) for x in chosen(inputs[: self.constants], in_constants)]
+            constants_in = chosen(inputs[: self.constants], in_constants)
+            sums = [zeros(constants_in[i].type) for i in left]
             start = [*present(filled(at_exit, in_carry, carry_in)), *sums]
+            carries = sum(in_carry)
 
             def step(*values: Array) -> Iterable[Array]:
                 held, values = values[: len(fixed)], values[len(fixed) :]
@@ -124,10 +138,10 @@ class Scan(HigherOrder):
                     *put([bar is not None for bar in of_rows], values[len(changing) :]),
                 ]
                 full = full_bars(received, self.body.outputs)
-                pulled = transforms.inline(backward, [*[env[x] for x in residuals], *full])
-                to_constants, to_carry, to_rows = self._parts(put(moving, pulled))
-                added = zip(carried[sum(in_carry) :], present(to_constants), strict=True)
-                return [*present(to_carry), *[a + b for a, b in added], *present(to_rows)]
+                pulled = transforms.inline(per_step, [*[env[x] for x in residuals], *full])
+                to_constants, others = pulled[: len(left)], pulled[len(left) :]
+                added = [a + b for a, b in zip(carried[carries:], to_constants, strict=True)]
+                return [*others[:carries], *added, *others[carries:]]
 
             operands = [*constants, *start, *changing_rows, *present(of_rows)]
             types = _step_types(operands, len(constants) + len(start))
@@ -135,8 +149,12 @@ class Scan(HigherOrder):
                 record(step, types), len(constants), len(start), self.length, not self.reverse
             )
             made = loop.outputs(*operands)
-            carries = sum(in_carry)
-            ordered = (*made[carries : len(start)], *made[:carries], *made[len(start) :])
+            cut = len(start) + sum(in_rows)
+            stacked = at_hand | dict(zip(kept, made[cut:], strict=True))
+            totals = dict(zip(left, made[carries : len(start)], strict=True))
+            totals |= {each.position: each.total(stacked) for each in late}
+            ordered = [totals[i] for i in range(total)]
+            ordered += [*made[:carries], *made[len(start) : cut]]
             yield from zip(indices(moving), ordered, strict=True)
 
         return results[:count], pull

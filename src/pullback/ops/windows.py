@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from pullback.errors import ShapeError
-from pullback.ir.types import Axes, Shape
+from pullback.ir.types import Axes, Shape, bool_, int32
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,52 @@ class Windows:
         for tap in np.ndindex(*self.size):
             yield patches[(..., *tap, *(slice(None),) * self.rank)]
 
+    # ---- one place at a time, in the scalar algebra `s` ----
+
+    def read(self, s: Any, window: Sequence[Any], tap: Axes, spatial: Shape) -> tuple[Any, Any]:
+        """The place that a tap of a window reads, and whether it lies inside the axes."""
+        place, inside = [], s.literal(True, bool_)
+        parts = zip(window, tap, self.stride, self.dilation, self.low, spatial, strict=True)
+        for q, k, stride, dilation, low, n in parts:
+            i = s.add(s.mul(q, s.const(stride, q)), s.const(k * dilation - low, q))
+            inside = s.bit_and(inside, _within(s, i, n))
+            place.append(i)
+        return place, inside
+
+    def covering(
+        self, s: Any, place: Sequence[Any], counts: Shape
+    ) -> Iterator[tuple[list[Any], Any, Any]]:
+        """The windows that may read a place: window, number of the tap, whether it does.
+
+        In the order of the taps.
+        """
+        along = [list(self._covering(s, a, i, counts[a])) for a, i in enumerate(place)]
+        for choice in itertools.product(*along):
+            tap, reads = s.literal(0, int32), s.literal(True, bool_)
+            for (_, k, does), size in zip(choice, self.size, strict=True):
+                tap = s.add(s.mul(tap, s.const(size, tap)), s.cast(k, int32))
+                reads = s.bit_and(reads, does)
+            yield [q for q, _, _ in choice], tap, reads
+
+    def _covering(self, s: Any, axis: int, i: Any, count: int) -> Iterator[tuple[Any, Any, Any]]:
+        """Along one axis: tap k of window (i + low - k·dilation) / stride reads place i."""
+        size, stride = self.size[axis], s.const(self.stride[axis], i)
+        if self.dilation[axis] == 1:
+            # Only every stride-th tap can read a given place.
+            first = s.add(i, s.const(self.low[axis], i))
+            window, tap = s.quot(first, stride), s.rem(first, stride)
+            for _ in range(-(-size // self.stride[axis])):
+                reads = s.bit_and(s.less_equal(s.const(0, i), first), s.less(tap, s.const(size, i)))
+                yield window, tap, s.bit_and(reads, _within(s, window, count))
+                window, tap = s.sub(window, s.const(1, i)), s.add(tap, stride)
+        else:
+            for k in range(size):
+                first = s.add(i, s.const(self.low[axis] - k * self.dilation[axis], i))
+                window = s.quot(first, stride)
+                meets = s.equal(s.rem(first, stride), s.const(0, i))
+                reads = s.bit_and(s.less_equal(s.const(0, i), first), meets)
+                yield window, s.const(k, i), s.bit_and(reads, _within(s, window, count))
+
     def unpatch(self, patches: Any, spatial: Shape) -> Any:
         """The transpose of `patches`: (…, *size, *counts) → (…, *spatial), adding at overlaps."""
         lead, counts = patches.shape[: -2 * self.rank], patches.shape[-self.rank :]
@@ -104,6 +151,10 @@ class Windows:
             inner.append(slice(first, max(first, last)))
             outer.append(slice(first + low, max(first, last) + low))
         return tuple(outer), tuple(inner)
+
+
+def _within(s: Any, i: Any, n: int) -> Any:
+    return s.bit_and(s.less_equal(s.const(0, i), i), s.less(i, s.const(n, i)))
 
 
 def _reach(size: int, dilation: int) -> str:

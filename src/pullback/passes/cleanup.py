@@ -55,16 +55,16 @@ def hard_value(sweep: Sweep, op: StraightThrough, hard: Array, soft: Array) -> R
 
 @rewrites(Custom)
 def custom_body(sweep: Sweep, op: Custom, *inputs: Array) -> Result:
-    return _inlined(op.body, inputs, sweep)
+    return inlined(op.body, inputs, sweep)
 
 
 @rewrites(Checkpoint)
 def checkpoint_body(sweep: Sweep, op: Checkpoint, *inputs: Array) -> Result:
     """The first computation. The recomputation stands behind a barrier already."""
-    return _inlined(op.body, inputs, sweep)
+    return inlined(op.body, inputs, sweep)
 
 
-def _inlined(body: Graph, inputs: Sequence[Array], sweep: Sweep) -> tuple[Array, ...]:
+def inlined(body: Graph, inputs: Sequence[Array], sweep: Sweep) -> tuple[Array, ...]:
     env = dict(zip(body.inputs, inputs, strict=True))
     phase = None if sweep.inherited is None else sweep.inherited.phase
     for node in body.nodes:

@@ -13,6 +13,7 @@ from pullback.passes.check import compare
 from pullback.passes.cleanup import CLEANUP, forget_derivatives
 from pullback.passes.dump import Dump
 from pullback.passes.layout import SINKING
+from pullback.passes.loops import LOOPS
 from pullback.passes.rewrite import Rewrites, sweep
 from pullback.passes.stability import TOLERANCE, stabilize
 
@@ -25,7 +26,7 @@ class Observer(Protocol):
     def __call__(self, name: str, before: Graph, after: Graph) -> None: ...
 
 
-EXACT = Rewrites(*CLEANUP.every, *ALGEBRA.every, *SINKING.every)
+EXACT = Rewrites(*CLEANUP.every, *ALGEBRA.every, *SINKING.every, *LOOPS.every)
 
 
 def simplify(graph: Graph) -> Graph:

@@ -7,26 +7,35 @@ kernel: they say where an operand's elements lie. The decision depends on the gr
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from pullback.errors import NOWHERE, Site
 from pullback.ir.array import Array
 from pullback.ir.families import Elementwise
 from pullback.ir.graph import Graph, Node
+from pullback.ir.op import HigherOrder
 from pullback.ir.strided import Strided, row_major_strides
-from pullback.ir.types import Shape, TensorType
+from pullback.ir.types import DType, Shape, TensorType
 from pullback.ops.contract import Contract
-from pullback.ops.layout import Layout
-from pullback.ops.pointwise import Constant, StopGradient
-from pullback.ops.reduce import Reduction
+from pullback.ops.control import Check
+from pullback.ops.index import Scatter
+from pullback.ops.layout import Layout, Reshape
+from pullback.ops.pointwise import Cast, Constant, StopGradient
+from pullback.ops.reduce import Reduction, accumulated
+from pullback.ops.remat import Barrier
+from pullback.ops.rows import Rows
+from pullback.schedule.blocks import Cut, cut
+from pullback.schedule.epilogue import join_epilogues
 from pullback.schedule.groups import Group, Grouping, Place
 from pullback.schedule.kernels import Extent, Schedule
+from pullback.schedule.nested import nested
 from pullback.schedule.writing import write_schedule
 
 
 def fuse(graph: Graph) -> Schedule:
-    """The kernels of a graph."""
-    return _Fuser(graph).schedule()
+    """The kernels of a graph, and of the graphs that its ops hold."""
+    return nested(_Fuser(graph).schedule(), fuse)
 
 
 class _Fuser:
@@ -38,31 +47,60 @@ class _Fuser:
         self.groups: list[Group] = []
         self.home: dict[Array, Group] = {}
         self.literals: dict[Array, Constant] = {}
+        self.sources: dict[Array, Node] = {}
 
     # ---- which kernel ----
 
     def schedule(self) -> Schedule:
         for node in self.graph.nodes:
             self._assign(node)
-        outputs = tuple([self._settled(x) for x in self.graph.outputs])
+        outputs = self._results()
         groups = tuple([group for group in self.groups if group.nodes])
-        return write_schedule(
-            Grouping(self.graph, outputs, groups, self.places, self.home, self.literals)
+        grouping = Grouping(
+            self.graph, outputs, groups, self.places, self.home, self.literals, self.sources
         )
+        return join_epilogues(write_schedule(grouping))
 
     def _assign(self, node: Node) -> None:
         op = node.op
         if isinstance(op, Constant):
             self.literals[node.outputs[0]] = op
             self._made(node)
+        elif op.by_element and not node.inputs and node.outputs[0].ndim == 1:
+            self.sources[node.outputs[0]] = node
+            self._made(node)
         elif isinstance(op, Layout):
             self._view(op, node)
+        elif isinstance(op, Barrier):
+            self._hold(node)
+        elif isinstance(op, Rows):
+            self._rows(op, node)
+        elif isinstance(op, Check):
+            self._check(node)
         elif isinstance(op, Elementwise):
             self._join(node, _squeezed(node.outputs[0].shape), None)
         elif isinstance(op, Reduction):
             self._reduce(op, node)
+        elif op.by_element:
+            self._element(node)
         else:
             self._call(node)
+
+    def _rows(self, op: Rows, node: Node) -> None:
+        (x,) = node.inputs
+        for y, layout in zip(node.outputs, op.views(self.places[x].layout), strict=True):
+            self.places[y] = replace(self.places[x], layout=layout)
+
+    def _element(self, node: Node) -> None:
+        """An op that reads its operands anywhere begins a kernel, which others join."""
+        inputs = tuple(x if self._in_memory(x) else self._settled(x) for x in node.inputs)
+        group = self._open(_squeezed(node.outputs[0].shape))
+        self._place(Node(node.op, inputs, node.outputs, node.site), group, None)
+
+    def _in_memory(self, x: Array) -> bool:
+        """Whether a buffer holds `x`, or a number of the text is all of it."""
+        root = self.places[x].root
+        return root not in self.sources
 
     def _reduce(self, op: Reduction, node: Node) -> None:
         """Trailing axes are folded row by row; each other block of axes in a kernel of its own."""
@@ -82,33 +120,72 @@ class _Fuser:
         """A reduction of one element each is that element."""
         layout = self.places[x].layout.reshaped(y.shape)
         assert layout is not None
-        self.places[y] = Place(self.places[x].root, layout)
+        self.places[y] = replace(self.places[x], layout=layout)
 
     def _reduce_node(self, op: Reduction, x: Array, y: Array, origin: Node) -> None:
         node = Node(op, (x,), (y,), origin.site)
-        if _trailing(op, x.type):
+        if not _trailing(op, x.type):
+            self._call(node)
+            return
+        blocks = cut(x.shape, op.axes)
+        if blocks is None:
             self._join(node, _squeezed(x.shape), len(_squeezed(y.shape)))
         else:
-            self._call(node)
+            self._in_blocks(op, blocks, node)
+
+    def _in_blocks(self, op: Reduction, blocks: Cut, node: Node) -> None:
+        """Few long rows: blocks of them, then the results of the blocks, rounded at the end."""
+        (x,), (y,), site = node.inputs, node.outputs, node.site
+        wide = accumulated(x.dtype)
+        if wide != x.dtype:
+            x = self._elementwise(Cast(wide), x, wide, site)
+        if blocks.shape != x.shape:
+            seen = Array(x.type.reshaped(blocks.shape), None, x.trace)
+            self._view(Reshape(blocks.shape), Node(Reshape(blocks.shape), (x,), (seen,), site))
+            x = seen
+        part = Array(x.type.without(blocks.first), None, x.trace)
+        total = y if wide == y.dtype else Array(y.type.of(wide), None, y.trace)
+        self._reduce_node(replace(op, axes=blocks.first), x, part, node)
+        self._reduce(replace(op, axes=blocks.then), Node(op, (part,), (total,), site))
+        if total is not y:
+            self._join(Node(Cast(y.dtype), (total,), (y,), site), _squeezed(y.shape), None)
 
     def _view(self, op: Layout, node: Node) -> None:
         (x,), (y,) = node.inputs, node.outputs
         place = self.places[x]
         layout = op.view(place.layout)
+        if layout is None and op.by_element:
+            self._element(node)
+            return
         if layout is None:
             x = self._copied(x, node.site)
             layout = op.view(self.places[x].layout)
         if layout is None:
             self._call(node)
         else:
-            self.places[y] = Place(self.places[x].root, layout)
+            self.places[y] = replace(self.places[x], layout=layout)
+
+    def _hold(self, node: Node) -> None:
+        """What is computed from the results runs when all the operands exist."""
+        after = tuple(dict.fromkeys(self._roots(node)))
+        for x, y in zip(node.inputs, node.outputs, strict=True):
+            self.places[y] = replace(self.places[x], after=after)
+
+    def _check(self, node: Node) -> None:
+        """The results are the operands after the first, which a kernel looks at."""
+        for x, y in zip(node.inputs[1:], node.outputs, strict=True):
+            self.places[y] = self.places[x]
+        holds = node.inputs[:1]
+        self._call(Node(node.op, holds, (), node.site))
 
     def _copied(self, x: Array, site: Site) -> Array:
         """`x` again, in a buffer of its own."""
-        copy = Array(x.type, None, x.trace)
-        identity = Node(StopGradient(), (x,), (copy,), site)
-        self._join(identity, _squeezed(x.shape), None)
-        return copy
+        return self._elementwise(StopGradient(), x, x.dtype, site)
+
+    def _elementwise(self, op: Elementwise, x: Array, dtype: DType, site: Site) -> Array:
+        y = Array(x.type.of(dtype), None, x.trace)
+        self._join(Node(op, (x,), (y,), site), _squeezed(x.shape), None)
+        return y
 
     def _join(self, node: Node, shape: Shape, split: int | None) -> None:
         roots = [self.places[x].root for x in node.inputs]
@@ -166,6 +243,9 @@ class _Fuser:
                     return False
             elif place.root in self.home and self.home[place.root].reaches(group):
                 return False
+            for root in place.after:
+                if root in self.home and self.home[root].reaches(group):
+                    return False
         return True
 
     def _need(self, group: Group, needed: int) -> None:
@@ -189,8 +269,8 @@ class _Fuser:
     def _place(self, node: Node, group: Group, split: int | None) -> None:
         group.nodes.append(node)
         needed = 0
-        for x in node.inputs:
-            home = self.home.get(self.places[x].root)
+        for x in self._roots(node):
+            home = self.home.get(x)
             if home is not None and home is not group:
                 needed |= home.needs | 1 << home.position
                 home.needed = True
@@ -202,17 +282,47 @@ class _Fuser:
             self.home[y] = group
         self._made(node)
 
+    def _roots(self, node: Node) -> Iterator[Array]:
+        """The values that must exist before a node runs."""
+        for x in node.inputs:
+            place = self.places[x]
+            yield place.root
+            yield from place.after
+
     def _call(self, node: Node) -> None:
         inputs = node.inputs
-        if not isinstance(node.op, Contract):
+        if isinstance(node.op, HigherOrder):
+            inputs = tuple(x if self._is_dense(x) else self._settled(x) for x in inputs)
+        elif isinstance(node.op, Scatter) and self.places[inputs[0]].root in self.literals:
+            inputs = (inputs[0], *[self._settled(x) for x in inputs[1:]])
+        elif not isinstance(node.op, Contract):
             inputs = tuple(self._settled(x) for x in inputs)
         group = self._open((), fusible=False)
         self._place(Node(node.op, inputs, node.outputs, node.site), group, None)
 
+    def _is_dense(self, x: Array) -> bool:
+        """Whether the elements of `x` lie one after the other, anywhere in a buffer."""
+        place = self.places[x]
+        return place.root not in self.literals and replace(place.layout, offset=0).is_row_major
+
+    def _results(self) -> tuple[Array, ...]:
+        """The outputs in row-major buffers; a buffer has the shape of one output."""
+        shapes = {x: x.shape for x in self.graph.inputs}
+        results = []
+        for x in map(self._settled, self.graph.outputs):
+            root = self.places[x].root
+            results.append(
+                x
+                if shapes.setdefault(root, x.shape) == x.shape
+                else self._copied(x, self._site_of(x))
+            )
+        return tuple(results)
+
     def _settled(self, x: Array) -> Array:
         """`x` where it has a row-major buffer of its own: itself, or a copy of the view it is."""
         place = self.places[x]
-        computed = place.root in self.home or (place.root is x and x not in self.literals)
+        given = place.root is x and x not in self.literals and x not in self.sources
+        computed = place.root in self.home or given
         if computed and place.layout.is_row_major and place.root.size == x.size:
             return x
         return self._copied(x, self._site_of(x))

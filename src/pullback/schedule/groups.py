@@ -36,17 +36,22 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A value as a view of the value that a kernel makes (or the program is given)."""
+    """A value as a view of the value that a kernel makes (or the program is given).
+
+    Who reads it runs when the values `after` exist too.
+    """
 
     root: Array
     layout: Strided
+    after: tuple[Array, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
     """The groups of a graph, where each value lies, and which group makes it.
 
-    `home` names the group of a value that a group makes; `literals` the numbers of the text.
+    `home` names the group of a value that a group makes; `literals` the numbers of the text;
+    `sources` the nodes without operands, made anew wherever an element of theirs is wanted.
     `outputs` are the graph's outputs, each in a row-major buffer of its own.
     """
 
@@ -56,3 +61,4 @@ class Grouping:
     places: dict[Array, Place]
     home: dict[Array, Group]
     literals: dict[Array, Constant]
+    sources: dict[Array, Node]

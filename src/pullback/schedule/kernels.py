@@ -39,6 +39,15 @@ class Access:
 
 
 @dataclass(frozen=True, slots=True)
+class Walk:
+    """A number that the domain walks along: offset + outer·strides + inner·strides."""
+
+    offset: int
+    outer: tuple[int, ...]
+    inner: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
     access: Access
     dtype: DType
@@ -50,6 +59,9 @@ class Literal:
     value: bool | int | float
     dtype: DType
     extent: Extent = Extent.ROW
+
+    def __str__(self) -> str:
+        return f"{self.dtype} {self.value!r}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +87,43 @@ class Fold:
 
 
 @dataclass(frozen=True, slots=True)
+class Operand:
+    """A value in a buffer, as a whole op sees it."""
+
+    buffer: int
+    dtype: DType
+    layout: Strided
+
+    def __str__(self) -> str:
+        return f"b{self.buffer}: {TensorType(self.layout.shape, self.dtype)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """An op's `element` at the coordinates `at`, one an axis of its output.
+
+    It reads operands anywhere in memory: none of them is made by this kernel.
+    """
+
+    op: Op
+    operands: tuple[Operand | Literal, ...]
+    types: tuple[TensorType, ...]
+    at: tuple[Walk, ...]
+    dtype: DType
+    extent: Extent
+    site: Site
+
+    def reads(self) -> set[int]:
+        return {x.buffer for x in self.operands if isinstance(x, Operand)}
+
+
+@dataclass(frozen=True, slots=True)
 class Store:
     value: int
     access: Access
 
 
-Step = Load | Literal | Apply | Fold
+Step = Load | Literal | Apply | Fold | Element
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +140,13 @@ class Loops:
         return math.prod(self.outer)
 
     def reads(self) -> set[int]:
-        return {step.access.buffer for step in self.steps if isinstance(step, Load)}
+        local = {step.access.buffer for step in self.steps if isinstance(step, Load)}
+        return local | self.reads_elsewhere()
+
+    def reads_elsewhere(self) -> set[int]:
+        """Buffers read at other places than those written: none of them can be overwritten."""
+        steps = [step for step in self.steps if isinstance(step, Element)]
+        return {buffer for step in steps for buffer in step.reads()}
 
     def writes(self) -> set[int]:
         return {store.access.buffer for store in self.stores}
@@ -110,22 +159,98 @@ class Loops:
 
 
 @dataclass(frozen=True, slots=True)
-class Operand:
-    """A value in a buffer, as a whole op sees it."""
+class Call:
+    """A whole op on buffers, computed by a kernel of its own: a product, a scatter, a sort …
 
-    buffer: int
-    dtype: DType
-    layout: Strided
+    `start` stands for the first operand, where that is one number; `inputs` are the others.
+
+    `after` is elementwise work over the shape of the one output, done on each tile of it before it
+    is stored. A load of the output's buffer is then the result itself, and what reaches memory is
+    what `after` stores: the result only where that is among it.
+    """
+
+    op: Op
+    inputs: tuple[Operand, ...]
+    outputs: tuple[Operand, ...]
+    site: Site
+    after: Loops | None = None
+    start: Literal | None = None
+
+    def reads(self) -> set[int]:
+        given = {x.buffer for x in self.inputs}
+        if self.after is None:
+            return given
+        return given | (self.after.reads() - {x.buffer for x in self.outputs})
+
+    def writes(self) -> set[int]:
+        if self.after is not None:
+            return self.after.writes()
+        return {x.buffer for x in self.outputs}
 
     def __str__(self) -> str:
-        return f"b{self.buffer}: {TensorType(self.layout.shape, self.dtype)}"
+        results = ", ".join(map(str, self.outputs))
+        line = f"call {results} = {print_op(self.op)}({', '.join(map(str, self.inputs))})"
+        return line if self.after is None else f"{line}\nthen {self.after}"
+
+
+# ---- kernels that hold kernels --------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """A whole op on buffers, computed by a kernel of its own: a product, a gather, a sort …"""
+class Repeat:
+    """`for x in rows: carry, y = body(constants, carry, x)`, from the last row in `reverse`."""
 
-    op: Op
+    body: Schedule
+    constants: int
+    carries: int
+    length: int
+    reverse: bool
+
+    @property
+    def parts(self) -> tuple[Schedule, ...]:
+        return (self.body,)
+
+    def __str__(self) -> str:
+        return f"repeat {self.length} times" + (", backwards" if self.reverse else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Until:
+    """`while condition(constants, carry): carry = body(constants, carry)`."""
+
+    condition: Schedule
+    body: Schedule
+    constants: int
+    max_steps: int | None
+
+    @property
+    def parts(self) -> tuple[Schedule, ...]:
+        return self.condition, self.body
+
+    def __str__(self) -> str:
+        return "while"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The first schedule where the first operand is true, else the second, on the others."""
+
+    if_true: Schedule
+    if_false: Schedule
+
+    @property
+    def parts(self) -> tuple[Schedule, ...]:
+        return self.if_true, self.if_false
+
+    def __str__(self) -> str:
+        return "if"
+
+
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """Schedules that run inside a kernel. Each output of theirs has a buffer of its own."""
+
+    form: Repeat | Until | Choice
     inputs: tuple[Operand, ...]
     outputs: tuple[Operand, ...]
     site: Site
@@ -138,10 +263,14 @@ class Call:
 
     def __str__(self) -> str:
         results = ", ".join(map(str, self.outputs))
-        return f"call {results} = {print_op(self.op)}({', '.join(map(str, self.inputs))})"
+        lines = [f"{results} = {self.form} ({', '.join(map(str, self.inputs))})"]
+        for part in self.form.parts:
+            lines.append(f"  {part.inputs} → {part.outputs}")
+            lines += [f"  {line}" for line in str(part).splitlines()]
+        return "\n".join(lines)
 
 
-Kernel = Loops | Call
+Kernel = Loops | Call | Nested
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +307,11 @@ def _describe(step: Step) -> str:
         case Load():
             return f"load {step.dtype} {_place(step.access)} {step.extent.name}"
         case Literal():
-            return f"{step.dtype} {step.value!r}"
+            return str(step)
         case Apply():
             return f"{print_op(step.op)}{step.arguments} {step.extent.name}"
         case Fold():
             return f"fold {step.op.name}({step.argument})"
+        case Element():
+            operands = ", ".join(map(str, step.operands))
+            return f"element {print_op(step.op)}({operands}) {step.extent.name}"

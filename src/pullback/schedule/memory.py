@@ -112,7 +112,6 @@ class Workload:
 
 
 def _verify_values(values: Sequence[Value]) -> None:
-    donors: dict[int, str] = {}
     for i, value in enumerate(values):
         what = f"value {i} ({value.label!r})"
         if value.bytes < 0:
@@ -121,6 +120,14 @@ def _verify_values(values: Sequence[Value]) -> None:
             raise MemoryPlanError(
                 f"{what} is a view of value {value.view_of}, not listed before it"
             )
+    _verify_donors(values)
+
+
+def _verify_donors(values: Sequence[Value]) -> None:
+    donors: dict[int, str] = {}
+    kept = {_root(values, i) for i, value in enumerate(values) if value.kept}
+    for i, value in enumerate(values):
+        what = f"value {i} ({value.label!r})"
         if value.donor is None:
             continue
         if not 0 <= value.donor < len(values) or not values[value.donor].resident:
@@ -130,7 +137,7 @@ def _verify_values(values: Sequence[Value]) -> None:
             raise MemoryPlanError(f"{what} takes over {donor.label!r}: one is a view, or not kept")
         if value.bytes != donor.bytes:
             raise MemoryPlanError(f"{what} takes over {donor.label!r}, their bytes differ")
-        if any(v.kept and _root(values, k) == value.donor for k, v in enumerate(values)):
+        if value.donor in kept:
             raise MemoryPlanError(f"{what} takes over {donor.label!r}, which is itself kept")
         if value.donor in donors:
             raise MemoryPlanError(f"{what} and {donors[value.donor]} take over {donor.label!r}")

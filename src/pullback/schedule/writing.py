@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pullback.ir.array import Array
 from pullback.ir.families import Elementwise
-from pullback.ir.strided import row_major_strides
+from pullback.ir.graph import Node
+from pullback.ir.strided import Strided, row_major_strides
 from pullback.ir.types import Shape
+from pullback.ops.index import Scatter
 from pullback.ops.reduce import Reduction
 from pullback.schedule.groups import Group, Grouping, Place
 from pullback.schedule.kernels import (
@@ -16,6 +19,7 @@ from pullback.schedule.kernels import (
     Apply,
     Buffer,
     Call,
+    Element,
     Extent,
     Fold,
     Kernel,
@@ -26,6 +30,7 @@ from pullback.schedule.kernels import (
     Schedule,
     Step,
     Store,
+    Walk,
 )
 
 
@@ -53,6 +58,8 @@ class _Writer:
             else:
                 kernels.append(self._call(group))
         outputs = tuple(self._buffer(grouping.places[x].root) for x in self.grouping.outputs)
+        for buffer, x in zip(outputs, grouping.outputs, strict=True):
+            self.buffers[buffer] = Buffer(x.type, self.buffers[buffer].value)
         return Schedule(tuple(kernels), tuple(self.buffers), inputs, outputs)
 
     def _buffer(self, x: Array) -> int:
@@ -75,12 +82,20 @@ class _Writer:
 
     def _call(self, group: Group) -> Call:
         (node,) = group.nodes
+        inputs = node.inputs
+        start = self._literal(inputs[0]) if isinstance(node.op, Scatter) else None
         return Call(
             node.op,
-            tuple(self._operand(x) for x in node.inputs),
+            tuple(self._operand(x) for x in (inputs[1:] if start else inputs)),
             tuple(self._operand(y) for y in node.outputs),
             node.site,
+            start=start,
         )
+
+    def _literal(self, x: Array) -> Literal | None:
+        """The number that all of `x` is, where the text says it."""
+        literal = self.grouping.literals.get(self.grouping.places[x].root)
+        return None if literal is None else Literal(literal.value, literal.dtype)
 
     def _operand(self, x: Array) -> Operand:
         place = self.grouping.places[x]
@@ -99,24 +114,24 @@ class _Writer:
             return known[key]
 
         for node in group.nodes:
-            domain = (
-                node.inputs[0].shape if isinstance(node.op, Reduction) else node.outputs[0].shape
-            )
-            extent = (
-                Extent.FULL if isinstance(node.op, Reduction) else group.extents[node.outputs[0]]
-            )
+            y = node.outputs[0]
+            if isinstance(node.op, Reduction):
+                extent, domain = Extent.FULL, node.inputs[0].shape
+            else:
+                extent, domain = group.extents[y], y.shape
+            walked = _Domain(group, domain, extent, split)
+            if node.op.by_element:
+                made[y] = len(steps)
+                steps.append(self._element(node, walked))
+                continue
             arguments = []
             for x in node.inputs:
                 place = self.grouping.places[x]
                 if place.root in made:
                     arguments.append(made[place.root])
-                elif place.root in self.grouping.literals:
-                    literal = self.grouping.literals[place.root]
-                    arguments.append(add(literal, Literal(literal.value, literal.dtype)))
                 else:
-                    load = self._load(place, domain, extent, group, split)
-                    arguments.append(add(load, load))
-            y = node.outputs[0]
+                    read = self._read(place, walked)
+                    arguments.append(add(read, read))
             if isinstance(node.op, Reduction):
                 step: Step = Fold(node.op, arguments[0], y.dtype, node.site)
             else:
@@ -131,21 +146,60 @@ class _Writer:
         )
         return Loops(group.shape[:split], group.shape[split:], tuple(steps), stores)
 
-    def _load(self, place: Place, domain: Shape, extent: Extent, group: Group, split: int) -> Load:
-        seen = place.layout.broadcast_to(domain)
-        strides = tuple(s for s, n in zip(seen.strides, seen.shape, strict=True) if n != 1)
-        inner = strides[split:] if extent is Extent.FULL else ()
-        if extent is Extent.FULL and not any(inner) and group.split is not None:
-            extent = Extent.ROW
-            inner = ()
-        access = Access(self._buffer(place.root), seen.offset, strides[:split], inner)
+    def _read(self, place: Place, domain: _Domain) -> Step:
+        """The step that gives what lies at `place`, for each element of a domain."""
+        literal = self.grouping.literals.get(place.root)
+        if literal is not None:
+            return Literal(literal.value, literal.dtype)
+        walk, extent = domain.walk(place.layout)
+        if place.root in self.grouping.sources:
+            node = self.grouping.sources[place.root]
+            return Element(node.op, (), (), (walk,), place.root.dtype, extent, node.site)
+        access = Access(self._buffer(place.root), walk.offset, walk.outer, walk.inner)
         return Load(access, place.root.dtype, extent)
+
+    def _element(self, node: Node, domain: _Domain) -> Element:
+        (y,) = node.outputs
+        operands = tuple(self._literal(x) or self._operand(x) for x in node.inputs)
+        types = tuple(x.type for x in node.inputs)
+        at = domain.coordinates()
+        return Element(node.op, operands, types, at, y.dtype, domain.extent, node.site)
 
     def _home_access(self, y: Array, group: Group, split: int) -> Access:
         if group.extents[y] is Extent.FULL:
             strides = row_major_strides(group.shape)
             return Access(self._buffer(y), 0, strides[:split], strides[split:])
         return Access(self._buffer(y), 0, row_major_strides(group.shape[:split]), ())
+
+
+@dataclass(frozen=True, slots=True)
+class _Domain:
+    """The elements of a value of `shape`, as a kernel walks over them."""
+
+    group: Group
+    shape: Shape
+    extent: Extent
+    split: int
+
+    def walk(self, layout: Strided) -> tuple[Walk, Extent]:
+        """A walk along a view, and what it varies over: the row alone, if it may."""
+        seen = layout.broadcast_to(self.shape)
+        strides = tuple(s for s, n in zip(seen.strides, seen.shape, strict=True) if n != 1)
+        inner = strides[self.split :] if self.extent is Extent.FULL else ()
+        outer = strides[: self.split]
+        if self.extent is Extent.FULL and not any(inner) and self.group.split is not None:
+            return Walk(seen.offset, outer, ()), Extent.ROW
+        return Walk(seen.offset, outer, inner), self.extent
+
+    def coordinates(self) -> tuple[Walk, ...]:
+        """For each axis of the value its coordinate."""
+        axes = [a for a, n in enumerate(self.shape) if n != 1]
+        walks = []
+        for axis in range(len(self.shape)):
+            steps = tuple(int(a == axis) for a in axes)
+            inner = steps[self.split :] if self.extent is Extent.FULL else ()
+            walks.append(Walk(0, steps[: self.split], inner))
+        return tuple(walks)
 
 
 def _ordered(groups: Sequence[Group]) -> list[Group]:

@@ -30,6 +30,7 @@ from pullback.ops.operators import add, cast, less, lift
 from pullback.ops.rows import Rows, stacked
 from pullback.ops.scan import Scan
 from pullback.ops.subgraph import types_of
+from pullback.ops.weak import Weak
 from pullback.transforms.trace import Traced, trace_leaves
 from pullback.transforms.tree import (
     Tree,
@@ -261,7 +262,7 @@ def _has_numbers() -> bool:
 
 def _truth(x: Any, what: str) -> Array:
     """`x` as one bool, or an error that says what it is instead."""
-    if not isinstance(x, Array | bool | int | float | np.ndarray | np.generic):
+    if not isinstance(x, Array | Weak | bool | int | float | np.ndarray | np.generic):
         raise StructureError(f"{what} is no bool but a {type(x).__name__}")
     truth = lift(x)
     if truth.shape:

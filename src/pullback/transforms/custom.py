@@ -27,6 +27,7 @@ from pullback.ir.types import TensorType, is_float
 from pullback.ops.custom import Custom, Residuals
 from pullback.ops.operators import constant, lift, zeros
 from pullback.ops.subgraph import chosen, put, types_of
+from pullback.ops.weak import Weak
 from pullback.transforms.derivatives import name_of
 from pullback.transforms.trace import trace_leaves
 from pullback.transforms.tree import (
@@ -273,7 +274,7 @@ def _up_to(treedef: TreeDef, tree: Tree, what: str) -> list[Any]:
 def _checked(bar: Any, kind: TensorType, what: str) -> Maybe:
     if bar is None or not is_float(kind.dtype):
         return None
-    if not isinstance(bar, Array | bool | int | float | np.ndarray | np.generic):
+    if not isinstance(bar, Array | Weak | bool | int | float | np.ndarray | np.generic):
         raise StructureError(f"{what} is a {type(bar).__name__}, the value it belongs to is {kind}")
     array = constant(bar, kind.dtype) if type(bar) in (bool, int, float) else lift(bar)
     if array.shape != kind.shape:

@@ -25,6 +25,7 @@ from pullback.transforms.tree import (
     TreeDef,
     argument_names,
     argument_paths,
+    built,
     flatten_arrays,
     map_leaves,
     paths,
@@ -267,7 +268,7 @@ def _has_none(tree: Tree) -> bool:
 
 
 def _leaves_with_none(tree: Tree) -> list[Any]:
-    return list(optree.tree_leaves(tree, none_is_leaf=True, namespace=NAMESPACE))
+    return list(optree.tree_leaves(built(tree), none_is_leaf=True, namespace=NAMESPACE))
 
 
 def _fill_none(tree: Tree, expected: TreeDef, kinds: Sequence[TensorType], what: str) -> Tree:

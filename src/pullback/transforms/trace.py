@@ -69,14 +69,15 @@ def trace_leaves(
     evaluating: bool | None = None,
     has_aux: bool = False,
     kwargs: dict[str, Any] | None = None,
+    naming: Callable[[], Sequence[str]] | None = None,
 ) -> Traced:
     """Trace `f(*unflatten(treedef, leaves), **kwargs)`; with `has_aux`, it returns a pair.
 
-    `evaluating` is passed on to `building`.
+    `evaluating` is passed on to `building`; `naming` gives the leaves' names for messages.
     """
     with building(evaluating) as builder:
         inputs = [builder.input(x) for x in leaves]
-        builder.naming = lambda: _input_names(f, treedef)
+        builder.naming = naming or (lambda: _input_names(f, treedef))
         result = _call(f, unflatten(treedef, inputs), kwargs or {})
         aux = None
         if has_aux:

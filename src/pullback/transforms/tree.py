@@ -13,11 +13,31 @@ import optree
 from pullback.errors import StructureError
 from pullback.ir.array import Array
 from pullback.ops.operators import lift
+from pullback.ops.weak import Weak
 
 NAMESPACE = "pullback"
 _SUBCLASS_MODULE = "subclass pb.nn.Module, which makes a dataclass a container of arrays"
 Tree = Any
 TreeDef = optree.PyTreeSpec
+
+
+class LazyTree:
+    """A tree that is built when somebody looks into it; whatever takes a tree takes it too."""
+
+    __slots__ = ()
+
+    def tree(self) -> Tree:
+        raise NotImplementedError
+
+
+def built(tree: Tree) -> Tree:
+    """The same tree with every lazy one in it built."""
+    if isinstance(tree, LazyTree):
+        return tree.tree()
+    leaves, treedef = optree.tree_flatten(tree, none_is_leaf=True, namespace=NAMESPACE)
+    if not any(isinstance(x, LazyTree) for x in leaves):
+        return tree
+    return unflatten(treedef, [x.tree() if isinstance(x, LazyTree) else x for x in leaves])
 
 
 def flatten(tree: Tree) -> tuple[list[Any], TreeDef]:
@@ -29,6 +49,8 @@ def flatten(tree: Tree) -> tuple[list[Any], TreeDef]:
             "a container holds itself, or is nested too deep",
             hint="arguments and results are trees: break the cycle",
         ) from None
+    if any(isinstance(x, LazyTree) for x in leaves):
+        return flatten(built(tree))
     return leaves, treedef
 
 
@@ -48,7 +70,7 @@ def flatten_arrays(
     for i, leaf in enumerate(leaves):
         if isinstance(leaf, Array):
             arrays.append(leaf)
-        elif isinstance(leaf, bool | int | float | np.ndarray | np.generic):
+        elif isinstance(leaf, Weak | bool | int | float | np.ndarray | np.generic):
             arrays.append(lift(leaf))
         else:
             path = paths(treedef, what)[i] if names is None else argument_paths(treedef, names())[i]
@@ -85,7 +107,8 @@ class _Named:
 
 def map_leaves(function: Callable[..., Any], tree: Tree, *rest: Tree) -> Tree:
     """The tree of `function(leaf, *leaves of rest)`."""
-    return optree.tree_map(function, tree, *rest, namespace=NAMESPACE)
+    trees = [built(each) for each in (tree, *rest)]
+    return optree.tree_map(function, *trees, namespace=NAMESPACE)
 
 
 def require_same(expected: TreeDef, actual: TreeDef, what: str) -> None:

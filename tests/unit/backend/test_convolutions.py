@@ -6,28 +6,25 @@ import numpy as np
 import pytest
 
 from native import Call, Compiled
-from pullback.backend.assembly import Module
+from pullback.backend.assembly import Module, Ssa, integer
 from pullback.backend.blocking import Machine
-from pullback.backend.contract import write
-from pullback.backend.convolve import stages_of, write_padding
+from pullback.backend.convolve import write_convolution
+from pullback.backend.packing import store_prefix
+from pullback.backend.program import Program
+from pullback.ir.op import Sample
+from pullback.ir.types import bfloat16
 from pullback.ops.convolve import Convolve, ConvolveInput, ConvolveKernel
 from pullback.ops.windows import Windows
+from pullback.schedule.fuse import fuse
+from pullback.transforms.trace import trace
 
 
 def run(op, left, right, shape, ways=1, machine=None):
-    """The result of the kernels of one convolution."""
-    stages = stages_of(op, left.dtype, left.shape, right.shape)
-    module = Module()
-    pad = write_padding(stages.padding, module)
-    kernel = write(stages.product, machine or Machine(), module)
-    code = Compiled(module)
-    padded = np.full(stages.padding.nbytes // left.itemsize, np.nan, left.dtype)
-    Call(code["pad"], pad, [left, padded]).run(ways)
-    if not stages.padding.is_needed:
-        padded = left
+    """The result of the kernel of one convolution."""
+    module, shapes = Module(), (left.shape, right.shape)
+    kernel = write_convolution(op, left.dtype, shapes, machine or Machine(), module, "convolution")
     out = np.full(shape, np.nan, left.dtype)
-    operands = (right, padded) if stages.product.swapped else (padded, right)
-    Call(code["product"], kernel, [*operands, out]).run(ways)
+    Call(Compiled(module)["convolution"], kernel, [left, right, out]).run(ways)
     return out
 
 
@@ -71,3 +68,71 @@ def test_the_three_convolutions(seed):
             ]
             assert len({each.tobytes() for each in results}) == 1
             assert (abs(results[0] - exact) <= tolerance * bound + 1e-30).all(), op
+
+
+# ---- in programs ----------------------------------------------------------------------------
+
+
+def square(size, stride=1, padding=0):
+    return Windows(*((n, n) for n in (size, stride, padding, padding, 1)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, bfloat16, np.int32])
+@pytest.mark.parametrize("side", [4, 7, 8, 16, 33])
+@pytest.mark.parametrize("windows", [square(3, 1, 1), square(3, 2, 1), square(1), square(5, 1, 2)])
+def test_programs_give_the_same_bits_on_any_number_of_threads(windows, side, dtype):
+    rng = np.random.default_rng(side)
+    draw = lambda *shape: rng.integers(-8, 9, shape).astype(dtype)
+    x, w = draw(3, 5, side, side), draw(18, 5, *windows.size)
+    y = draw(3, 18, *windows.counts((side, side)))
+    for op, *inputs in (
+        (Convolve(windows, 1), x, w),
+        (ConvolveInput(windows, 1, x.shape[2:]), y, w),
+        (ConvolveKernel(windows, 1), x, y),
+    ):
+        schedule = fuse(trace(op.outputs, *Sample(op, *inputs).types))
+        results = [Program(schedule, threads)(inputs)[0] for threads in (1, 2, 4)]
+        assert len({each.tobytes() for each in results}) == 1
+        # Sums of small integers are exact in float32, in any order.
+        np.testing.assert_array_equal(results[0], op.reference(*inputs))
+
+
+# ---- what follows the sum -------------------------------------------------------------------
+
+
+def biased_relu(f, value, place):
+    """max(value + bias[channel], 0), and each result a second time, in the last operand."""
+    bias, copy = place.operands
+    element = value.type.split(" x ")[-1].rstrip(">")
+    size = f.load("i64", f.at(copy, "i64", integer(-1)), 8)
+    added = f.spread(f.load(element, f.at(bias, element, place.row), 4), place.lanes)
+    total = f.binary("fadd", value, added)
+    zero = Ssa(total.type, "zeroinitializer")
+    result = f.select(f.compare("fcmp ogt", total, zero), total, zero)
+    image = f.binary("add", f.binary("mul", place.batch[0], integer(6)), place.row)
+    at = f.binary("add", f.binary("mul", image, size), place.column)
+    store_prefix(f, result, place.count, f.at(copy, element, at))
+    return result
+
+
+@pytest.mark.parametrize("side", [3, 7, 8, 16, 21])
+def test_an_epilogue_knows_its_place(side):
+    rng = np.random.default_rng(side)
+    windows = square(3, 1, 1)
+    x = rng.standard_normal((2, 4, side, side)).astype(np.float32)
+    w = rng.standard_normal((6, 4, 3, 3)).astype(np.float32)
+    bias = rng.standard_normal(6).astype(np.float32)
+    op, module = Convolve(windows, 1), Module()
+    plain = run(op, x, w, (2, 6, side, side))
+    shapes = (x.shape, w.shape)
+    kernel = write_convolution(
+        op, x.dtype, shapes, Machine(), module, "convolution", biased_relu, extra=2
+    )
+    out = np.full_like(plain, np.nan)
+    memory = np.full(plain.size + 2, np.nan, np.float32)
+    memory[:2].view(np.int64)[0] = side * side
+    copy = memory[2:].reshape(plain.shape)
+    Call(Compiled(module)["convolution"], kernel, [x, w, out, bias, copy]).run(3)
+    expected = np.maximum(plain + bias[:, None, None], 0)
+    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(copy, expected)

@@ -216,17 +216,17 @@ def test_bias_and_relu_in_the_epilogue(shape, pattern):
 
     def epilogue(f, value, place):
         if product.swapped:  # vectors run along the rows: one bias for all lanes
-            start = f.at(place.operands[0], "float", place.row)
+            start = f.at(place.operands[1], "float", place.row)
             added = f.spread(f.load("float", start, 4), place.lanes)
         else:
-            start = f.at(place.operands[0], "float", place.column)
+            start = f.at(place.operands[1], "float", place.column)
             added = load_prefix(f, "float", place.lanes, place.count, start)
         total = f.binary("fadd", value, added)
         return f.intrinsic("maximum", total, splat(floating(0.0, "float"), place.lanes))
 
     prepare(pattern, left, right, plain)[0].run()
     fused = np.empty_like(plain)
-    call, _ = prepare(pattern, left, right, fused, epilogue=epilogue, extra=1)
+    call, _ = prepare(pattern, left, right, fused, epilogue=epilogue, results=2)
     call = Call(call.function, call.kernel, [*call.arrays, bias])
     call.run(2)
     np.testing.assert_array_equal(fused, np.maximum(plain + bias, 0))

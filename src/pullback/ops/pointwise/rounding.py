@@ -108,6 +108,7 @@ class NextAfter(Elementwise):
     """The next number of the element type from x towards y; derivative 1 in x, 0 in y."""
 
     name = "nextafter"
+    in_own_precision = True
     accepts = staticmethod(Operands.floats)
 
     def reference(self, x: Any, y: Any) -> Any:
@@ -115,6 +116,17 @@ class NextAfter(Elementwise):
 
     def partials(self, out: Array, x: Array, y: Array) -> tuple[Partial, ...]:
         return (1.0, None)
+
+    def body(self, s: Any, x: Any, y: Any) -> Any:
+        # Away from 0 the bits of a number, read as an integer, count up; towards 0, down.
+        zero, bits = s.const(0, x), s.bits(x)
+        one = s.const(1, bits)
+        outward = s.equal(s.less(x, y), s.less(zero, x))
+        moved = s.number(s.select(outward, s.add(bits, one), s.sub(bits, one)), x)
+        moved = s.select(s.equal(x, zero), s.copysign(s.number(one, x), y), moved)
+        moved = s.select(s.equal(x, y), y, moved)
+        ordered = s.bit_and(s.equal(x, x), s.equal(y, y))
+        return s.select(ordered, moved, s.add(x, y))
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

@@ -1,0 +1,109 @@
+"""The threads that run a function together: their shares of its kernels, and their barriers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from pullback.backend.assembly import Function, Ssa, integer
+from pullback.backend.turns import Turn, footprints, take_turns
+from pullback.backend.written import Written
+from pullback.schedule.memory import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """The kernel that runs, with all after it, only where `failure()`, an i64, is 0."""
+
+    kernel: int
+    failure: Callable[[], Ssa]
+
+
+Run = tuple[int, Written, Turn]
+
+
+@dataclass
+class Crowd:
+    """The threads that run a function together: each calls it, and takes its share of kernels."""
+
+    function: Function
+    thread: Ssa
+    threads: Ssa
+    crew: Ssa
+    scratch: Ssa
+    shares: dict[int, tuple[Ssa, Ssa]] = field(default_factory=dict)
+    owners: dict[int, Ssa] = field(default_factory=dict)
+
+    def run(
+        self,
+        kernels: Sequence[Written],
+        plan: Plan,
+        operands: Callable[[int], Ssa],
+        guard: Guard | None = None,
+    ) -> None:
+        """Call the kernels; `operands(i)` makes the pointer to the operands of kernel i."""
+        costs = [kernel.cost for kernel in kernels]
+        alone = [i for i, k in enumerate(kernels) if k.nested is not None and k.nested.alone]
+        turns = take_turns(costs, footprints(plan), alone)
+        runs = list(zip(range(len(kernels)), kernels, turns, strict=True))
+        if guard is None:
+            self._run(runs, operands)
+            return
+        self._run(runs[: guard.kernel], operands)
+        self.wait()  # all threads see the same failures
+        f = self.function
+        with f.when(f.compare("icmp eq", guard.failure(), integer(0))):
+            self._run(runs[guard.kernel :], operands)
+
+    def _run(self, runs: Sequence[Run], operands: Callable[[int], Ssa]) -> None:
+        for i, kernel, turn in runs:
+            if turn.waits:
+                self.wait()
+            if turn.owner is None:
+                self._together(kernel, operands(i))
+            else:
+                with self._only(turn.owner):
+                    self._alone(kernel, operands(i))
+
+    def wait(self) -> None:
+        self.function.call("barrier", "void", self.crew, self.threads)
+
+    def _together(self, kernel: Written, operands: Ssa) -> None:
+        f = self.function
+        if kernel.nested is None:
+            f.call(kernel.name, "void", operands, *self._share(kernel.iterations), self.scratch)
+        else:
+            team = self.thread, self.threads, self.crew
+            f.call(kernel.name, "void", operands, *team, self.scratch)
+
+    def _alone(self, kernel: Written, operands: Ssa) -> None:
+        f = self.function
+        if kernel.nested is None:
+            share = integer(0), integer(kernel.iterations)
+            f.call(kernel.name, "void", operands, *share, self.scratch)
+        else:
+            team = integer(0), integer(1), Ssa("ptr", "null")
+            f.call(kernel.name, "void", operands, *team, self.scratch)
+
+    def _share(self, iterations: int) -> tuple[Ssa, Ssa]:
+        """This thread's part of the iterations."""
+        f = self.function
+        if iterations not in self.shares:
+            following = f.binary("add", self.thread, integer(1))
+            begin, end = (
+                f.binary("udiv", f.binary("mul", integer(iterations), n), self.threads)
+                for n in (self.thread, following)
+            )
+            self.shares[iterations] = begin, end
+        return self.shares[iterations]
+
+    @contextmanager
+    def _only(self, owner: int) -> Iterator[None]:
+        """Code that one thread runs alone."""
+        f = self.function
+        if owner not in self.owners:
+            number = f.binary("urem", integer(owner), self.threads)
+            self.owners[owner] = f.compare("icmp eq", self.thread, number)
+        with f.when(self.owners[owner]):
+            yield

@@ -1,0 +1,97 @@
+"""The elementwise work after a product, on vectors of its results while they are in registers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pullback.backend.assembly import Function, Ssa, element_of
+from pullback.backend.lanes import Lanes, from_memory, memory_element, to_memory
+from pullback.backend.packing import bytes_of, load_strided, offset, shifted, store_prefix
+from pullback.backend.place import Place
+from pullback.backend.product import Axis, Product
+from pullback.backend.vector import Vector
+from pullback.ir.types import DType
+from pullback.schedule.kernels import Access, Apply, Literal, Load, Loops
+
+
+def accesses(after: Loops) -> list[Access]:
+    """What an epilogue reads and writes, in the order of `Axis.others`."""
+    loads = [step.access for step in after.steps if isinstance(step, Load)]
+    return [*loads, *(store.access for store in after.stores)]
+
+
+@dataclass(frozen=True, slots=True)
+class Pointwise:
+    """The epilogue `after` of a product whose sums lie, as far as it is concerned, in `result`.
+
+    It finds operand `buffers[i]` at the i-th pointer of a place.
+    """
+
+    after: Loops
+    product: Product
+    result: int
+    buffers: Sequence[int]
+
+    def __call__(self, f: Function, sums: Ssa, place: Place) -> None:
+        lanes = Lanes(f, place.lanes)
+        values: list[Vector] = []
+        number = 0
+        for step in self.after.steps:
+            match step:
+                case Load():
+                    values.append(self._load(f, step, number, sums, place))
+                    number += 1
+                case Literal():
+                    values.append(lanes.literal(step.value, step.dtype))
+                case Apply():
+                    values.append(lanes.apply(step.op, *[values[i] for i in step.arguments]))
+                case _:
+                    raise AssertionError(step)
+        for store in self.after.stores:
+            self._store(f, values[store.value], store.access, number, place)
+            number += 1
+
+    def _load(self, f: Function, load: Load, number: int, sums: Ssa, place: Place) -> Vector:
+        if load.access.buffer == self.result:
+            return _as_vector(f, sums, load.dtype)
+        kind = memory_element(load.dtype)
+        here, step = self._at(f, load.access, number, kind, place)
+        return from_memory(_read(f, kind, here, step, place), f, load.dtype)
+
+    def _store(self, f: Function, x: Vector, access: Access, number: int, place: Place) -> None:
+        value = to_memory(x)
+        here, step = self._at(f, access, number, element_of(value.type), place)
+        if step == 1:
+            store_prefix(f, value, place.count, here, x.dtype.itemsize)
+            return
+        for lane in range(place.count):
+            at = shifted(f, here, element_of(value.type), lane * step)
+            f.store(f.lane(value, lane) if place.lanes > 1 else value, at, x.dtype.itemsize)
+
+    def _at(
+        self, f: Function, access: Access, number: int, kind: str, place: Place
+    ) -> tuple[Ssa, int]:
+        """The address of the first lane, and the step from one lane to the next."""
+        product = self.product
+        pointer = place.operands[self.buffers.index(access.buffer)]
+        pointer = shifted(f, pointer, kind, access.offset)
+        indices = (*place.batch, place.row, place.column)
+        for axis, index in zip((*product.batch, product.row, product.column), indices, strict=True):
+            pointer = offset(f, pointer, kind, index, _step(axis, number))
+        return pointer, _step(product.column, number)
+
+
+def _step(axis: Axis, number: int) -> int:
+    return axis.others[number] if axis.others else 0
+
+
+def _read(f: Function, kind: str, here: Ssa, step: int, place: Place) -> Ssa:
+    if place.lanes == 1 or step == 0:
+        return f.spread(f.load(kind, here, bytes_of(kind)), place.lanes)
+    return load_strided(f, kind, place.lanes, place.count, here, step)
+
+
+def _as_vector(f: Function, sums: Ssa, dtype: DType) -> Vector:
+    """The sums of a product, which are numbers as memory holds them."""
+    return from_memory(f.convert("bitcast", sums, memory_element(dtype)), f, dtype)

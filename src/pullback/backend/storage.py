@@ -1,0 +1,96 @@
+"""What the planner must know of a schedule whose kernels are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from pullback.backend.written import Written
+from pullback.errors import NOWHERE, Site
+from pullback.schedule.aliasing import in_place
+from pullback.schedule.kernels import Apply, Call, Element, Fold, Kernel, Loops, Nested, Schedule
+from pullback.schedule.memory import Step, Value, Workload
+
+
+def workload(
+    schedule: Schedule,
+    kernels: Sequence[Written],
+    donors: Mapping[int, int] | None = None,
+    scratch: int = 0,
+    names: Sequence[str] = (),
+    guarded: bool = False,
+) -> Workload:
+    """Inputs lie outside the arena; an output takes over an input, its donor, or memory given.
+
+    The values are the buffers, after them the memory of the outputs without a donor, in order, and
+    last the scratch of all threads. `names` are those of the inputs. Where `guarded`, no donor is
+    overwritten before the last kernel that may fail has run.
+    """
+    buffers = schedule.buffers
+    homes = dict(donors or {})
+    given = [i for i in sorted(set(schedule.outputs) - set(schedule.inputs)) if i not in homes]
+    homes |= {buffer: len(buffers) + i for i, buffer in enumerate(given)}
+    known = _named(schedule, names)
+    values = [
+        Value(
+            known[i][0],
+            b.type.nbytes,
+            resident=i in schedule.inputs,
+            kept=i in homes,
+            donor=homes.get(i),
+            site=known[i][1],
+        )
+        for i, b in enumerate(buffers)
+    ]
+    values += [
+        Value(f"result {known[i][0]}", buffers[i].type.nbytes, resident=True, site=known[i][1])
+        for i in given
+    ]
+    values.append(Value("scratch of the threads", scratch, resident=True))
+    # As if what may fail read all donors.
+    watched = frozenset((donors or {}).values()) if guarded else frozenset()
+    pairs = zip(schedule.kernels, kernels, strict=True)
+    return Workload(tuple(values), tuple([_step(*each, watched) for each in pairs]))
+
+
+def _step(kernel: Kernel, written: Written, watched: frozenset[int]) -> Step:
+    nested = written.nested
+    seen = watched if written.checks else frozenset()
+    pairs = in_place(kernel) if nested is None else nested.in_place
+    return Step(
+        written.name,
+        tuple(sorted(kernel.reads() | seen)),
+        tuple(sorted(kernel.writes())),
+        scratch=0 if nested is None else nested.workspace,
+        in_place=tuple([(w, r) for w, r in pairs if r not in seen]),
+        cost=written.cost,
+    )
+
+
+def _named(schedule: Schedule, names: Sequence[str]) -> list[tuple[str, Site]]:
+    """For each buffer what it holds, in the user's terms, and the line that made it."""
+    known: dict[int, tuple[str, Site]] = dict.fromkeys(schedule.inputs, ("input", NOWHERE))
+    known |= {b: (name, NOWHERE) for b, name in zip(schedule.inputs, names, strict=False)}
+    for kernel in schedule.kernels:
+        for buffer, name, site in _made(kernel):
+            known[buffer] = name, site
+    return [known[i] for i in range(len(schedule.buffers))]
+
+
+def _made(kernel: Kernel) -> Iterator[tuple[int, str, Site]]:
+    match kernel:
+        case Call() | Nested():
+            for x in kernel.outputs:
+                yield x.buffer, _name(kernel), kernel.site
+            if isinstance(kernel, Call) and kernel.after is not None:
+                yield from _made(kernel.after)
+        case Loops():
+            for store in kernel.stores:
+                step = kernel.steps[store.value]
+                if isinstance(step, Apply | Element | Fold):
+                    yield store.access.buffer, step.op.name, step.site
+                else:
+                    yield store.access.buffer, "copy", NOWHERE
+
+
+def _name(kernel: Call | Nested) -> str:
+    return kernel.op.name if isinstance(kernel, Call) else type(kernel.form).__name__.lower()

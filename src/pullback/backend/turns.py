@@ -1,0 +1,150 @@
+"""Which thread runs a kernel, and where all threads must wait for each other.
+
+A kernel is shared out among all threads, or too small for that and given to one of them, its owner.
+Between two barriers kernels run in no order, but for those of one owner. So a barrier stands before
+a kernel that reads what another one since the last barrier wrote, or overwrites what it read or
+wrote, unless both have the same owner. What a kernel touches is known in bytes, from the plan.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from pullback.schedule.memory import Place, Plan
+
+OWNERS = 4
+"""Owners of small kernels; owner i is thread i mod threads. Fixed: the text knows no machine."""
+
+SMALL = 4000
+"""Nanoseconds below which a kernel is not shared out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes from `begin` to `end` of the arena (space -1), or of a resident value."""
+
+    space: int
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a kernel reads and writes."""
+
+    reads: tuple[Span, ...]
+    writes: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Who runs a kernel (None: all threads together), and whether all wait before it."""
+
+    owner: int | None
+    waits: bool
+
+
+def footprints(plan: Plan) -> list[Footprint]:
+    """What each step of a plan touches."""
+    workload = plan.lifetimes.workload
+    result = []
+    for position, index in enumerate(plan.schedule):
+        step = workload.steps[index]
+        read = [workload.sizes[i] for i in workload.reads[index]]
+        written = [workload.sizes[i] for i in workload.writes[index]]
+        if step.scratch:
+            written.append(step.scratch)
+        result.append(
+            Footprint(_spans(plan.reads(position), read), _spans(plan.writes(position), written))
+        )
+    return result
+
+
+def _spans(places: Sequence[Place], sizes: Sequence[int]) -> tuple[Span, ...]:
+    return tuple(
+        [
+            Span(
+                -1 if place.resident is None else place.resident, place.offset, place.offset + size
+            )
+            for place, size in zip(places, sizes, strict=True)
+            if size
+        ]
+    )
+
+
+def take_turns(
+    costs: Sequence[int], touched: Sequence[Footprint], alone: Collection[int] = ()
+) -> list[Turn]:
+    """The turns of kernels that run one after the other, of which each costs some nanoseconds.
+
+    Those `alone` have one owner, whatever they cost.
+    """
+    pending = _Pending()
+    turns = []
+    for i, (cost, footprint) in enumerate(zip(costs, touched, strict=True)):
+        before = pending.owners_before(footprint)
+        owner = pending.owner_for(before) if cost < SMALL or i in alone else None
+        waits = bool(before - {owner} if owner is not None else before)
+        if waits:
+            pending = _Pending()
+            owner = None if owner is None else 0
+        pending.add(footprint, owner, cost)
+        turns.append(Turn(owner, waits))
+    return turns
+
+
+@dataclass(slots=True)
+class _Pending:
+    """What has been touched since the last barrier, by whom."""
+
+    reads: dict[int | None, _Spans] = field(default_factory=dict)
+    writes: dict[int | None, _Spans] = field(default_factory=dict)
+    busy: list[int] = field(default_factory=lambda: [0] * OWNERS)
+
+    def owners_before(self, footprint: Footprint) -> set[int | None]:
+        """Who must have done before this begins."""
+        found = {
+            owner
+            for owner, spans in self.writes.items()
+            if spans.meet(footprint.reads) or spans.meet(footprint.writes)
+        }
+        return found | {o for o, spans in self.reads.items() if spans.meet(footprint.writes)}
+
+    def owner_for(self, before: set[int | None]) -> int:
+        """Whoever is waited for, else the least busy."""
+        alone = [each for each in before if each is not None]
+        if len(before) == 1 and alone:
+            return alone[0]
+        return self.busy.index(min(self.busy))
+
+    def add(self, footprint: Footprint, owner: int | None, cost: int) -> None:
+        self.reads.setdefault(owner, _Spans()).add(footprint.reads)
+        self.writes.setdefault(owner, _Spans()).add(footprint.writes)
+        if owner is not None:
+            self.busy[owner] += cost
+
+
+class _Spans:
+    """A union of spans, each space's in order and apart from each other."""
+
+    def __init__(self) -> None:
+        self.spaces: dict[int, tuple[list[int], list[int]]] = {}
+
+    def meet(self, spans: Iterable[Span]) -> bool:
+        for span in spans:
+            begins, ends = self.spaces.get(span.space, ((), ()))
+            first = bisect_right(ends, span.begin)
+            if first < len(begins) and begins[first] < span.end:
+                return True
+        return False
+
+    def add(self, spans: Iterable[Span]) -> None:
+        for span in spans:
+            begins, ends = self.spaces.setdefault(span.space, ([], []))
+            first, last = bisect_left(ends, span.begin), bisect_right(begins, span.end)
+            begin, end = span.begin, span.end
+            if first < last:
+                begin, end = min(begin, begins[first]), max(end, ends[last - 1])
+            begins[first:last], ends[first:last] = [begin], [end]

@@ -1,0 +1,93 @@
+"""What the program's function must know of a kernel in its module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from pullback.backend.calling_back import Callback
+from pullback.errors import Site
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An operand of a kernel: a buffer, and where in it the operand begins, in bytes."""
+
+    buffer: int
+    offset: int
+
+
+STATUS = -1
+"""In place of a buffer: two i64 of zeros, where a kernel says that it failed: 1, and a number."""
+
+CALLBACK = -2
+"""In place of a buffer: the address of a function to call back, the one with number `offset`."""
+
+WORKSPACE = -3
+"""In place of a buffer: memory that all threads share while they run the kernel."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What to raise when a kernel has set its status, from the number that it left there.
+
+    One for a function that is called back raises what that ended with.
+    """
+
+    subject: str
+    site: Site
+    error: Callable[[int], BaseException]
+    callback: Callback | None = None
+
+    @classmethod
+    def of(cls, callback: Callback) -> Check:
+        return cls(callback.op.name, callback.site, callback.failed, callback)
+
+    def at(self, site: Site) -> Check:
+        """The same for another line of the user's; a callback is one of its own."""
+        if self.callback is None:
+            return replace(self, site=site)
+        return Check.of(self.callback.at(site))
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A kernel in the module: what the program function must pass to it.
+
+    A kernel with `checks` has an operand `Placed(STATUS, 0)`, and there two i64 for each of them.
+    After a failure it goes on with some defined value; the program ends before it overwrites
+    anything donated, and raises.
+    """
+
+    name: str
+    operands: tuple[Placed, ...]
+    iterations: int
+    scratch: int
+    checks: tuple[Check, ...] = ()
+    cost: int = 0
+    """Nanoseconds on one core, roughly."""
+    nested: Nest | None = None
+
+    @property
+    def status(self) -> int:
+        """The place of the status among the operands, where there are checks."""
+        return next(i for i, x in enumerate(self.operands) if x.buffer == STATUS)
+
+    @property
+    def callbacks(self) -> tuple[Callback, ...]:
+        return tuple([x.callback for x in self.checks if x.callback is not None])
+
+
+@dataclass(frozen=True, slots=True)
+class Nest:
+    """What is known of a kernel that runs kernels.
+
+    It is `void @name(ptr operands, i64 thread, i64 threads, ptr team, ptr scratch)`, called by all
+    threads of the team, or by one as the only thread. Kernels in it that fail have each two i64
+    more from the status on. A pair (output, input) of `in_place` may be one buffer.
+    """
+
+    workspace: int
+    in_place: tuple[tuple[int, int], ...]
+    alone: bool
+    """Whether there is too little to do for more than one thread."""

@@ -1,0 +1,203 @@
+"""The driver: signature → cache → trace → optimise → fuse → program, and the call of a program."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pullback._public import public, without_library_frames
+from pullback._settings import Settings, log, settings
+from pullback.compile.executable import Executable
+from pullback.compile.signature import (
+    Chosen,
+    Dynamic,
+    Kind,
+    Names,
+    ScalarType,
+    Signature,
+    Static,
+    difference,
+    read,
+)
+from pullback.compile.stages import Lowered, timed
+from pullback.errors import ArgumentError, PullbackError, calling_site
+from pullback.ir.array import Array
+from pullback.ir.builder import current
+from pullback.ops.weak import Weak
+from pullback.transforms.derivatives import name_of
+from pullback.transforms.trace import Traced, trace_leaves
+from pullback.transforms.tree import flatten, unflatten
+
+Key = tuple[Signature, str, int]
+
+
+@public
+def compile(
+    f: Callable[..., Any],
+    *,
+    donate: Names = (),
+    static: Names = (),
+    threads: int | None = None,
+) -> CompiledFunction:
+    """`f` as native code: one program for each signature of its arguments.
+
+    A signature is the structure of the arguments, their shapes and element types, and the values of
+    the `static` arguments (positions or names; these must be hashable). Python scalars are no part
+    of it: a changed learning rate compiles nothing. Arrays that `f` captures are read when the
+    program is made, and held by reference. The results have the structure that `f` returns, and
+    their bits do not depend on `threads` (by default `PULLBACK_THREADS`, or all cores).
+
+    The arrays of `donate`d arguments (positions or names) are given away: their memory is reused in
+    place for results of the same type, and using them again raises `DonationError`. A donated tree
+    comes back as a result of the same structure and types, which costs nothing per array when it
+    is donated again.
+
+    Inside a transform (`grad`, `vmap`, another `compile` …) the operations of `f` become part of
+    what is being transformed.
+
+    Raises `StructureError` for an argument that is no tree of arrays, `TracedValueError` where `f`
+    asks a traced value for its number, `CompileError` for an operation without native code.
+
+    >>> import pullback as pb
+    >>> float(pb.compile(lambda x: x * x + 1)(3.0))
+    10.0
+    """
+    if not callable(f):
+        raise ArgumentError(f"compile takes a function, not a {type(f).__name__}")
+    if threads is not None and (isinstance(threads, bool) or threads < 1):
+        raise ArgumentError(f"threads is a positive number, not {threads!r}")
+    chosen = Chosen.of(f, static, "static"), Chosen.of(f, donate, "donate")
+    return CompiledFunction(f, *chosen, threads)
+
+
+class CompiledFunction:
+    """A function that runs as native programs; made by `pb.compile`."""
+
+    def __init__(
+        self, f: Callable[..., Any], static: Chosen, donate: Chosen, threads: int | None
+    ) -> None:
+        functools.update_wrapper(self, f)
+        self._function = f
+        self._static = static
+        self._donate = donate
+        self._threads = threads
+        self._programs: dict[Key, Executable] = {}
+        self._lock = threading.Lock()
+        self._last: tuple[Settings, Executable] | None = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return self._call(args, kwargs)
+        except Exception as error:
+            if isinstance(error, PullbackError):
+                error.locate(name_of(self._function), calling_site())
+            if settings().traceback == "short":
+                error.__traceback__ = without_library_frames(error.__traceback__)
+            raise
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if current() is not None:
+            return self._function(*args, **kwargs)
+        chosen, last = settings(), self._last
+        if last is not None and last[0] is chosen and not kwargs:
+            known = last[1].match(args)
+            if known is not None:
+                return last[1](known)
+        signature, feeds = read(self._function, args, kwargs, self._static)
+        executable = self._executable(signature)
+        self._last = chosen, executable
+        return executable(feeds)
+
+    @public
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """The stages of the program for these arguments; arrays may be given by their types."""
+        signature, _ = read(self._function, args, kwargs, self._static)
+        found = self._programs.get(self._key(signature))
+        return self._lowered(signature) if found is None else found.lowered
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<compiled {name_of(self._function)}: {len(self._programs)} programs>"
+
+    def _key(self, signature: Signature) -> Key:
+        chosen = settings()
+        return signature, chosen.target, self._threads or chosen.threads
+
+    def _executable(self, signature: Signature) -> Executable:
+        key = self._key(signature)
+        found = self._programs.get(key)
+        if found is None:
+            with self._lock:
+                found = self._programs.get(key)
+                if found is None:
+                    found = self._programs[key] = self._compile(signature)
+        return found
+
+    def _compile(self, signature: Signature) -> Executable:
+        self._tell_why(signature)
+        lowered = self._lowered(signature)
+        made = Executable(lowered, signature, signature.names(self._function))
+        lowered.tell(name_of(self._function))
+        return made
+
+    def _lowered(self, signature: Signature) -> Lowered:
+        times: dict[str, float] = {}
+        with timed(times, "trace"):
+            traced = self._trace(signature)
+        dynamic = enumerate(signature.dynamic)
+        donated = tuple([k for k, (i, _) in dynamic if self._donate.has(signature, i)])
+        names = signature.leaf_names(self._function)
+        return Lowered(traced, signature, names, donated, self._threads, times)
+
+    def _trace(self, signature: Signature) -> Traced:
+        kinds = signature.kinds
+
+        def body(*leaves: Any) -> Any:
+            values = [_stand_in(x, kind) for x, kind in zip(leaves, kinds, strict=True)]
+            positional, named = _rebuilt(signature, values)
+            return self._function(*positional, **named)
+
+        return trace_leaves(
+            body,
+            [kind.type if isinstance(kind, ScalarType) else kind for kind in kinds],
+            flatten(tuple(kinds))[1],
+            evaluating=False,
+            naming=lambda: signature.leaf_names(self._function),
+        )
+
+    def _tell_why(self, signature: Signature) -> None:
+        name = name_of(self._function)
+        if not self._programs:
+            log("recompile", f"{name} is compiled for the first time")
+            return
+        known = [key[0] for key in reversed(self._programs)]
+        changes = min(
+            [difference(self._function, old, signature) for old in known],
+            key=lambda lines: (len(lines), sum(map(len, lines))),
+        )
+        log("recompile", f"{name} is compiled again: {'; '.join(changes) or 'settings changed'}")
+
+
+def _stand_in(x: Array, kind: Kind) -> Array | Weak:
+    return Weak(x, kind.strength) if isinstance(kind, ScalarType) else x
+
+
+def _rebuilt(signature: Signature, leaves: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments again, from their leaves."""
+    values: list[Any] = []
+    position = 0
+    for argument in signature.arguments:
+        match argument:
+            case Static():
+                values.append(argument.value)
+            case Dynamic():
+                end = position + len(argument.kinds)
+                values.append(unflatten(argument.treedef, leaves[position:end]))
+                position = end
+    named = zip(signature.keywords, values[signature.count :], strict=True)
+    return values[: signature.count], dict(named)

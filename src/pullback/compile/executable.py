@@ -1,0 +1,277 @@
+"""A program with what it takes to call it: arguments in, donated memory, results out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pullback.backend.program import Program, Slots, Span
+from pullback.compile.signature import Dynamic, Feed, Kind, ScalarType, Signature, Static, fits
+from pullback.compile.stages import Lowered
+from pullback.compile.state import Home, State, kill, owned, twice
+from pullback.errors import ArgumentError
+from pullback.ir.array import Array, concrete
+from pullback.ir.types import Numbers, TensorType
+from pullback.transforms.tree import flatten, paths, unflatten
+
+Given = list[Numbers]
+"""The memory that a call brings for an argument; none for a state, which has its own."""
+
+
+@dataclass(slots=True)
+class Argument:
+    """A dynamic argument of a program: where its leaves stand among the inputs."""
+
+    name: str
+    form: Dynamic
+    first: int
+    span: Span
+    cells: dict[int, Numbers]
+    """The memory of its scalars."""
+    donated: bool
+    slots: Slots = ()
+    """Where the pointer to the first leaf stands."""
+    bound: int = 0
+    """The number of the `Home` that the table points to."""
+    is_plain: bool = field(init=False)
+    """Whether it is one array that is only read."""
+
+    def __post_init__(self) -> None:
+        self.is_plain = self.form.is_leaf and not self.donated and not self.cells
+
+    def path(self, i: int) -> str:
+        """What to call a leaf."""
+        return paths(self.form.treedef, self.name)[i]
+
+    def bind(self, program: Program, feed: Feed) -> Given:
+        """Let the program read, or overwrite, what a call brings."""
+        if type(feed) is State:
+            feed.require_alive(self.name)
+            if self.donated:
+                feed.require_free(self.name)
+            home = feed.home
+            if self.bound != home.number:
+                program.bind_span(self.span, home.addresses)
+                self.bound = home.number
+            return []
+        assert isinstance(feed, list)
+        self.bound = 0
+        if self.is_plain:
+            numbers = numbers_of(feed[0], self.form.kinds[0])
+            program.point(self.slots, numbers)
+            return [numbers]
+        memory = []
+        for i, (leaf, kind) in enumerate(zip(feed, self.form.kinds, strict=True)):
+            numbers = self._numbers(i, leaf, kind)
+            if i not in self.cells:
+                program.bind(self.first + i, numbers)
+            memory.append(numbers)
+        return memory
+
+    def _numbers(self, i: int, leaf: Any, kind: Kind) -> Numbers:
+        if isinstance(kind, ScalarType):
+            cell = self.cells[i]
+            try:
+                cell[...] = leaf
+            except OverflowError:
+                raise ArgumentError(f"the integer {leaf} does not fit {kind.dtype}") from None
+            return cell
+        return owned(leaf, self.path(i)) if self.donated else numbers_of(leaf, kind)
+
+
+class Executable:
+    """A program that takes arguments of one signature."""
+
+    def __init__(self, lowered: Lowered, signature: Signature, names: Sequence[str]) -> None:
+        self.lowered = lowered
+        self.signature = signature
+        self.program: Program = lowered.program
+        self._arguments = self._place(names)
+        self._donated = [k for k, each in enumerate(self._arguments) if each.donated]
+        self._captured = [numbers_of(x, x.type) for x in lowered.traced.captured]
+        for i, numbers in enumerate(self._captured, len(signature.kinds)):
+            self.program.bind(i, numbers)
+        pairing = lowered.pairing
+        self._parts, self._whole, self._pairs = pairing.parts, pairing.whole, pairing.pairs
+        self._kept_states = {p.state for p in self._parts}
+        kept = {i for p in self._parts if p.state is not None for i in p.range}
+        self._shared = [
+            (i, source)
+            for i, source in enumerate(self.program.sources)
+            if source is not None and i not in kept
+        ]
+        """The outputs that lie in the memory of an input and belong to no state."""
+        self._tuple = lowered.traced.result.type is tuple
+        self._blank: list[Any] = [None] * len(self.program.sources)
+
+    def _place(self, names: Sequence[str]) -> list[Argument]:
+        placed: list[Argument] = []
+        first = 0
+        for k, (place, form) in enumerate(self.signature.dynamic):
+            cells = {
+                i: np.zeros((), kind.dtype)
+                for i, kind in enumerate(form.kinds)
+                if isinstance(kind, ScalarType)
+            }
+            for i, cell in cells.items():
+                self.program.bind(first + i, cell)
+            span = self.program.span(first, len(form.kinds))
+            donated = k in self.lowered.donated
+            slots = self.program.slots_of(self.program.schedule.inputs[first]) if form.kinds else ()
+            placed.append(Argument(names[place], form, first, span, cells, donated, slots))
+            first += len(form.kinds)
+        return placed
+
+    # ---- which calls ----
+
+    def match(self, args: Sequence[Any]) -> list[Feed] | None:
+        """What the arguments of a call bring, if they have this signature: at once, for most."""
+        signature = self.signature
+        if len(args) != signature.count or signature.keywords:
+            return None
+        feeds: list[Feed] = []
+        for value, form in zip(args, signature.arguments, strict=True):
+            if isinstance(form, Static):
+                same = value is form.value or value == form.value
+                if type(value) is not form.type or not same:
+                    return None
+            elif type(value) is State:
+                if value.argument is not form and value.argument != form:
+                    return None
+                feeds.append(value)
+            else:
+                leaves = _fitting(value, form)
+                if leaves is None:
+                    return None
+                feeds.append(leaves)
+        return feeds
+
+    # ---- the call ----
+
+    def __call__(self, feeds: Sequence[Feed]) -> Any:
+        """The result. After an error the donated arrays are as they were."""
+        program = self.program
+        with program.lock:
+            if self._donated:
+                self._require_apart(feeds)
+            given = [
+                argument.bind(program, feed)
+                for argument, feed in zip(self._arguments, feeds, strict=True)
+            ]
+            values = self._blank.copy()
+            for i, kind, slots in program.made:
+                memory = values[i] = np.empty(kind.shape, kind.dtype)
+                program.point(slots, memory)
+            program.run()
+            return self._result(feeds, given, values)
+
+    def _require_apart(self, feeds: Sequence[Feed]) -> None:
+        """Raise `DonationError` where one memory is donated twice, or donated and read."""
+        states = [i for i, feed in enumerate(feeds) if type(feed) is State]
+        if len(states) > 1:
+            self._require_homes_apart(feeds, states)
+        for i in self._donated:
+            if type(feeds[i]) is not State or feeds[i].built:  # type: ignore[union-attr]
+                _require_distinct(list(zip(self._arguments, feeds, strict=True)))
+                return
+
+    def _require_homes_apart(self, feeds: Sequence[Feed], states: Sequence[int]) -> None:
+        given = {i: feeds[i] for i in states}
+        homes = {i: feed.home for i, feed in given.items() if isinstance(feed, State)}
+        for i, home in homes.items():
+            for j, other in homes.items():
+                first, second = self._arguments[i], self._arguments[j]
+                if i != j and home is other and first.donated:
+                    raise twice(f"`{first.name}`", f"`{second.name}`")
+
+    def _result(self, feeds: Sequence[Feed], given: Sequence[Given], values: list[Any]) -> Any:
+        program = self.program
+        for i, kind, _ in program.made:
+            numbers = values[i]
+            numbers.flags.writeable = False
+            values[i] = Array(kind, numbers)
+        for i, source in self._shared:
+            values[i] = self._from_input(i, source, feeds, given)
+        homes = self._donate(feeds, given) if self._donated else {}
+        parts = [
+            State(homes[part.state])
+            if part.state is not None
+            else values[part.first]
+            if part.is_leaf
+            else unflatten(part.treedef, values[part.range.start : part.range.stop])
+            for part in self._parts
+        ]
+        if self._whole:
+            return parts[0]
+        return tuple(parts) if self._tuple else parts
+
+    def _donate(self, feeds: Sequence[Feed], given: Sequence[Given]) -> dict[int, Home]:
+        """Take the donated arrays away from who passed them."""
+        homes: dict[int, Home] = {}
+        for k in self._donated:
+            argument, feed = self._arguments[k], feeds[k]
+            if isinstance(feed, State):
+                feed.give()
+                homes[k] = feed.home
+                continue
+            memory = given[k]
+            assert isinstance(feed, list)
+            if k in self._kept_states:
+                homes[k] = Home(argument.form, memory)
+            for leaf in feed:
+                if isinstance(leaf, Array):
+                    kill(leaf)
+        return homes
+
+    def _from_input(
+        self, i: int, source: int, feeds: Sequence[Feed], given: Sequence[Given]
+    ) -> Array:
+        """Output `i`, which lies in the memory of an input: donated, or passed through."""
+        if source >= len(self.signature.kinds):
+            return self.lowered.traced.captured[source - len(self.signature.kinds)]
+        k = next(
+            k for k, a in enumerate(self._arguments) if a.first <= source < a.first + a.span.count
+        )
+        place = source - self._arguments[k].first
+        feed, memory = feeds[k], given[k]
+        numbers = feed.memory(place) if isinstance(feed, State) else memory[place]
+        if i in self._pairs:
+            return concrete(numbers)
+        leaf = feed[place] if isinstance(feed, list) else None
+        if isinstance(leaf, Array):
+            return leaf
+        return concrete(numbers.copy())  # its owner may write to it
+
+
+def _require_distinct(pairs: Sequence[tuple[Argument, Feed]]) -> None:
+    """Raise `DonationError` where an array is donated, and passed once more."""
+    seen: dict[int, str] = {}
+    for argument, feed in sorted(pairs, key=lambda pair: pair[0].donated):
+        for i, leaf in enumerate(feed if isinstance(feed, list) else feed.built):
+            if isinstance(leaf, Array) and argument.donated and id(leaf) in seen:
+                raise twice(argument.path(i), seen[id(leaf)])
+            seen[id(leaf)] = argument.path(i) if argument.donated else argument.name
+
+
+def _fitting(value: Any, form: Dynamic) -> list[Any] | None:
+    """The leaves of a value, if it has this form."""
+    if form.is_leaf:
+        return [value] if fits(value, form.kinds[0]) else None
+    leaves, treedef = flatten(value)
+    if treedef != form.treedef:
+        return None
+    return leaves if all(map(fits, leaves, form.kinds)) else None
+
+
+def numbers_of(leaf: Any, kind: Kind) -> Numbers:
+    """The numbers of an array argument, row-major, in this machine's byte order."""
+    if isinstance(leaf, Array):
+        assert leaf._data is not None
+        numbers = leaf._data
+    else:
+        assert isinstance(kind, TensorType)
+        numbers = np.asarray(leaf, kind.dtype)
+    return numbers if numbers.flags.c_contiguous else np.ascontiguousarray(numbers)

@@ -1,0 +1,96 @@
+"""The stages between a function and its program, each computed when it is first asked for."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from pullback._settings import log
+from pullback.backend.program import Code, Program, write_code
+from pullback.compile.donation import Pairing, pair_up
+from pullback.compile.signature import Signature
+from pullback.ir.graph import Graph
+from pullback.passes.pipeline import optimize
+from pullback.schedule.fuse import fuse
+from pullback.schedule.kernels import Schedule
+from pullback.schedule.memory import Plan
+from pullback.transforms.trace import Traced
+
+
+@dataclass(eq=False)
+class Lowered:
+    """The stages of a compilation: each has a text form and is made when it is asked for.
+
+    `graph` is the traced function, `optimized` what the passes leave of it, `schedule` its kernels,
+    `plan` the memory they run in, `llvm` and `assembly` their code.
+    """
+
+    traced: Traced
+    signature: Signature
+    names: list[str]
+    donated: tuple[int, ...] = ()
+    """The donated ones among the dynamic arguments."""
+    threads: int | None = None
+    times: dict[str, float] = field(default_factory=dict)
+
+    @functools.cached_property
+    def pairing(self) -> Pairing:
+        """Which result takes over the memory of which argument."""
+        types = [x.type for x in self.graph.outputs]
+        forms = [form for _, form in self.signature.dynamic]
+        return pair_up(self.traced.result, types, forms, self.donated)
+
+    @property
+    def graph(self) -> Graph:
+        return self.traced.graph
+
+    @functools.cached_property
+    def optimized(self) -> Graph:
+        with timed(self.times, "optimize"):
+            return optimize(self.graph)
+
+    @functools.cached_property
+    def schedule(self) -> Schedule:
+        graph = self.optimized
+        with timed(self.times, "fuse"):
+            return fuse(graph)
+
+    @functools.cached_property
+    def code(self) -> Code:
+        schedule = self.schedule
+        with timed(self.times, "emit"):
+            return write_code(schedule, self.threads, self.pairing.pairs, self.names)
+
+    @functools.cached_property
+    def program(self) -> Program:
+        code = self.code
+        with timed(self.times, "load"):
+            return Program(code.schedule, code=code)
+
+    @property
+    def plan(self) -> Plan:
+        """Where every byte lies; `plan.peak_bytes` is exact before anything runs."""
+        return self.code.plan
+
+    @property
+    def llvm(self) -> str:
+        return self.code.text
+
+    @property
+    def assembly(self) -> str:
+        return self.code.assembly
+
+    def tell(self, name: str) -> None:
+        """The times of the stages, under `PULLBACK_LOG=compile`."""
+        spent = ", ".join(f"{stage} {1e3 * t:.1f} ms" for stage, t in self.times.items())
+        log("compile", f"{name}: {len(self.graph.nodes)} nodes: {spent}")
+
+
+@contextmanager
+def timed(times: dict[str, float], stage: str) -> Iterator[None]:
+    begin = time.perf_counter()
+    yield
+    times[stage] = time.perf_counter() - begin

@@ -1,0 +1,138 @@
+"""Elementwise work on the result of a product, done by the product before it stores.
+
+A kernel of loops joins a product when it runs over exactly the product's elements and takes each of
+them where it is made. The sum is complete by then, so the bits are those of the two kernels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+
+from pullback.ir.strided import Strided, row_major_strides
+from pullback.ir.types import Shape
+from pullback.ops.contract import Contract
+from pullback.schedule.kernels import (
+    Access,
+    Apply,
+    Call,
+    Kernel,
+    Literal,
+    Load,
+    Loops,
+    Schedule,
+    Step,
+    Store,
+)
+
+
+def join_epilogues(schedule: Schedule) -> Schedule:
+    """The same schedule with each elementwise kernel that can be in a product before it."""
+    return replace(schedule, kernels=tuple(_Joiner(schedule).kernels))
+
+
+class _Joiner:
+    def __init__(self, schedule: Schedule) -> None:
+        self.kernels = list(schedule.kernels)
+        self.products = {
+            kernel.outputs[0].buffer: kernel
+            for kernel in self.kernels
+            if isinstance(kernel, Call) and isinstance(kernel.op, Contract)
+        }
+        self.readers = Counter(b for kernel in self.kernels for b in kernel.reads())
+        self.readers.update(schedule.outputs)
+        position = 0
+        while position < len(self.kernels):
+            loops = self.kernels[position]
+            if not (isinstance(loops, Loops) and self._join(loops, position)):
+                position += 1
+
+    def _join(self, loops: Loops, last: int) -> bool:
+        """Put the kernel at `last` into the latest product that it can be in."""
+        results = [b for b in loops.reads() if b in self.products]
+        if not (loops.stores and _is_elementwise(loops)):
+            return False
+        places = {self._position(self.products[b], last): b for b in results}
+        for first in sorted(places, reverse=True):
+            result = places[first]
+            product = self.products[result]
+            after = _epilogue(product, loops)
+            waiting = _dependents(self.kernels[first:last])
+            if after is None or any(kernel.writes() & loops.reads() for kernel in waiting):
+                continue
+            if self.readers[result] > 1:
+                after = _kept(after, result)
+            free = [k for k in self.kernels[first + 1 : last] if all(k is not w for w in waiting)]
+            joined = replace(product, after=after)
+            self.kernels[first : last + 1] = [*free, joined, *waiting]
+            del self.products[result]
+            return True
+        return False
+
+    def _position(self, product: Call, last: int) -> int:
+        return next(i for i in reversed(range(last)) if self.kernels[i] is product)
+
+
+def _is_elementwise(loops: Loops) -> bool:
+    plain = all(isinstance(step, Load | Literal | Apply) for step in loops.steps)
+    return plain and not loops.inner
+
+
+def _dependents(kernels: list[Kernel]) -> list[Kernel]:
+    """Those that need the first one, directly or through others."""
+    written = set(kernels[0].writes())
+    found = []
+    for kernel in kernels[1:]:
+        if kernel.reads() & written:
+            found.append(kernel)
+            written |= kernel.writes()
+    return found
+
+
+def _epilogue(product: Call, loops: Loops) -> Loops | None:
+    """`loops` over the shape of the product's result; None where it is not its epilogue."""
+    (result,) = product.outputs
+    if math.prod(loops.outer) != math.prod(result.layout.shape):
+        return None
+    seen = _seen_as(loops, result.layout.shape)
+    if seen is None:
+        return None
+    places = [step.access for step in seen.steps if isinstance(step, Load)]
+    own = [Strided(seen.outer, p.outer, p.offset) for p in places if p.buffer == result.buffer]
+    return seen if all(place.is_row_major for place in own) else None
+
+
+def _kept(after: Loops, result: int) -> Loops:
+    """The epilogue that stores the result of the product too."""
+    value = next(
+        i
+        for i, step in enumerate(after.steps)
+        if isinstance(step, Load) and step.access.buffer == result
+    )
+    own = Access(result, 0, row_major_strides(after.outer), ())
+    return replace(after, stores=(Store(value, own), *after.stores))
+
+
+def _seen_as(loops: Loops, shape: Shape) -> Loops | None:
+    """The same elementwise work over a domain of another shape; None where no strides say it."""
+    steps: list[Step] = []
+    for step in loops.steps:
+        if isinstance(step, Load):
+            access = _reshaped(step.access, loops.outer, shape)
+            if access is None:
+                return None
+            step = replace(step, access=access)
+        steps.append(step)
+    stores = []
+    for store in loops.stores:
+        access = _reshaped(store.access, loops.outer, shape)
+        if access is None:
+            return None
+        stores.append(replace(store, access=access))
+    return Loops(shape, (), tuple(steps), tuple(stores))
+
+
+def _reshaped(access: Access, domain: Shape, shape: Shape) -> Access | None:
+    seen = Strided(domain, access.outer, access.offset).reshaped(shape)
+    return None if seen is None else Access(access.buffer, seen.offset, seen.strides, ())

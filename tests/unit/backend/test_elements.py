@@ -1,0 +1,188 @@
+"""Ops that read by index, native: equal to their references to the bit, whatever the threads."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import pullback as pb
+from pullback._settings import override
+from pullback.backend.program import Program
+from pullback.errors import OutOfRangeError
+from pullback.ir.op import Sample
+from pullback.ir.types import bfloat16, uint32
+from pullback.ops.create import Iota
+from pullback.ops.diagonal import Diagonal, DiagonalMatrix, Triangle
+from pullback.ops.index import (
+    Gather,
+    ScatterAdd,
+    ScatterMax,
+    ScatterMin,
+    ScatterMultiply,
+    ScatterSet,
+)
+from pullback.ops.layout import Concat, Flip, Pad, Slice
+from pullback.ops.pool import MaxPool, MaxPoolPick, MaxPoolRoute, WindowSpread, WindowSum
+from pullback.ops.sampling import RandomBits
+from pullback.ops.windows import Windows
+from pullback.schedule.fuse import fuse
+from pullback.schedule.kernels import Element, Loops
+from pullback.transforms.trace import trace
+
+
+def normal(*shape, dtype=np.float32):
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(dtype)
+
+
+def indices(n, *shape, dtype=np.int64):
+    return np.random.default_rng(n).integers(-n, n, shape).astype(dtype)
+
+
+def program(f, *inputs, threads=1):
+    types = Sample(Iota(0, np.dtype(int)), *inputs).types
+    with override(cache="off"):
+        return Program(fuse(trace(f, *types)), threads=threads)
+
+
+SQUARE = Windows((2, 2), (2, 2), (0, 0), (0, 0), (1, 1))
+OVERLAP = Windows((3, 3), (2, 1), (1, 1), (1, 1), (1, 1))
+DILATED = Windows((2, 3), (1, 2), (0, 2), (2, 0), (2, 3))
+
+
+def samples():
+    for dtype in (np.float32, bfloat16, np.int8):
+        x = (normal(37, 45) * 10).astype(dtype)
+        yield Sample(Gather((0,)), x, indices(37, 3, 50))
+        yield Sample(Gather((1,)), x, indices(45, 70, dtype=np.int32))
+        yield Sample(Gather((0, 1)), x, indices(37, 90), indices(45, 90))
+        yield Sample(Gather((1,), (0,)), x, indices(45, 37, 21))
+        yield Sample(Concat(0), x, x[:3], x)
+        yield Sample(Concat(1), x, x[:, :5], x[:, 7:], x[:, :0])
+        yield Sample(Pad((0, 3), (2, 40), (0, 0)), x)
+        yield Sample(Pad((1, 3), (2, 1), (1, 2)), x)
+        yield Sample(Flip((1,)), x)
+        for step in (2, 3, 4, 7):
+            yield Sample(Slice((0, 1), (37, 45), (1, step)), x)
+    yield Sample(Triangle(lower=True, offset=3), normal(5, 33, 40))
+    yield Sample(Triangle(lower=False), normal(33, 70))
+    yield Sample(Diagonal(-3), normal(5, 33, 40))
+    yield Sample(DiagonalMatrix(2, 20, 22), normal(3, 20))
+    yield Sample(RandomBits((3, 1001)), np.array([3, 4], uint32))
+    yield Sample(RandomBits((10000,)), np.array([3, 4], uint32))
+    yield Sample(Iota(10000, np.dtype(np.float32)))
+    for windows in (SQUARE, OVERLAP, DILATED):
+        shape = (3, 4, 22, 38)
+        counts = (*shape[:2], *windows.counts(shape[2:]))
+        x, rounded = normal(*shape), np.round(normal(*shape)) + 0.0  # no -0
+        rounded[0, 0, 3, 5:9] = np.nan
+        yield Sample(MaxPool(windows), rounded)
+        yield Sample(MaxPoolPick(windows), x, rounded)
+        yield Sample(MaxPoolRoute(windows), normal(*counts), rounded)
+        yield Sample(WindowSum(windows), x)
+        yield Sample(WindowSpread(windows, shape[2:]), normal(*counts))
+
+
+SAMPLES = {f"{i}-{sample}": sample for i, sample in enumerate(samples())}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_native_is_reference_to_the_bit(name):
+    sample = SAMPLES[name]
+    expected = np.asarray(sample.op.reference(*sample.inputs))
+    for threads in (1, 2, 4):
+        (actual,) = program(sample.op, *sample.inputs, threads=threads)(
+            [np.ascontiguousarray(x) for x in sample.inputs]
+        )
+        assert actual.dtype == expected.dtype
+        assert actual.tobytes() == np.ascontiguousarray(expected).tobytes()
+
+
+@pytest.mark.parametrize("bad", [-38, 37, 1 << 40])
+@pytest.mark.parametrize("shape", [(), (1,), (40,)])
+def test_an_index_out_of_range_raises(bad, shape):
+    x, index = normal(37, 5), np.full(shape, 3)
+    take = program(lambda a, i: pb.exp(a[i]), x, index)
+    assert take([x, index])[0].shape == (*shape, 5)
+    index[(-1,) * len(shape)] = bad
+    with pytest.raises(OutOfRangeError, match=f"index {bad} .* axis 0 of size 37") as caught:
+        take([x, index])
+    assert "test_elements.py" in str(caught.value)
+    index[...] = 0
+    assert take([x, index])[0].shape == (*shape, 5)
+
+
+def test_the_check_that_failed_is_named():
+    x, i, j = normal(6, 9), np.zeros(20, np.int64), np.zeros(20, np.int64)
+    take = program(lambda a, i, j: a[i] * a[:, j].T, np.ones((9, 9), np.float32), i, j)
+    j[7] = 30
+    with pytest.raises(OutOfRangeError, match=r"index 30 .* axis 1 of size 9"):
+        take([np.ones((9, 9), np.float32), i, j])
+    assert x.shape == (6, 9)
+
+
+def test_what_follows_joins_the_kernel_of_a_read_by_index():
+    def embed(table, tokens, positions):
+        x = table[tokens] + positions
+        return (x - x.mean(axis=-1, keepdims=True)) * 2.0
+
+    table, tokens, positions = normal(50, 48), indices(50, 4, 16), normal(16, 48)
+    compiled = program(embed, table, tokens, positions)
+    (kernel,) = compiled.schedule.kernels
+    assert isinstance(kernel, Loops)
+    assert sum(isinstance(s, Element) for s in kernel.steps) == 1
+    x = table[tokens] + positions
+    expected = (x - x.mean(axis=-1, keepdims=True)) * 2
+    np.testing.assert_allclose(compiled([table, tokens, positions])[0], expected, atol=1e-5)
+
+
+def test_axes_that_do_not_merge_are_reduced_together():
+    x, y = normal(20, 33), normal(33, 20)
+    (total,) = program(lambda a, b: (a.T * b).sum(), x, y)([x, y])
+    np.testing.assert_allclose(total, (x.T * y).sum(), rtol=1e-4)
+
+
+# ---- scatter --------------------------------------------------------------------------------
+
+
+def scatters():
+    for op in (ScatterAdd, ScatterSet, ScatterMultiply, ScatterMax, ScatterMin):
+        yield Sample(op((0,)), normal(50, 40), normal(90, 40), indices(50, 90))
+        yield Sample(op((0,)), normal(50, 5), normal(90, 5), indices(50, 90, dtype=np.int32))
+        yield Sample(op((0,)), normal(300), normal(2, 90), indices(300, 2, 90))
+        yield Sample(op((1,)), normal(20, 30), normal(41, 20), indices(30, 41))
+        yield Sample(op((1,), (0,)), normal(20, 30), normal(20, 7), indices(30, 20, 7))
+        yield Sample(op((0, 2)), normal(5, 21, 6), normal(70, 21), indices(5, 70), indices(6, 70))
+        yield Sample(op((1,)), normal(4, 3, 5), normal(8, 4, 5), indices(3, 8))
+    x = normal(50, 40, dtype=bfloat16)
+    yield Sample(ScatterAdd((0,)), x, normal(900, 40, dtype=bfloat16), indices(50, 900))
+    yield Sample(ScatterAdd((0,)), x[:, 0], normal(900, dtype=np.float16), indices(50, 900))
+
+
+SCATTERS = {f"{i}-{sample}": sample for i, sample in enumerate(scatters())}
+
+
+@pytest.mark.parametrize("start", ["given", "number"])
+@pytest.mark.parametrize("name", SCATTERS)
+def test_scatter_is_reference_to_the_bit(name, start):
+    op, (base, updates, *places) = SCATTERS[name].op, SCATTERS[name].inputs
+    updates = updates.astype(base.dtype)
+    if start == "given":
+        f, inputs = op, [base, updates, *places]
+    else:
+        base = np.full_like(base, 2)
+        f, inputs = (
+            lambda *rest: op(pb.full(base.shape, 2, dtype=base.dtype), *rest),
+            [updates, *places],
+        )
+    expected = np.ascontiguousarray(op.reference(base, updates, *places)).tobytes()
+    for threads in (1, 2, 4):
+        compiled = program(f, *inputs, threads=threads)
+        assert len(compiled.schedule.kernels) == 1
+        assert compiled([np.ascontiguousarray(x) for x in inputs])[0].tobytes() == expected
+
+
+def test_an_update_out_of_range_raises():
+    base, updates, places = normal(9, 40), normal(5, 40), np.array([1, 2, -10, 3, 0])
+    compiled = program(ScatterAdd((0,)), base, updates, places, threads=2)
+    with pytest.raises(OutOfRangeError, match=r"index -10 .* axis 0 of size 9"):
+        compiled([base, updates, places])
