@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pullback import random
-from pullback.errors import ArgumentError
+from pullback.errors import ArgumentError, ShapeError
 from pullback.ir.array import Array
 from pullback.nn.module import Module
+from pullback.ops.operators import lift
 
 Layer = Callable[..., Any]
 """A module, or a function of one array (`pb.nn.relu`)."""
@@ -56,14 +57,20 @@ class _Container(Module):
         if _is_stateful(layer):
             y, after = layer(x, state[i], **modes)
             return y, after
-        return layer(x, **modes), None
+        y = layer(x, **modes)
+        if isinstance(y, tuple):
+            raise ArgumentError(
+                f"{_name(layer)} gives {len(y)} results, and what follows takes one",
+                hint="write a Module whose __call__ takes them apart",
+            )
+        return y, None
 
     def _modes(self, layer: Layer, i: int, train: bool | None, key: Array | None) -> dict[str, Any]:
         if not _takes_train(layer):
             return {}
         if train is None:
             raise ArgumentError(
-                f"{type(layer).__name__} acts otherwise in training than in use",
+                f"{_name(layer)} acts otherwise in training than in use",
                 hint="say which: model(x, train=True) or model(x, train=False)",
             )
         return {"train": train, "key": None if key is None else random.fold_in(key, i)}
@@ -83,7 +90,7 @@ class Sequential(_Container):
         self.layers = tuple(given)  # type: ignore[arg-type]
         for i, layer in enumerate(self.layers):
             if not callable(layer):
-                raise ArgumentError(f"layer {i} is no layer and no function: {layer!r}")
+                raise ArgumentError(f"layer {i} is no layer and no function: {layer!r:.60}")
 
     def _parts(self) -> Sequence[Layer]:
         return self.layers
@@ -124,6 +131,11 @@ class ResidualBlock(_Container):
         if self.shortcut is not None:
             x, after = self._call(1, x, state, train, key)
             states.append(after)
+        if lift(x).shape != y.shape:
+            raise ShapeError(
+                f"the body gives {y.type} and the shortcut {lift(x).type}",
+                hint="shortcut=Conv2d(…, kernel_size=1, stride=…) or Linear brings them together",
+            )
         result = x + y if self.activation is None else self.activation(x + y)
         return (result, tuple(states)) if self.is_stateful else result
 
@@ -134,3 +146,7 @@ def _takes_train(layer: Layer) -> bool:
 
 def _is_stateful(layer: Layer) -> bool:
     return isinstance(layer, Module) and layer.is_stateful
+
+
+def _name(layer: Layer) -> str:
+    return getattr(layer, "__name__", type(layer).__name__)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any, ClassVar
 
 from pullback.errors import ArgumentError
@@ -82,7 +84,9 @@ class Conv2d(_Convolution):
 class ConvTranspose2d(Module):
     """The transpose of a convolution: (N, in_channels, H, W) → (N, out_channels, H', W').
 
-    The arguments are those of `pb.conv_transpose2d`.
+    The arguments are those of `pb.conv_transpose2d`. Of a kernel Kh × Kw an output sees Kh·Kw / (Sh·
+    Sw) elements, so the initial weights, unless an `initializer` is given, are `he_normal` times
+    √(Sh·Sw).
     """
 
     weight: Array
@@ -108,12 +112,15 @@ class ConvTranspose2d(Module):
         dilation: Sizes = 1,
         *,
         key: Array,
-        initializer: Initializer = init.he_normal,
+        initializer: Initializer | None = None,
         dtype: Any = float32,
     ) -> None:
         # What an output sums over is the input's channels: the fans are those of the convolution
         # that goes the same way, so its kernel is drawn and its channels change places.
         drawn = _kernel_shape(in_channels, out_channels, kernel_size, groups, 2)
+        if initializer is None:
+            scale = math.sqrt(math.prod(per_axis(stride, 2, "stride")))
+            initializer = functools.partial(init.he_normal, gain=scale)
         kernel = initializer(key, drawn, dtype)
         self.weight = _exchanged(kernel, groups)
         self.bias = init.zeros(key, (out_channels,), dtype) if use_bias else None

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from pullback._public import public
 from pullback.errors import ShapeError
 from pullback.functions.elementwise import cos, sin
 from pullback.functions.gathering import take
 from pullback.functions.manipulation import concat
 from pullback.ir.array import Array
-from pullback.ir.types import float32
+from pullback.ir.types import broadcast_shapes, float32, promote
 from pullback.nn import init
 from pullback.nn.init import Initializer
-from pullback.nn.linear import require_sizes
+from pullback.nn.linear import affine, require_sizes
 from pullback.nn.module import Module
 from pullback.ops.create import Iota
 from pullback.ops.operators import as_float, cast, cut, lift, reshape
@@ -48,7 +50,7 @@ class Embedding(Module):
 
     def attend(self, x: Any) -> Array:
         """Logits of each row, x Wᵀ: (…, embedding_dim) → (…, num_embeddings); tied weights."""
-        return lift(x) @ self.weight.T
+        return affine(x, self.weight, None)
 
 
 @public
@@ -56,16 +58,19 @@ def rotary(x: Any, positions: Any = None, *, base: float = 10000.0) -> Array:
     """Positions as rotations of pairs (Su et al. 2021): (…, T, d) → (…, T, d), d even.
 
     Element i of the first half and element i of the second are the coordinates of a point that is
-    turned by positions · base^(-2i/d); `positions` (T,) are 0 … T - 1 unless given.
+    turned by positions · base^(-2i/d). `positions`, 0 … T - 1 unless given, broadcast to (…, T).
     """
     array = as_float(x)
     if array.ndim < 2 or array.shape[-1] % 2:
         raise ShapeError(f"rotary positions turn pairs: {array.type} has no even last axis")
     length, size = array.shape[-2:]
+    dtype = promote(array.dtype, float32)
+    place = Iota(length, dtype)() if positions is None else cast(lift(positions), dtype)
+    if broadcast_shapes(place.shape, array.shape[:-1]) != array.shape[:-1]:
+        raise ShapeError(f"positions {place.type} do not fit {array.type}, one for each vector")
     half = size // 2
-    place = Iota(length, float32)() if positions is None else cast(lift(positions), float32)
-    exponent = Iota(half, float32)() * (-2.0 / size)
-    angle = reshape(place, (length, 1)) * lift(base) ** exponent
+    speed = base ** (np.arange(half) * (-2 / size))
+    angle = reshape(place, (*place.shape, 1)) * speed.astype(dtype)
     cosine, sine = cast(cos(angle), array.dtype), cast(sin(angle), array.dtype)
     last = array.ndim - 1
     first, second = cut(array, last, 0, half), cut(array, last, half, size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from pullback.errors import ArgumentError
+from pullback.errors import ArgumentError, ShapeError
 from pullback.functions.elementwise import stop_gradient
 from pullback.functions.normalization import (
     batch_norm,
@@ -15,10 +15,11 @@ from pullback.functions.normalization import (
     rms_norm,
 )
 from pullback.ir.array import Array
-from pullback.ir.types import TensorType, as_dtype, float32
+from pullback.ir.types import DType, TensorType, as_dtype, float32, promote
+from pullback.nn.dropout import required_train
 from pullback.nn.linear import require_sizes
 from pullback.nn.module import Module
-from pullback.ops.operators import full, zeros
+from pullback.ops.operators import cast, full, zeros
 
 
 class LayerNorm(Module):
@@ -122,6 +123,8 @@ class BatchNorm(Module):
     momentum: float
     """Share of the batch in the new running statistics, as in torch."""
     eps: float
+    dtype: DType
+    """Of the running statistics: float32 for half precision."""
 
     is_stateful = True
     takes_train = True
@@ -141,27 +144,49 @@ class BatchNorm(Module):
         self.weight = _ones((channels,), dtype) if affine else None
         self.bias = _zeros((channels,), dtype) if affine else None
         self.channels, self.momentum, self.eps = channels, momentum, eps
+        self.dtype = promote(as_dtype(dtype), float32)
 
     def initial_state(self) -> BatchNormState:
         """Mean 0 and variance 1."""
-        return BatchNormState(_zeros((self.channels,), float32), _ones((self.channels,), float32))
+        shape = (self.channels,)
+        return BatchNormState(_zeros(shape, self.dtype), _ones(shape, self.dtype))
 
     def __call__(
-        self, x: Any, state: BatchNormState, *, train: bool, key: Array | None = None
+        self,
+        x: Any,
+        state: BatchNormState | None = None,
+        *,
+        train: bool | None = None,
+        key: Array | None = None,
     ) -> tuple[Array, BatchNormState]:
         """`(y, state)`. The running variance is the unbiased one, as in torch."""
-        if not train:
-            mean, variance = state
-            return batch_norm(x, mean, variance, self.weight, self.bias, eps=self.eps), state
+        running = self._required(state)
+        if not required_train(train):
+            return self._normalized(x, *running), running
         mean, variance = channel_moments(x)
-        y = batch_norm(x, mean, variance, self.weight, self.bias, eps=self.eps)
-        count = y.size // max(self.channels, 1)
-        unbiased = variance * (count / max(count - 1, 1))
-        moved = BatchNormState(self._moved(state.mean, mean), self._moved(state.variance, unbiased))
-        return y, moved
+        y = self._normalized(x, mean, variance)
+        count = y.size // self.channels
+        if count < 2:
+            raise ShapeError(f"{y.type} has one number a channel, and no variance to train with")
+        unbiased = variance * (count / (count - 1))
+        return y, BatchNormState(
+            self._moved(running.mean, mean), self._moved(running.variance, unbiased)
+        )
+
+    def _normalized(self, x: Any, mean: Array, variance: Array) -> Array:
+        return batch_norm(x, mean, variance, self.weight, self.bias, eps=self.eps)
 
     def _moved(self, old: Array, new: Array) -> Array:
-        return old * (1 - self.momentum) + stop_gradient(new) * self.momentum
+        # Not old + m (new - old): torch's form, so that long runs agree to the last digits.
+        return old * (1 - self.momentum) + cast(stop_gradient(new), old.dtype) * self.momentum
+
+    def _required(self, state: BatchNormState | None) -> BatchNormState:
+        if isinstance(state, BatchNormState):
+            return state
+        raise ArgumentError(
+            f"batch norm was given {'no state' if state is None else 'something else as its state'}",
+            hint="begin with state = norm.initial_state(); y, state = norm(x, state, train=...)",
+        )
 
 
 def _sizes(shape: int | Sequence[int]) -> tuple[int, ...]:
