@@ -8,7 +8,7 @@ and takes it itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from pullback import random
 from pullback.errors import ArgumentError, ShapeError
@@ -87,7 +87,7 @@ class Sequential(_Container):
 
     def __init__(self, *layers: Layer) -> None:
         given = layers[0] if len(layers) == 1 and isinstance(layers[0], list | tuple) else layers
-        self.layers = tuple(given)  # type: ignore[arg-type]
+        self.layers = tuple(given)
         for i, layer in enumerate(self.layers):
             if not callable(layer):
                 raise ArgumentError(f"layer {i} is no layer and no function: {layer!r:.60}")
@@ -144,7 +144,7 @@ def _takes_train(layer: Layer) -> bool:
     return isinstance(layer, Module) and layer.takes_train
 
 
-def _is_stateful(layer: Layer) -> bool:
+def _is_stateful(layer: Layer) -> TypeGuard[Any]:
     return isinstance(layer, Module) and layer.is_stateful
 
 

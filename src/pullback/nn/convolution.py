@@ -84,9 +84,8 @@ class Conv2d(_Convolution):
 class ConvTranspose2d(Module):
     """The transpose of a convolution: (N, in_channels, H, W) → (N, out_channels, H', W').
 
-    The arguments are those of `pb.conv_transpose2d`. Of a kernel Kh × Kw an output sees Kh·Kw / (Sh·
-    Sw) elements, so the initial weights, unless an `initializer` is given, are `he_normal` times
-    √(Sh·Sw).
+    The arguments are those of `pb.conv_transpose2d`. With stride s an output sees one in s² of the
+    kernel's elements: unless an `initializer` is given, the weights are `he_normal` times s.
     """
 
     weight: Array

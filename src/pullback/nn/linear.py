@@ -49,8 +49,8 @@ class Linear(Module):
 class MLP(Module):
     """Affine layers with an activation between: (…, in_size) → (…, out_size).
 
-    Unless an `initializer` is given, the weights keep the scale of standardised inputs: `lecun_normal`
-    in the first layer, in the others with the gain of the activation that feeds them.
+    Unless an `initializer` is given, the weights keep the scale of standardised inputs:
+    `lecun_normal`, after the first layer with the gain of the activation that feeds the layer.
     """
 
     layers: tuple[Linear, ...]

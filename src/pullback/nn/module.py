@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 import numpy as np
 import optree
 
-from pullback.errors import PullbackError, StructureError, calling_site
+from pullback._public import complete
+from pullback.errors import StructureError
 from pullback.ir.array import Array
 from pullback.ir.builder import current, named_scope
 from pullback.schedule.picture import bytes_text
@@ -56,6 +57,8 @@ class Module:
         cls._writes_init = cls._writes_init or "__init__" in vars(cls)
         dataclass(init=not cls._writes_init, eq=False, repr=False)(cls)
         container: Any = cls
+        if "__init__" in vars(cls):
+            container.__init__ = _bordered(vars(cls)["__init__"])
         cls._fields = tuple(field.name for field in dataclasses.fields(container))
         if "__call__" in vars(cls):
             container.__call__ = _scoped(vars(cls)["__call__"])
@@ -267,16 +270,26 @@ def _scoped(call: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(call)
     def called(self: Module, *args: Any, **kwargs: Any) -> Any:
+        if current() is None:
+            return call(self, *args, **kwargs)
+        with _within(self):
+            return call(self, *args, **kwargs)
+
+    return _bordered(called)
+
+
+def _bordered(method: Callable[..., Any]) -> Callable[..., Any]:
+    """`method`, whose errors name the class of the module and the user's line."""
+
+    @functools.wraps(method)
+    def bordered(self: Module, *args: Any, **kwargs: Any) -> Any:
         try:
-            if current() is None:
-                return call(self, *args, **kwargs)
-            with _within(self):
-                return call(self, *args, **kwargs)
-        except PullbackError as error:
-            error.locate(type(self).__name__, calling_site())
+            return method(self, *args, **kwargs)
+        except Exception as error:
+            complete(error, type(self).__name__)
             raise
 
-    return called
+    return bordered
 
 
 @contextmanager

@@ -184,7 +184,7 @@ class BatchNorm(Module):
         if isinstance(state, BatchNormState):
             return state
         raise ArgumentError(
-            f"batch norm was given {'no state' if state is None else 'something else as its state'}",
+            "batch norm has a state and was given " + ("none" if state is None else "another"),
             hint="begin with state = norm.initial_state(); y, state = norm(x, state, train=...)",
         )
 
