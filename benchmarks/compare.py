@@ -6,19 +6,27 @@ import argparse
 import importlib
 import os
 import sys
+from pathlib import Path
 
 from benchmarks.harness import Report, Spread, measure
 
 SUITES = ("imports", "tracing", "eager", "training", "native", "products")
+WHOLE = ("steps", "scaling")
+"""Their contenders run in processes of their own: `pullback.bench`."""
 RESULTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "results")
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
-    parser.add_argument("--suite", choices=(*SUITES, "all"), default="all")
+    parser.add_argument("--suite", choices=(*SUITES, *WHOLE, "all"), default="all")
     parser.add_argument("--rounds", type=int, default=None, help="interleaved rounds per suite")
+    parser.add_argument("--only", default="", help="of steps and scaling: tasks, with commas")
+    parser.add_argument("--without", default="", help="of steps and scaling: libraries left out")
+    parser.add_argument("--threads", type=int, default=None, help="of steps and scaling")
     parser.add_argument("--json", metavar="DIR", help="also write each report as JSON into DIR")
     options = parser.parse_args(arguments)
+    if options.suite in WHOLE:
+        return _whole_steps(options)
     for name in SUITES if options.suite == "all" else (options.suite,):
         suite = importlib.import_module(f"benchmarks.suites.{name}")
         rows, missing = suite.rows()
@@ -27,6 +35,20 @@ def main(arguments: list[str] | None = None) -> int:
         if options.json:
             os.makedirs(options.json, exist_ok=True)
             report.save(os.path.join(options.json, f"{name}.json"))
+    return 0
+
+
+def _whole_steps(options: argparse.Namespace) -> int:
+    from pullback.bench.run import ROUNDS, Choice, run, wide_console  # noqa: PLC0415  (needs rich)
+    from pullback.bench.workloads import SCALING, SUITE  # noqa: PLC0415
+
+    only, without = (
+        tuple(name.strip() for name in text.split(",") if name.strip())
+        for text in (options.only, options.without)
+    )
+    path = Path(options.json) / f"{options.suite}.json" if options.json else None
+    choice = Choice(only, without, options.threads, options.rounds or ROUNDS, json=path)
+    run(choice, wide_console(), SUITE if options.suite == "steps" else SCALING)
     return 0
 
 

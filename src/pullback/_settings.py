@@ -27,6 +27,10 @@ def _level(text: str) -> int:
     return int(_one_of("0", "1", "2")(text))
 
 
+def _switch(text: str) -> bool:
+    return _one_of("0", "1")(text) == "1"
+
+
 def _one_of(*choices: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in choices:
@@ -84,6 +88,9 @@ class Settings:
 
     dump: str = _setting("", str)
     """A folder that receives the text of every stage of every compilation; empty for none."""
+
+    eager: bool = _setting(False, _switch)
+    """Compiled functions run eagerly: in Python, operation by operation."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:

@@ -20,9 +20,10 @@ def test_every_setting_is_read():
         "PULLBACK_CACHE": "off",
         "PULLBACK_THREADS": "3",
         "PULLBACK_TARGET": "avx2",
+        "PULLBACK_EAGER": "1",
     }
     assert Settings.from_environment(environment) == Settings(
-        2, "full", frozenset({"compile", "run"}), "off", 3, "avx2"
+        2, "full", frozenset({"compile", "run"}), "off", 3, "avx2", eager=True
     )
 
 

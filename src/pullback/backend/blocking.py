@@ -32,7 +32,7 @@ class Machine:
         return cls(32, 16) if "+neon" in present else cls()
 
 
-STREAMED = 16
+STREAMED = 32
 """Rows of a large B that are read together when there is one tile of rows."""
 
 SET_BYTES = 4096

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pullback.backend.assembly import Function, Module, integer
 from pullback.backend.blocking import Machine
 from pullback.backend.callback import write_callback
+from pullback.backend.chain import Inner, Piece, write_chain
 from pullback.backend.columns import column_iterations, split_axes, write_columns
 from pullback.backend.contract import write
 from pullback.backend.convolve import write_convolution
@@ -23,15 +26,18 @@ from pullback.ir.op import Op
 from pullback.ops.contract import Contract
 from pullback.ops.control import Check as ControlCheck
 from pullback.ops.convolve import Convolution
-from pullback.ops.index import Previous, Scatter, SearchSorted
+from pullback.ops.index import Previous, Scatter
 from pullback.ops.linalg import MatrixOp, System
 from pullback.ops.product import Running
 from pullback.ops.reduce import Position, Reduction
+from pullback.ops.searching import SearchSorted
 from pullback.ops.sort import Sort, TopK
-from pullback.schedule.kernels import Apply, Call, Loops
+from pullback.schedule.kernels import Apply, Call, Chain, Kernel, Loops, Nested
 
 
-def write_kernel(kernel: Loops | Call, name: str, module: Module, target: Target) -> Written:
+def write_kernel(
+    kernel: Loops | Call | Chain, name: str, module: Module, target: Target
+) -> Written:
     """Add the code of a kernel. Raises `CompileError` for an op without a native meaning."""
     match kernel:
         case Loops():
@@ -58,6 +64,8 @@ def write_kernel(kernel: Loops | Call, name: str, module: Module, target: Target
             return write_search(kernel, name, module, target)
         case Call(op=MatrixOp() | System()):
             return write_callback(kernel, name, module, target)
+        case Chain():
+            return _write_chain(kernel, name, module, target)
     raise _missing(kernel.op, kernel.site, name)
 
 
@@ -99,7 +107,8 @@ def _write_product(call: Call, name: str, module: Module, target: Target) -> Wri
         buffers = sorted((after.reads() - {c.buffer}) | after.writes())
         operands += [Placed(buffer, 0) for buffer in buffers]
         epilogue = Pointwise(after, product, c.buffer, buffers)
-    kernel = write(product, Machine.of(target.features), module, name, epilogue, len(operands) - 2)
+    machine, results = Machine.of(target.features), len(operands) - 2
+    kernel = write(product, machine, module, name, epilogue, results, adds=call.adds)
     return Written(name, tuple(operands), kernel.iterations, kernel.scratch)
 
 
@@ -135,5 +144,24 @@ def _write_columns(call: Call, name: str, module: Module) -> Written:
     (x,), (y,) = call.inputs, call.outputs
     sizes = split_axes(x.layout.shape, call.op.axes)
     module.add(write_columns(call.op, sizes, x.dtype, name))
-    operands = (Placed(x.buffer, 0), Placed(y.buffer, 0))
+    operands = (Placed(x.buffer, x.layout.offset * x.dtype.itemsize), Placed(y.buffer, 0))
     return Written(name, operands, column_iterations(sizes[0], sizes[2]), 0)
+
+
+def _write_chain(chain: Chain, name: str, module: Module, target: Target) -> Written:
+    pieces = []
+    for i, kernel in enumerate(chain.body.kernels):
+        other = first = _inner(kernel, f"{name}_{i}", module, target)
+        if isinstance(kernel, Call) and kernel.adds:
+            first = _inner(replace(kernel, adds=False), f"{name}_{i}_first", module, target)
+        pieces.append(Piece(kernel, first, other))
+    written = write_chain(chain, pieces, name, module)
+    operands = tuple(Placed(b, 0) for b in written.buffers)
+    return Written(name, operands, written.iterations, written.scratch)
+
+
+def _inner(kernel: Kernel, name: str, module: Module, target: Target) -> Inner:
+    assert not isinstance(kernel, Nested)
+    written = write_kernel(kernel, name, module, target)
+    operands = tuple((x.buffer, x.offset) for x in written.operands)
+    return Inner(written.name, operands, written.iterations, written.scratch)

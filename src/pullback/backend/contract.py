@@ -22,6 +22,7 @@ from pullback.backend.packing import (
     Level,
     Panel,
     copy_rows,
+    load_strided,
     narrowed,
     offset,
     pack_panel,
@@ -29,6 +30,7 @@ from pullback.backend.packing import (
     ssa,
     stored,
     times,
+    widened,
 )
 from pullback.backend.place import Epilogue, Place, start_value, store_result
 from pullback.backend.product import Axis, Product
@@ -53,22 +55,25 @@ def write(
     epilogue: Epilogue | None = None,
     results: int = 1,
     tile: Tile | None = None,
+    adds: bool = False,
 ) -> Kernel:
     """Write `void @name(ptr operands, i64 begin, i64 end, ptr scratch)`.
 
     The operands are A, B, and `results` more: C and others that the epilogue uses. It gives what is
     stored in C, or stores all that it wants itself. C may be the same memory as one of the others,
-    not as A or B.
+    not as A or B. A product that `adds` goes on from the sums in C: it is the next part of a longer
+    one.
     """
     parameters = [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]
     f = Function(name, parameters)
     if product.row.size == product.column.size == 1 and product.sums:
+        assert not adds, "a dot product is not written in parts"
         kernel = Kernel(name, product.batches, write_dot(f, product, epilogue, results))
     else:
         blocking = blocking_of(product, machine, tile)
         kernel = Kernel(name, blocking.iterations, blocking.scratch)
         if blocking.iterations:
-            _Writer(f, module, blocking, epilogue, results).write()
+            _Writer(f, module, blocking, epilogue, results, adds).write()
     f.finish()
     module.add(f, exported=True)
     return kernel
@@ -105,6 +110,7 @@ class _Writer:
     cut: Blocking
     epilogue: Epilogue | None
     results: int
+    adds: bool
     pointers: list[Ssa] = field(default_factory=list)
     batch: tuple[Ssa, ...] = ()
 
@@ -304,15 +310,41 @@ class _Writer:
         f, cut = self.f, self.cut
         self.rest = self._resting(panel, row) if cut.blocked else self.here
         width = integer(cut.width)
-        start = self._choose(part.first, self.start, self.rest)
-        start_row = self._choose(part.first, integer(0), width)
-        if not self.plain:
-            return (start, start_row), (self.rest, width)
-        ends = self._both(part.last, self._is_full(panel))
+        rest = self.rest, width
         line = offset(f, self.c, self.raw, row, cut.product.row.c)
-        place = f.at(line, self.raw, f.binary("mul", panel, width))
-        pitch = self._choose(ends, integer(cut.product.row.c), width)
-        return (start, start_row), (self._choose(ends, place, self.rest), pitch)
+        stored = (
+            f.at(line, self.raw, f.binary("mul", panel, width)),
+            integer(cut.product.row.c),
+        )
+        full = self._both(self.plain, self._is_full(panel))
+        begin = self.start, integer(0)
+        if self.adds:
+            self._resume(panel, row, height, part)
+            begin = self._choose_end(full, stored, rest)
+        start = self._choose_end(part.first, begin, rest)
+        return start, self._choose_end(self._both(part.last, full), stored, rest)
+
+    def _choose_end(
+        self, condition: Condition, x: tuple[Ssa, Ssa], y: tuple[Ssa, Ssa]
+    ) -> tuple[Ssa, Ssa]:
+        return self._choose(condition, x[0], y[0]), self._choose(condition, x[1], y[1])
+
+    def _resume(self, panel: Ssa, row: Ssa, height: Ssa, part: _Pass) -> None:
+        """The sums so far, from C to where those of a tile rest, but for those read there."""
+        f, cut = self.f, self.cut
+        column = cut.product.column
+        with self._when(part.first):
+            for i, count in self._unfinished(panel, height):
+                line = offset(f, self.rest, self.element, i, cut.width)
+                source = offset(f, self.c, self.raw, f.binary("add", row, i), cut.product.row.c)
+                first = f.binary("mul", panel, integer(cut.width))
+                source = offset(f, source, self.raw, first, column.c)
+                for j in range(-(-count // cut.lanes)):
+                    lanes = min(cut.lanes, count - j * cut.lanes)
+                    here = shifted(f, source, self.raw, j * cut.lanes * column.c)
+                    sums = load_strided(f, self.raw, cut.lanes, lanes, here, column.c)
+                    place = shifted(f, line, self.element, j * cut.lanes)
+                    f.store(widened(f, sums), place, VECTOR_BYTES)
 
     def _resting(self, panel: Ssa, row: Ssa) -> Ssa:
         """Where the sums of a tile rest between two passes."""
@@ -326,14 +358,18 @@ class _Writer:
 
     def _finish(self, panel: Ssa, row: Ssa, height: Ssa) -> None:
         """The sums of a tile through the epilogue into C, but for those that are there."""
-        f, cut = self.f, self.cut
-        full = self._is_full(panel)
+        f = self.f
+        for i, count in self._unfinished(panel, height):
+            line = offset(f, self.rest, self.element, i, self.cut.width)
+            self._store_row(f.binary("add", row, i), panel, line, count)
+
+    def _unfinished(self, panel: Ssa, height: Ssa) -> Iterator[tuple[Ssa, int]]:
+        """Loops over the rows of a tile that does not lie in C as it is: (row, columns)."""
+        cut, full = self.cut, self._is_full(panel)
         for width, here in ((cut.width, full), (cut.edge, self._not(full))):
-            if not width or here is False or (self.plain and width == cut.width):
-                continue
-            with self._when(here), f.loop(integer(0), height) as loop:
-                line = offset(f, self.rest, self.element, loop.index, cut.width)
-                self._store_row(f.binary("add", row, loop.index), panel, line, width)
+            if width and here is not False and not (self.plain and width == cut.width):
+                with self._when(here), self.f.loop(integer(0), height) as loop:
+                    yield loop.index, width
 
     def _store_row(self, row: Ssa, panel: Ssa, sums: Ssa, count: int) -> None:
         f, cut, product = self.f, self.cut, self.cut.product

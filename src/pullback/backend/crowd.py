@@ -44,7 +44,7 @@ class Crowd:
     ) -> None:
         """Call the kernels; `operands(i)` makes the pointer to the operands of kernel i."""
         costs = [kernel.cost for kernel in kernels]
-        alone = [i for i, k in enumerate(kernels) if k.nested is not None and k.nested.alone]
+        alone = [i for i, kernel in enumerate(kernels) if kernel.is_whole]
         turns = take_turns(costs, footprints(plan), alone)
         runs = list(zip(range(len(kernels)), kernels, turns, strict=True))
         if guard is None:
@@ -61,7 +61,7 @@ class Crowd:
             if turn.waits:
                 self.wait()
             if turn.owner is None:
-                self._together(kernel, operands(i))
+                self.together(kernel, operands(i))
             else:
                 with self._only(turn.owner):
                     self._alone(kernel, operands(i))
@@ -69,7 +69,8 @@ class Crowd:
     def wait(self) -> None:
         self.function.call("barrier", "void", self.crew, self.threads)
 
-    def _together(self, kernel: Written, operands: Ssa) -> None:
+    def together(self, kernel: Written, operands: Ssa) -> None:
+        """Call a kernel from all threads, each for its share."""
         f = self.function
         if kernel.nested is None:
             f.call(kernel.name, "void", operands, *self._share(kernel.iterations), self.scratch)

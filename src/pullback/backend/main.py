@@ -41,18 +41,8 @@ def write_main(
     the scratch of a thread. The kernels from number `guard` on, which overwrite donated memory, run
     only where no kernel before them has failed.
     """
-    f = Function(
-        "program", [("ptr", "argument"), ("i64", "thread"), ("i64", "threads"), ("ptr", "team")]
-    )
-    argument, thread, threads, crew = f.parameters
-    table = f.load("ptr", argument, 8)
-    scratch = f.load("ptr", f.at(argument, "ptr", integer(1)), 8)
-    size = f.load("i64", f.at(argument, "i64", integer(2)), 8)
-    mine = f.at(scratch, "i8", f.binary("mul", size, thread))
-    slots = [0]
-    for kernel in kernels:
-        slots.append(slots[-1] + len(kernel.operands))
-    crowd = Crowd(f, thread, threads, crew, mine)
+    f, crowd, table = _opened("program")
+    slots = _slots(kernels)
 
     def operands(i: int) -> Ssa:
         return f.at(table, "ptr", integer(slots[i]))
@@ -74,6 +64,41 @@ def write_main(
     f.finish()
     module.add(f, exported=True)
     return str(module)
+
+
+def write_steps(module: Module, kernels: Sequence[Written]) -> str:
+    """The module with a function for each kernel that runs it alone: `step0`, `step1` …
+
+    They take what `program` takes, and are there to be timed.
+    """
+    slots = _slots(kernels)
+    for i, kernel in enumerate(kernels):
+        f, crowd, table = _opened(f"step{i}")
+        crowd.together(kernel, f.at(table, "ptr", integer(slots[i])))
+        f.finish()
+        module.add(f, exported=True)
+    return str(module)
+
+
+def _opened(name: str) -> tuple[Function, Crowd, Ssa]:
+    """A function that all threads call, and the table of operand pointers."""
+    f = Function(
+        name, [("ptr", "argument"), ("i64", "thread"), ("i64", "threads"), ("ptr", "team")]
+    )
+    argument, thread, threads, crew = f.parameters
+    table = f.load("ptr", argument, 8)
+    scratch = f.load("ptr", f.at(argument, "ptr", integer(1)), 8)
+    size = f.load("i64", f.at(argument, "i64", integer(2)), 8)
+    mine = f.at(scratch, "i8", f.binary("mul", size, thread))
+    return f, Crowd(f, thread, threads, crew, mine), table
+
+
+def _slots(kernels: Sequence[Written]) -> list[int]:
+    """Where the operands of each kernel begin in the table."""
+    slots = [0]
+    for kernel in kernels:
+        slots.append(slots[-1] + len(kernel.operands))
+    return slots
 
 
 def is_worth_threads(kernels: Sequence[Written]) -> bool:

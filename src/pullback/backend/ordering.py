@@ -19,8 +19,8 @@ from pullback.backend.target import Target
 from pullback.backend.vector import Vector
 from pullback.backend.written import Written
 from pullback.ir.types import DType
-from pullback.ops.index import SearchSorted
 from pullback.ops.reduce import accumulated
+from pullback.ops.searching import SearchSorted
 from pullback.ops.sort import Sort, TopK
 from pullback.schedule.kernels import Call
 

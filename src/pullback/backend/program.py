@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -14,8 +15,8 @@ import numpy as np
 from pullback.backend.cache import ObjectCache, load
 from pullback.backend.calling_back import FUNCTION
 from pullback.backend.donation import checks_first, first_overwriting, separate, settled
-from pullback.backend.jit import assembly
-from pullback.backend.main import Emitter, is_worth_threads, write_main
+from pullback.backend.jit import Library, assembly
+from pullback.backend.main import Emitter, is_worth_threads, write_main, write_steps
 from pullback.backend.storage import workload
 from pullback.backend.target import Target
 from pullback.backend.threads import Team, team, thread_count
@@ -229,6 +230,27 @@ class Program:
         """Run on what is bound. Raises what a kernel that failed has to say; donated inputs are
         then as they were."""
         self._team.run(*self._entry)
+        if self._checks and self._status.any():
+            self._fail()
+
+    @functools.cached_property
+    def _steps(self) -> Library:
+        """The kernels one by one: code of its own, made when it is asked for."""
+        emitter = Emitter.begin(self.code.target)
+        kernels = [emitter.write(kernel) for kernel in self.schedule.kernels]
+        names = [f"step{i}" for i in range(len(kernels))]
+        text = write_steps(emitter.module, kernels)
+        return load(text, names, self.code.target, ObjectCache.chosen())
+
+    def stepwise(self) -> Iterator[float]:
+        """Run on what is bound, kernel by kernel: the seconds of each. Raises as `run` does."""
+        for i in range(len(self.kernels)):
+            if i == self.code.guard and self._status.any():
+                break
+            address = self._steps.addresses[f"step{i}"]
+            begin = time.perf_counter()
+            self._team.run(address, self._entry[1])
+            yield time.perf_counter() - begin
         if self._checks and self._status.any():
             self._fail()
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pullback.backend.assembly import Function, Loop, Ssa, integer
 from pullback.backend.costly import is_costly
@@ -26,6 +26,7 @@ from pullback.backend.reading import read
 from pullback.backend.vector import Vector
 from pullback.backend.written import Check
 from pullback.ir.strided import row_major_strides
+from pullback.ir.types import Shape
 from pullback.ops.reduce import accumulated
 from pullback.schedule.kernels import (
     Access,
@@ -126,7 +127,9 @@ class _Writer:
         self.checks = Checks(self.function, len(self.buffers))
         self.levels = _levels(loops.steps)
         self.stored = {s.value: s.access for s in loops.stores}
+        self.by_line = _goes_by_line(self.flat)
 
+    by_line: bool = field(init=False, default=False)
     levels: list[int] = field(init=False, default_factory=list)
     stored: dict[int, Access] = field(init=False, default_factory=dict)
 
@@ -166,43 +169,35 @@ class _Writer:
         base = None
         if stride:
             base = start if stride == 1 else f.binary("mul", start, integer(stride))
-        return self._start_of(walk, base, CHUNK * abs(stride))
+        return replace(constant(walk.offset), base=base, align=CHUNK * abs(stride) if stride else 0)
 
     def _starts(self, row: Ssa) -> dict[Access | Walk, Ramp]:
         """Where this row begins."""
-        f, outer = self.function, self.flat.loops.outer
-        coordinates: list[Ssa] = []
-        rest = row
-        for i in reversed(range(len(outer))):
-            if i == 0:
-                coordinates.append(rest)
-            else:
-                coordinates.append(f.binary("urem", rest, integer(outer[i])))
-                rest = f.binary("udiv", rest, integer(outer[i]))
-        coordinates.reverse()
-        starts: dict[Access | Walk, Ramp] = {}
-        for walk in walks_of(self.flat.loops):
-            parts = [
-                place if stride == 1 else f.binary("mul", place, integer(stride))
-                for place, stride in zip(coordinates, walk.outer, strict=True)
-                if stride
-            ]
-            base = functools.reduce(lambda x, y: f.binary("add", x, y), parts) if parts else None
-            starts[walk] = self._start_of(walk, base, math.gcd(*walk.outer))
-        return starts
+        outer = self.flat.loops.outer
+        coordinates = _coordinates(self.function, row, outer)
+        walks = walks_of(self.flat.loops)
+        return {w: self._moved(constant(w.offset), coordinates, outer, w.outer) for w in walks}
 
-    def _start_of(self, walk: Access | Walk, base: Ssa | None, align: int) -> Ramp:
-        sizes = () if self.flat.total is not None else self.flat.loops.outer
-        low, high = _bounds(walk.offset, walk.outer, sizes)
-        return Ramp(base, align if base else 0, 0, (walk.offset,) * LANES, low, high)
+    def _moved(
+        self, start: Ramp, coordinates: Sequence[Ssa], sizes: Shape, strides: tuple[int, ...]
+    ) -> Ramp:
+        """A place that the row shares, further by coordinates · strides."""
+        f, base = self.function, start.base
+        for place, stride in zip(coordinates, strides, strict=True):
+            if stride:
+                step = place if stride == 1 else f.binary("mul", place, integer(stride))
+                base = step if base is None else f.binary("add", base, step)
+        align = math.gcd(start.align, *strides) if base else 0
+        low, high = _bounds(strides, sizes)
+        return replace(start, base=base, align=align, low=start.low + low, high=start.high + high)
 
     def _position(self, walk: Access | Walk, spot: _Spot) -> Ramp | Vector:
         """Where the walk is at the vector of elements being written."""
         start, inner = self.starts[walk], self.flat.loops.inner
         if not any(walk.inner):
             return start
-        if len(inner) == 1 or walk.inner == row_major_strides(inner):
-            along = lanes_of(math.prod(inner), walk.inner[-1])
+        if self.by_line or len(inner) == 1 or walk.inner == row_major_strides(inner):
+            along = lanes_of(inner[-1] if self.by_line else math.prod(inner), walk.inner[-1])
             pattern = tuple(p + walk.offset for p in along.pattern)
             low, high = start.low + along.low, start.high + along.high
             return Ramp(start.base, start.align, along.rate, pattern, low, high)
@@ -308,7 +303,9 @@ class _Writer:
         f = self.function
         folds = [self._fold(i) for i in self._folds(number)]
         results = tuple(self._start_of_fold(fold) for fold in folds)
-        if count.name != "0":
+        if self.by_line:
+            results = self._lines(number, folds, results)
+        elif count.name != "0":
             whole = f.binary("and", count, integer(-LANES))
             with f.loop(integer(0), whole, LANES, results) as loop:
                 loop.carry(*self._body(folds, loop, self._spot(number, loop, None)))
@@ -318,6 +315,26 @@ class _Writer:
             results = tail.results
         for i, fold, total in zip(self._folds(number), folds, results, strict=True):
             self.rows[i] = self._folded(fold, total)
+
+    def _lines(self, number: int, folds: list[Fold], totals: Sequence[Ssa]) -> tuple[Ssa, ...]:
+        """The pass line by line: what all of a line shares is computed before it."""
+        f, inner, starts = self.function, self.flat.loops.inner, self.starts
+        with f.loop(integer(0), integer(math.prod(inner[:-1])), 1, totals) as line:
+            places = _coordinates(f, line.index, inner[:-1])
+            self.starts = {
+                walk: self._moved(start, places, inner[:-1], walk.inner[:-1])
+                if walk.inner
+                else start
+                for walk, start in starts.items()
+            }
+            first = f.binary("mul", line.index, integer(inner[-1]))
+            with f.loop(integer(0), integer(inner[-1]), LANES, line.values) as loop:
+                spot = self._spot(number, loop, None)
+                spot.index = f.binary("add", first, loop.index)
+                loop.carry(*self._body(folds, loop, spot))
+            line.carry(*loop.results)
+        self.starts = starts
+        return tuple(line.results)
 
     def _spot(self, number: int, loop: Loop, mask: Ssa | None) -> _Spot:
         f = self.function
@@ -419,7 +436,25 @@ class _Writer:
         return f.at(f.parameters[3], "i8", integer(self.saved[i]))
 
 
-def _bounds(offset: int, strides: tuple[int, ...], sizes: tuple[int, ...]) -> tuple[int, int]:
-    """The least and the greatest place of a walk."""
+def _goes_by_line(flat: Flat) -> bool:
+    """Whether whole vectors fill the lines of an inner domain whose axes do not merge."""
+    inner = flat.loops.inner
+    if flat.total is not None or len(inner) < 2 or inner[-1] % LANES or not inner[-1]:
+        return False
+    flattened = row_major_strides(inner)
+    return any(any(w.inner) and w.inner != flattened for w in walks_of(flat.loops))
+
+
+def _coordinates(f: Function, number: Ssa, sizes: Shape) -> list[Ssa]:
+    """The coordinates of an element of a domain, by its number in row-major order."""
+    coordinates: list[Ssa] = []
+    for size in reversed(sizes[1:]):
+        coordinates.append(f.binary("urem", number, integer(size)))
+        number = f.binary("udiv", number, integer(size))
+    return [number, *reversed(coordinates)] if sizes else []
+
+
+def _bounds(strides: tuple[int, ...], sizes: Shape) -> tuple[int, int]:
+    """The least and the greatest number of steps of a walk."""
     reach = [s * (n - 1) for s, n in zip(strides, sizes, strict=True)]
-    return offset + sum(min(r, 0) for r in reach), offset + sum(max(r, 0) for r in reach)
+    return sum(min(r, 0) for r in reach), sum(max(r, 0) for r in reach)

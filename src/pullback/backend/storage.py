@@ -7,7 +7,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pullback.backend.written import Written
 from pullback.errors import NOWHERE, Site
 from pullback.schedule.aliasing import in_place
-from pullback.schedule.kernels import Apply, Call, Element, Fold, Kernel, Loops, Nested, Schedule
+from pullback.schedule.kernels import (
+    Apply,
+    Call,
+    Chain,
+    Element,
+    Fold,
+    Kernel,
+    Loops,
+    Nested,
+    Schedule,
+)
 from pullback.schedule.memory import Step, Value, Workload
 
 
@@ -73,7 +83,8 @@ def _named(schedule: Schedule, names: Sequence[str]) -> list[tuple[str, Site]]:
     for kernel in schedule.kernels:
         for buffer, name, site in _made(kernel):
             known[buffer] = name, site
-    return [known[i] for i in range(len(schedule.buffers))]
+    fused = ("", NOWHERE)  # a value that no kernel stores
+    return [known.get(i, fused) for i in range(len(schedule.buffers))]
 
 
 def _made(kernel: Kernel) -> Iterator[tuple[int, str, Site]]:
@@ -83,6 +94,12 @@ def _made(kernel: Kernel) -> Iterator[tuple[int, str, Site]]:
                 yield x.buffer, _name(kernel), kernel.site
             if isinstance(kernel, Call) and kernel.after is not None:
                 yield from _made(kernel.after)
+        case Chain():
+            places = [window.buffer for window in kernel.windows]
+            inner = dict(zip((*kernel.body.inputs, *kernel.body.outputs), places, strict=True))
+            for part in kernel.body.kernels:
+                made = _made(part)
+                yield from ((inner[b], name, site) for b, name, site in made if b in inner)
         case Loops():
             for store in kernel.stores:
                 step = kernel.steps[store.value]

@@ -74,6 +74,11 @@ class Written:
         return next(i for i, x in enumerate(self.operands) if x.buffer == STATUS)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether there is nothing to share out: one thread runs it, whatever it costs."""
+        return self.iterations == 1 if self.nested is None else self.nested.alone
+
+    @property
     def callbacks(self) -> tuple[Callback, ...]:
         return tuple([x.callback for x in self.checks if x.callback is not None])
 

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 import pullback
+from pullback.cli.benchmark import bench
 from pullback.cli.training import run_digits
 from pullback.errors import ArgumentError, NonFiniteError
 from pullback.train.digits import Settings
@@ -41,6 +42,9 @@ SEED = click.IntRange(min=0, max=2**64 - 1)
 @click.version_option(pullback.__version__, prog_name="pullback")
 def root() -> None:
     """Backpropagation, compiled and accountable."""
+
+
+root.add_command(bench)
 
 
 @root.group()

@@ -10,6 +10,7 @@ from typing import Any
 
 from pullback._public import public, without_library_frames
 from pullback._settings import Settings, log, settings
+from pullback.compile.budget import parse_bytes, require_room
 from pullback.compile.executable import Executable
 from pullback.compile.signature import (
     Chosen,
@@ -27,9 +28,11 @@ from pullback.errors import ArgumentError, PullbackError, calling_site
 from pullback.ir.array import Array
 from pullback.ir.builder import current
 from pullback.ops.weak import Weak
+from pullback.passes.pipeline import prepare
 from pullback.transforms.derivatives import name_of
 from pullback.transforms.trace import Traced, trace_leaves
 from pullback.transforms.tree import flatten, unflatten
+from pullback.transforms.walk import preparing
 
 Key = tuple[Signature, str, int]
 
@@ -41,6 +44,7 @@ def compile(
     donate: Names = (),
     static: Names = (),
     threads: int | None = None,
+    memory: int | str | None = None,
 ) -> CompiledFunction:
     """`f` as native code: one program for each signature of its arguments.
 
@@ -54,6 +58,10 @@ def compile(
     place for results of the same type, and using them again raises `DonationError`. A donated tree
     comes back as a result of the same structure and types, which costs nothing per array when it
     is donated again.
+
+    With `memory` (bytes, or "500 MB"), a program whose `plan.peak_bytes` are more is refused:
+    `MemoryPlanError` says what they are and which values hold them. No value is recomputed to
+    save memory; `checkpoint` does that.
 
     Inside a transform (`grad`, `vmap`, another `compile` …) the operations of `f` become part of
     what is being transformed.
@@ -70,20 +78,26 @@ def compile(
     if threads is not None and (isinstance(threads, bool) or threads < 1):
         raise ArgumentError(f"threads is a positive number, not {threads!r}")
     chosen = Chosen.of(f, static, "static"), Chosen.of(f, donate, "donate")
-    return CompiledFunction(f, *chosen, threads)
+    return CompiledFunction(f, *chosen, threads, None if memory is None else parse_bytes(memory))
 
 
 class CompiledFunction:
     """A function that runs as native programs; made by `pb.compile`."""
 
     def __init__(
-        self, f: Callable[..., Any], static: Chosen, donate: Chosen, threads: int | None
+        self,
+        f: Callable[..., Any],
+        static: Chosen,
+        donate: Chosen,
+        threads: int | None,
+        memory: int | None,
     ) -> None:
         functools.update_wrapper(self, f)
         self._function = f
         self._static = static
         self._donate = donate
         self._threads = threads
+        self._memory = memory
         self._programs: dict[Key, Executable] = {}
         self._lock = threading.Lock()
         self._last: tuple[Settings, Executable] | None = None
@@ -99,9 +113,9 @@ class CompiledFunction:
             raise
 
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if current() is not None:
-            return self._function(*args, **kwargs)
         chosen, last = settings(), self._last
+        if current() is not None or chosen.eager:
+            return self._function(*args, **kwargs)
         if last is not None and last[0] is chosen and not kwargs:
             known = last[1].match(args)
             if known is not None:
@@ -141,18 +155,23 @@ class CompiledFunction:
     def _compile(self, signature: Signature) -> Executable:
         self._tell_why(signature)
         lowered = self._lowered(signature)
+        if self._memory is not None:
+            require_room(lowered.plan, self._memory)
+        lowered.explain()
         made = Executable(lowered, signature, signature.names(self._function))
-        lowered.tell(name_of(self._function))
+        lowered.tell()
         return made
 
     def _lowered(self, signature: Signature) -> Lowered:
         times: dict[str, float] = {}
-        with timed(times, "trace"):
+        with timed(times, "trace"), preparing(prepare):
             traced = self._trace(signature)
         dynamic = enumerate(signature.dynamic)
         donated = tuple([k for k, (i, _) in dynamic if self._donate.has(signature, i)])
         names = signature.leaf_names(self._function)
-        return Lowered(traced, signature, names, donated, self._threads, times)
+        return Lowered(
+            name_of(self._function), traced, signature, names, donated, self._threads, times
+        )
 
     def _trace(self, signature: Signature) -> Traced:
         kinds = signature.kinds

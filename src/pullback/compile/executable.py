@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from pullback._settings import log, settings
 from pullback.backend.program import Program, Slots, Span
+from pullback.compile.nonfinite import explain, is_finite
+from pullback.compile.profile import table
 from pullback.compile.signature import Dynamic, Feed, Kind, ScalarType, Signature, Static, fits
 from pullback.compile.stages import Lowered
-from pullback.compile.state import Home, State, kill, owned, twice
-from pullback.errors import ArgumentError
+from pullback.compile.state import Home, State, kill, overwrite, owned, twice
+from pullback.errors import ArgumentError, NonFiniteError
 from pullback.ir.array import Array, concrete
 from pullback.ir.types import Numbers, TensorType
 from pullback.transforms.tree import flatten, paths, unflatten
@@ -165,8 +168,51 @@ class Executable:
             for i, kind, slots in program.made:
                 memory = values[i] = np.empty(kind.shape, kind.dtype)
                 program.point(slots, memory)
-            program.run()
+            self._run(feeds, given, values)
             return self._result(feeds, given, values)
+
+    def _run(self, feeds: Sequence[Feed], given: Sequence[Given], values: Sequence[Any]) -> None:
+        chosen = settings()
+        if not chosen.check:
+            if chosen.log:
+                self._run_program()
+            else:
+                self.program.run()
+            return
+        kept = [x.copy() for x in self._inputs(feeds, given)]
+        self._run_program()
+        inputs = self._inputs(feeds, given)
+        results = [
+            values[i] if source is None else inputs[source]
+            for i, source in enumerate(self.program.sources)
+        ]
+        if all(map(is_finite, results)):
+            return
+        try:
+            explain(self.lowered.optimized, self.program.schedule, kept)
+        except NonFiniteError:
+            for k in self._donated:
+                first = self._arguments[k].first
+                for i in range(first, first + self._arguments[k].span.count):
+                    overwrite(inputs[i], kept[i])
+            raise
+
+    def _run_program(self) -> None:
+        if "run" in settings().log:
+            seconds = list(self.program.stepwise())
+            log("run", f"{self.lowered.name}: {table(self.program, seconds)}")
+        else:
+            self.program.run()
+
+    def _inputs(self, feeds: Sequence[Feed], given: Sequence[Given]) -> list[Numbers]:
+        """The numbers of all inputs, in order."""
+        numbers: list[Numbers] = []
+        for argument, feed, memory in zip(self._arguments, feeds, given, strict=True):
+            if isinstance(feed, State):
+                numbers += [feed.memory(i) for i in range(argument.span.count)]
+            else:
+                numbers += memory
+        return numbers + self._captured
 
     def _require_apart(self, feeds: Sequence[Feed]) -> None:
         """Raise `DonationError` where one memory is donated twice, or donated and read."""

@@ -8,11 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from pullback._settings import log
+from pullback._settings import log, settings
 from pullback.backend.program import Code, Program, write_code
 from pullback.compile.donation import Pairing, pair_up
+from pullback.compile.profile import kernels_of
 from pullback.compile.signature import Signature
 from pullback.ir.graph import Graph
+from pullback.ir.text import print_graph
+from pullback.passes.dump import Dump
 from pullback.passes.pipeline import optimize
 from pullback.schedule.fuse import fuse
 from pullback.schedule.kernels import Schedule
@@ -20,7 +23,7 @@ from pullback.schedule.memory import Plan
 from pullback.transforms.trace import Traced
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Lowered:
     """The stages of a compilation: each has a text form and is made when it is asked for.
 
@@ -28,6 +31,7 @@ class Lowered:
     `plan` the memory they run in, `llvm` and `assembly` their code.
     """
 
+    name: str
     traced: Traced
     signature: Signature
     names: list[str]
@@ -49,6 +53,8 @@ class Lowered:
 
     @functools.cached_property
     def optimized(self) -> Graph:
+        if settings().dump:
+            Dump(settings().dump).write("traced", f"{print_graph(self.graph, sites=True)}\n")
         with timed(self.times, "optimize"):
             return optimize(self.graph)
 
@@ -83,10 +89,23 @@ class Lowered:
     def assembly(self) -> str:
         return self.code.assembly
 
-    def tell(self, name: str) -> None:
+    def explain(self) -> None:
+        """The plan under `PULLBACK_LOG=memory`, under `fusion` the kernels and why they are apart;
+        all stages in the dump."""
+        chosen = settings()
+        if "memory" in chosen.log:
+            log("memory", f"{self.name}:\n{self.plan}")
+        if "fusion" in chosen.log:
+            log("fusion", f"{self.name}:\n{kernels_of(self.schedule)}")
+        if chosen.dump:
+            dump = Dump(chosen.dump)
+            for stage in ("schedule", "plan", "llvm", "assembly"):
+                dump.write(stage, f"{getattr(self, stage)}\n")
+
+    def tell(self) -> None:
         """The times of the stages, under `PULLBACK_LOG=compile`."""
         spent = ", ".join(f"{stage} {1e3 * t:.1f} ms" for stage, t in self.times.items())
-        log("compile", f"{name}: {len(self.graph.nodes)} nodes: {spent}")
+        log("compile", f"{self.name}: {len(self.graph.nodes)} nodes: {spent}")
 
 
 @contextmanager

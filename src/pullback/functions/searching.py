@@ -11,8 +11,9 @@ from pullback.array import asarray
 from pullback.errors import ShapeError
 from pullback.functions.indexing import numbers_for_size
 from pullback.ir.array import Array, concrete
-from pullback.ops.index import Gather, SearchSorted
+from pullback.ops.index import Gather
 from pullback.ops.operators import pair, reshape
+from pullback.ops.searching import SearchSorted
 
 
 @public

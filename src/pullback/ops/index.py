@@ -128,11 +128,11 @@ class Gather(Linear, Indexed):
     ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
         x, *indices = inputs
         if batched[0]:
-            repeated = _repeat(indices, batched[1:], size)
+            repeated = repeat(indices, batched[1:], size)
             return self._batched().outputs(x, *repeated), (True,)
         # One array for all examples: the examples become the first axis of the index shape.
         front = len(self.batch_axes)
-        fronted = _repeat(indices, batched[1:], size)
+        fronted = repeat(indices, batched[1:], size)
         out = self(x, *(transpose(i, _moved(0, front, i.ndim)) for i in fronted))
         return (transpose(out, _moved(front, 0, out.ndim)),), (True,)
 
@@ -169,7 +169,7 @@ def _moved(source: int, destination: int, ndim: int) -> Axes:
     return tuple(order)
 
 
-def _repeat(arrays: Sequence[Array], batched: Sequence[bool], size: int) -> list[Array]:
+def repeat(arrays: Sequence[Array], batched: Sequence[bool], size: int) -> list[Array]:
     return [
         x if b else broadcast_to(x, (size, *x.shape)) for x, b in zip(arrays, batched, strict=True)
     ]
@@ -282,7 +282,7 @@ class Scatter(Indexed):
     def batch(
         self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]
     ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
-        return self._batched().outputs(*_repeat(inputs, batched, size)), (True,)
+        return self._batched().outputs(*repeat(inputs, batched, size)), (True,)
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         return inputs[1].size
@@ -588,53 +588,3 @@ class Previous(Op):
     def rejected(cls) -> Iterator[Sample]:
         yield Sample(cls(), normal(3))
         yield Sample(cls(), np.array(1))
-
-
-@dataclass(frozen=True)
-class SearchSorted(Op):
-    """Where `values` would be inserted into the ascending last axis of `x`, to keep it ascending.
-
-    Both share `batch_rank` leading axes. Before equal elements, or after them if `right`.
-    """
-
-    name = "searchsorted"
-    differentiable = False
-    right: bool
-    batch_rank: int = 0
-
-    def infer(self, x: TensorType, values: TensorType) -> TensorType:
-        shared = x.shape[: self.batch_rank]
-        if x.dtype != values.dtype:
-            raise DTypeError(f"element types differ: {x.dtype} and {values.dtype}")
-        if x.ndim != self.batch_rank + 1 or values.shape[: self.batch_rank] != shared:
-            raise ShapeError(f"{values} cannot be searched in {x}", hint="x has one axis")
-        return values.of(int64)
-
-    def reference(self, x: Any, values: Any) -> Any:
-        result = np.zeros(values.shape, np.int64)
-        for i in np.ndindex(x.shape[:-1]):
-            result[i] = np.searchsorted(
-                wide(x[i]), wide(values[i]), side="right" if self.right else "left"
-            )
-        return result
-
-    def batch(
-        self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]
-    ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
-        deeper = SearchSorted(self.right, self.batch_rank + 1)
-        return deeper.outputs(*_repeat(inputs, batched, size)), (True,)
-
-    def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
-        return outputs[0].size * max(inputs[0].shape[-1], 1).bit_length()
-
-    @classmethod
-    def samples(cls) -> Iterator[Sample]:
-        ladder = np.array([-1.0, 0.0, 0.0, 2.0])
-        yield Sample(cls(False), ladder, np.array([[-2.0, 0.0], [3.0, 2.0]]))
-        yield Sample(cls(True), ladder, np.array(0.0))
-        yield Sample(cls(True, 1), np.sort(normal(2, 4)), normal(2, 3))
-
-    @classmethod
-    def rejected(cls) -> Iterator[Sample]:
-        yield Sample(cls(True), normal(2, 3), normal(3))
-        yield Sample(cls(True), normal(3), integers(3))

@@ -12,7 +12,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from pullback.ir.array import Array
-from pullback.ir.graph import Graph, Node
+from pullback.ir.graph import Graph, Node, with_outputs
 from pullback.ir.op import Op
 from pullback.ops.contract import LETTERS, Contract
 from pullback.ops.reduce import Sum
@@ -29,6 +29,37 @@ class Late:
     def total(self, rows: Mapping[Array, Array]) -> Array:
         (total,) = self.op.outputs(*[rows[x] for x in self.operands])
         return total
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """What a step of a loop still does, and what is left for after it.
+
+    The outputs of `step` are those to be summed in the loop, the `summed` ones, the outputs that
+    are no sums, and the values `kept` for the sums after it.
+    """
+
+    step: Graph
+    summed: list[int]
+    late: list[Late]
+    kept: tuple[Array, ...]
+
+    def totals(self, in_loop: Sequence[Array], rows: Mapping[Array, Array]) -> list[Array]:
+        """All sums in order, from those of the loop and from rows of what they need."""
+        found = dict(zip(self.summed, in_loop, strict=True))
+        found |= {each.position: each.total(rows) for each in self.late}
+        return [found[i] for i in range(len(found))]
+
+
+def divided(
+    step: Graph, count: int, stacked: AbstractSet[Array], fixed: AbstractSet[Array], room: int
+) -> Division:
+    """A step of which the first `count` outputs are summed over the loop."""
+    late = late_sums(step, count, stacked, fixed, room)
+    kept = kept_rows(late, stacked)
+    summed = [i for i in range(count) if i not in {each.position for each in late}]
+    outputs = (*[step.outputs[i] for i in summed], *step.outputs[count:], *kept)
+    return Division(with_outputs(step, outputs), summed, late, kept)
 
 
 def late_sums(

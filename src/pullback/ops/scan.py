@@ -16,7 +16,7 @@ from pullback.ir.interpret import interpret
 from pullback.ir.op import GraphTransforms, HigherOrder, Maybe, Pull, Sample
 from pullback.ir.samples import integers, normal
 from pullback.ir.types import TensorType, float64, int64, is_float
-from pullback.ops.late import kept_rows, late_sums
+from pullback.ops.late import divided
 from pullback.ops.operators import repeated, reshape, transpose, zeros
 from pullback.ops.subgraph import (
     chosen,
@@ -109,24 +109,19 @@ class Scan(HigherOrder):
         hoisted = Graph(forward.inputs[: self.constants], needed_nodes(forward.nodes, fixed), fixed)
         constants = transforms.inline(hoisted, inputs[: self.constants])
 
+        known = dict(zip(backward.inputs, residuals, strict=False))
+        at_hand = {x: rows[y] for x, y in known.items() if y in rows}
+        same = known.keys() - at_hand.keys()
+
         def pull(bars: tuple[Maybe, ...]) -> Iterator[tuple[int, Array]]:
             at_exit, of_rows = bars[: self.carries], bars[self.carries :]
             in_constants, in_carry, in_rows = self._parts(moving)
-            total = sum(in_constants)
-            known = dict(zip(backward.inputs, residuals, strict=False))
-            at_hand = {x: rows[y] for x, y in known.items() if y in rows}
-            same = {x for x, y in known.items() if y not in rows}
             room = sum(x.type.nbytes for x in changing_rows) // max(self.length, 1)
-            late = late_sums(backward, total, at_hand.keys(), same, room)
-            kept = kept_rows(late, at_hand.keys())
-            left = [i for i in range(total) if i not in {each.position for each in late}]
-            pulled_out = [backward.outputs[i] for i in left]
-            per_step = with_outputs(backward, (*pulled_out, *backward.outputs[total:], *kept))
+            work = divided(backward, sum(in_constants), at_hand.keys(), same, room)
 
-            carry_in = self._parts(inputs)[1]
-            constants_in = chosen(inputs[: self.constants], in_constants)
-            sums = [zeros(constants_in[i].type) for i in left]
-            start = [*present(filled(at_exit, in_carry, carry_in)), *sums]
+            moved = chosen(inputs[: self.constants], in_constants)
+            sums = [zeros(moved[i].type) for i in work.summed]
+            start = [*present(filled(at_exit, in_carry, self._parts(inputs)[1])), *sums]
             carries = sum(in_carry)
 
             def step(*values: Array) -> Iterable[Array]:
@@ -138,8 +133,8 @@ class Scan(HigherOrder):
                     *put([bar is not None for bar in of_rows], values[len(changing) :]),
                 ]
                 full = full_bars(received, self.body.outputs)
-                pulled = transforms.inline(per_step, [*[env[x] for x in residuals], *full])
-                to_constants, others = pulled[: len(left)], pulled[len(left) :]
+                pulled = transforms.inline(work.step, [*[env[x] for x in residuals], *full])
+                to_constants, others = pulled[: len(sums)], pulled[len(sums) :]
                 added = [a + b for a, b in zip(carried[carries:], to_constants, strict=True)]
                 return [*others[:carries], *added, *others[carries:]]
 
@@ -150,10 +145,8 @@ class Scan(HigherOrder):
             )
             made = loop.outputs(*operands)
             cut = len(start) + sum(in_rows)
-            stacked = at_hand | dict(zip(kept, made[cut:], strict=True))
-            totals = dict(zip(left, made[carries : len(start)], strict=True))
-            totals |= {each.position: each.total(stacked) for each in late}
-            ordered = [totals[i] for i in range(total)]
+            stacked = at_hand | dict(zip(work.kept, made[cut:], strict=True))
+            ordered = work.totals(made[carries : len(start)], stacked)
             ordered += [*made[:carries], *made[len(start) : cut]]
             yield from zip(indices(moving), ordered, strict=True)
 

@@ -30,7 +30,7 @@ from pullback.ops.layout import (
 )
 from pullback.ops.operators import broadcast_to, reshape
 from pullback.ops.pointwise import Cast, Constant, Select, StopGradient, StraightThrough
-from pullback.ops.reduce import Max, Min, Sum
+from pullback.ops.reduce import Max, Min, Sum, accumulated
 from pullback.ops.remat import Checkpoint
 from pullback.passes.rewrite import REARRANGING, Result, Rewrites, Sweep, rewrites, sweep
 
@@ -215,6 +215,19 @@ def sum_of_one(sweep: Sweep, op: Sum, x: Array) -> Result:
     return x + 0 if not op.axes else None
 
 
+@rewrites(Sum, of=Constant)
+def sum_of_literal(sweep: Sweep, op: Sum, x: Array) -> Result:
+    """A sum of equal whole numbers is a product, where no partial sum is rounded or wraps."""
+    literal = sweep.literals.get(x)
+    if literal is None or not math.isfinite(literal.value) or literal.value != int(literal.value):
+        return None
+    kind = op.infer(x.type)
+    total = int(literal.value) * (x.size // max(kind.size, 1))
+    dtype = accumulated(x.dtype)
+    exact = 1 << np.finfo(dtype).nmant if is_float(dtype) else np.iinfo(dtype).max
+    return broadcast_to(Constant(total, x.dtype)(), kind.shape) if abs(total) <= exact else None
+
+
 @rewrites(Select, of=Constant)
 def settled_choice(sweep: Sweep, op: Select, chosen: Array, x: Array, y: Array) -> Result:
     literal = sweep.literals.get(chosen)
@@ -234,5 +247,6 @@ CLEANUP = Rewrites(
     largest_of_one,
     smallest_of_one,
     sum_of_one,
+    sum_of_literal,
     settled_choice,
 )

@@ -12,9 +12,11 @@ from pullback.passes.algebra import ALGEBRA
 from pullback.passes.check import compare
 from pullback.passes.cleanup import CLEANUP, forget_derivatives
 from pullback.passes.dump import Dump
+from pullback.passes.indexing import INDEXING
 from pullback.passes.layout import SINKING
 from pullback.passes.loops import LOOPS
 from pullback.passes.rewrite import Rewrites, sweep
+from pullback.passes.saved import choose_saved
 from pullback.passes.stability import TOLERANCE, stabilize
 
 Pass = Callable[[Graph], Graph]
@@ -26,11 +28,11 @@ class Observer(Protocol):
     def __call__(self, name: str, before: Graph, after: Graph) -> None: ...
 
 
-EXACT = Rewrites(*CLEANUP.every, *ALGEBRA.every, *SINKING.every, *LOOPS.every)
+EXACT = Rewrites(*CLEANUP.every, *ALGEBRA.every, *SINKING.every, *INDEXING.every, *LOOPS.every)
 
 
 def simplify(graph: Graph) -> Graph:
-    """`graph` cleaned up, its algebra done, its layouts sunk: all exact rewrites in one sweep.
+    """`graph` cleaned up, its algebra done, its layouts and indices sunk, all in one sweep.
 
     Each may uncover work for the others, and in one sweep it is done at once: three sweeps in turn
     took seven in all, and twice the time.
@@ -53,7 +55,8 @@ another rewrite waits for. Two rounds do; the bound is for rewrites that undo ea
 def optimize(graph: Graph, observe: Observer | None = None) -> Graph:
     """`graph` with the same results, to the bit, from fewer nodes and layouts.
 
-    Each node keeps, or inherits, the site of the node it stands for.
+    Last it is decided what the forward pass keeps for the backward one. Each node keeps, or
+    inherits, the site of the node it stands for.
     """
     watch = observer() if observe is None else observe
     graph = run(PIPELINE, graph, watch)
@@ -62,7 +65,7 @@ def optimize(graph: Graph, observe: Observer | None = None) -> Graph:
         graph = run(PIPELINE[-1:], graph, watch)
         if graph is before:
             break
-    return graph
+    return run((choose_saved,), graph, watch)
 
 
 def prepare(graph: Graph, observe: Observer | None = None) -> Graph:

@@ -22,6 +22,10 @@ FEW = 32
 BLOCK = 4096
 SIZES = range(512, LONG)
 
+MANY = 512
+HEIGHT = 128
+HEIGHTS = range(32, 513)
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:
@@ -49,7 +53,30 @@ def cut(shape: Shape, axes: Axes) -> Cut | None:
     return None
 
 
-def _best(sizes: Iterable[int]) -> int | None:
-    """The good size nearest to `BLOCK`, by ratio; the smaller of two."""
-    good = sorted(size for size in sizes if size in SIZES)
-    return min(good, key=lambda size: abs(math.log2(size / BLOCK)), default=None)
+def cut_columns(shape: Shape, axes: Axes) -> Cut | None:
+    """How the reduction of adjacent axes, with kept ones after them, is cut.
+
+    The law: m·k columns of n elements each, side by side in m groups of k, with n·m·k ≥ 2¹⁵ and
+    fewer than 512 of them, fold blocks of 32 to 512 elements, as near to 128 as the axes or the
+    divisors of n allow, and then the results of the blocks.
+    """
+    before, after = shape[: axes[0]], shape[axes[-1] + 1 :]
+    count = math.prod(shape[a] for a in axes)
+    kept = math.prod(before) * math.prod(after)
+    if axes != tuple(range(axes[0], axes[-1] + 1)) or kept >= MANY or count * kept < LONG:
+        return None
+    inner = {math.prod(shape[a] for a in axes[i:]): i for i in reversed(range(1, len(axes)))}
+    size = _best((n for n in inner if n < count), HEIGHTS, HEIGHT)
+    if size is not None:
+        return Cut(shape, axes[inner[size] :], axes[: inner[size]])
+    size = _best((n for n in HEIGHTS if n < count and count % n == 0), HEIGHTS, HEIGHT)
+    if size is None:
+        return None
+    blocks = (*before, count // size, size, *after)
+    return Cut(blocks, (len(before) + 1,), (len(before),))
+
+
+def _best(sizes: Iterable[int], good: range = SIZES, wanted: int = BLOCK) -> int | None:
+    """The good size nearest to the wanted one, by ratio; the smaller of two."""
+    found = sorted(size for size in sizes if size in good)
+    return min(found, key=lambda size: abs(math.log2(size / wanted)), default=None)

@@ -6,9 +6,20 @@ The estimate depends on the graph alone, never on the machine or on the number o
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from pullback.ir.types import TensorType
-from pullback.schedule.kernels import Apply, Call, Element, Extent, Fold, Load, Loops
+from pullback.schedule.kernels import (
+    Apply,
+    Call,
+    Chain,
+    Element,
+    Extent,
+    Fold,
+    Load,
+    Loops,
+    Nested,
+)
 
 CALL = 50
 """Nanoseconds that a kernel takes without doing anything."""
@@ -22,8 +33,15 @@ BYTES = 20.0
 """Bytes a nanosecond, from a cache that other kernels use too."""
 
 
-def nanoseconds(kernel: Loops | Call) -> int:
-    """One run of a kernel on one core."""
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one run of a kernel does: floating-point operations, bytes it reads and writes."""
+
+    flops: int
+    bytes: int
+
+
+def work(kernel: Loops | Call | Chain) -> Work:
     match kernel:
         case Loops():
             return _loops(kernel)
@@ -32,12 +50,34 @@ def nanoseconds(kernel: Loops | Call) -> int:
                 [TensorType(x.layout.shape, x.dtype) for x in operands]
                 for operands in (kernel.inputs, kernel.outputs)
             ]
-            moved = kernel.op.bytes_moved(*types)
-            after = 0 if kernel.after is None else _loops(kernel.after)
-            return CALL + round(kernel.op.flops(*types) / PRODUCTS + moved / BYTES) + after
+            after = Work(0, 0) if kernel.after is None else _loops(kernel.after)
+            return Work(
+                kernel.op.flops(*types) + after.flops, kernel.op.bytes_moved(*types) + after.bytes
+            )
+        case Chain():
+            parts = [work(each) for each in kernel.body.kernels if not isinstance(each, Nested)]
+            times = math.prod(kernel.outer + kernel.serial)
+            return Work(times * sum(p.flops for p in parts), times * sum(p.bytes for p in parts))
 
 
-def _loops(loops: Loops) -> int:
+def nanoseconds(kernel: Loops | Call | Chain) -> int:
+    """One run of a kernel on one core."""
+    if isinstance(kernel, Chain):
+        parts = [each for each in kernel.body.kernels if not isinstance(each, Nested)]
+        return math.prod(kernel.outer + kernel.serial) * sum(map(nanoseconds, parts))
+    done = work(kernel)
+    if isinstance(kernel, Loops):
+        return CALL + round(done.bytes / BYTES + done.flops / ARITHMETIC)
+    after = Work(0, 0) if kernel.after is None else _loops(kernel.after)
+    products = done.flops - after.flops
+    return (
+        CALL
+        + round(products / PRODUCTS + after.flops / ARITHMETIC + done.bytes / BYTES)
+        + (CALL if kernel.after is not None else 0)
+    )
+
+
+def _loops(loops: Loops) -> Work:
     rows = math.prod(loops.outer)
     size = {Extent.ROW: rows, Extent.FULL: rows * math.prod(loops.inner)}
     moved = sum(
@@ -58,4 +98,4 @@ def _loops(loops: Loops) -> int:
                 operands = [TensorType((), loops.steps[i].dtype) for i in step.arguments]
                 one = step.op.flops(operands, [TensorType((), step.dtype)])
                 flops += size[step.extent] * max(1, one)
-    return CALL + round(moved / BYTES + flops / ARITHMETIC)
+    return Work(flops, moved)

@@ -25,7 +25,8 @@ from pullback.ops.pointwise import Cast, Constant, StopGradient
 from pullback.ops.reduce import Reduction, accumulated
 from pullback.ops.remat import Barrier
 from pullback.ops.rows import Rows
-from pullback.schedule.blocks import Cut, cut
+from pullback.schedule.blocks import Cut, cut, cut_columns
+from pullback.schedule.chain import chained
 from pullback.schedule.epilogue import join_epilogues
 from pullback.schedule.groups import Group, Grouping, Place
 from pullback.schedule.kernels import Extent, Schedule
@@ -54,12 +55,15 @@ class _Fuser:
     def schedule(self) -> Schedule:
         for node in self.graph.nodes:
             self._assign(node)
+        for group in self.groups:
+            if group.fusible and group.split is not None:
+                self._absorb(group)
         outputs = self._results()
         groups = tuple([group for group in self.groups if group.nodes])
         grouping = Grouping(
             self.graph, outputs, groups, self.places, self.home, self.literals, self.sources
         )
-        return join_epilogues(write_schedule(grouping))
+        return join_epilogues(chained(write_schedule(grouping)))
 
     def _assign(self, node: Node) -> None:
         op = node.op
@@ -124,14 +128,14 @@ class _Fuser:
 
     def _reduce_node(self, op: Reduction, x: Array, y: Array, origin: Node) -> None:
         node = Node(op, (x,), (y,), origin.site)
-        if not _trailing(op, x.type):
-            self._call(node)
-            return
-        blocks = cut(x.shape, op.axes)
-        if blocks is None:
+        rows = _trailing(op, x.type)
+        blocks = (cut if rows else cut_columns)(x.shape, op.axes)
+        if blocks is not None:
+            self._in_blocks(op, blocks, node)
+        elif rows:
             self._join(node, _squeezed(x.shape), len(_squeezed(y.shape)))
         else:
-            self._in_blocks(op, blocks, node)
+            self._call(node)
 
     def _in_blocks(self, op: Reduction, blocks: Cut, node: Node) -> None:
         """Few long rows: blocks of them, then the results of the blocks, rounded at the end."""
@@ -189,8 +193,10 @@ class _Fuser:
 
     def _join(self, node: Node, shape: Shape, split: int | None) -> None:
         roots = [self.places[x].root for x in node.inputs]
-        candidates = {self.home[r].position for r in roots if r in self.home}
-        for position in sorted(candidates, reverse=True):
+        homes = {self.home[r].position for r in roots if r in self.home}
+        # The largest domain first: a kernel of rows takes in one that makes a value for each row.
+        candidates = sorted(homes, key=lambda i: (len(self.groups[i].shape), i), reverse=True)
+        for position in candidates:
             group = self.groups[position]
             if group.fusible and self._fits(node, shape, split, group):
                 break
@@ -198,25 +204,75 @@ class _Fuser:
             group = self._open(shape)
         if split is not None:
             group.split = split
-        for position in sorted(candidates):
+        for position in reversed(candidates):
             other = self.groups[position]
-            if other is not group and self._fits(node, shape, split, other):
+            if other is not group and self._may_merge(node, shape, split, other, group):
                 self._merge(other, group)
         self._place(node, group, split)
 
-    def _merge(self, other: Group, group: Group) -> None:
-        """Take in a kernel over the same domain, when neither needs the other.
+    def _may_merge(
+        self, node: Node, shape: Shape, split: int | None, other: Group, group: Group
+    ) -> bool:
+        """Whether `group` can take in a kernel over its domain, or over its rows.
 
         One that folds nothing has no rows yet: every split of its domain is as good.
         """
-        splits = {other.split, group.split} - {None}
-        same = other.shape == group.shape and len(splits) <= 1
-        if not (same and other.fusible and group.fusible):
-            return
+        if not (other.fusible and group.fusible):
+            return False
         if other.reaches(group) or group.reaches(other):
-            return
+            return False
+        if other.shape == group.shape:
+            same = len({other.split, group.split} - {None}) <= 1
+            return same and self._fits(node, shape, split, other)
+        return _is_rows(other, group) and self._reads_rows(node, shape, split, other, group)
+
+    def _reads_rows(
+        self, node: Node, shape: Shape, split: int | None, other: Group, group: Group
+    ) -> bool:
+        """Whether `node` reads what `other` makes at its own row of `group`."""
+        rows = replace(group, extents=dict.fromkeys(other.extents, Extent.ROW))
+        extent = Extent.FULL if split is not None else _extent(shape, group)
+        domain = node.outputs[0].shape if split is None else node.inputs[0].shape
+        places = [self.places[x] for x in node.inputs]
+        mine = [place for place in places if self.home.get(place.root) is other]
+        return extent is not None and all(_aligned(p, rows, domain, extent) for p in mine)
+
+    def _absorb(self, group: Group) -> None:
+        """Take in the kernels that make nothing but values for the rows of `group`.
+
+        They could not join before it had rows.
+        """
+        for other in {self.home[r].position: self.home[r] for r in self._read_by(group)}.values():
+            if not (other.fusible and _is_rows(other, group)) or self._stands_between(other, group):
+                continue
+            if all(self._reads_own_row(node, other, group) for node in group.nodes):
+                group.nodes, other.nodes = [*other.nodes, *group.nodes], []
+                group.needs &= ~(1 << other.position)
+                self._merge(other, group)
+
+    def _stands_between(self, earlier: Group, later: Group) -> bool:
+        """Whether a kernel needs the one and is needed by the other."""
+        others = (g for g in self.groups if g.nodes and g is not earlier and g is not later)
+        return any(g.reaches(earlier) and later.reaches(g) for g in others)
+
+    def _read_by(self, group: Group) -> Iterator[Array]:
+        """The values that a group reads and a kernel makes."""
+        roots = (self.places[x].root for node in group.nodes for x in node.inputs)
+        return (root for root in roots if root in self.home)
+
+    def _reads_own_row(self, node: Node, other: Group, group: Group) -> bool:
+        y = node.outputs[0]
+        folds = isinstance(node.op, Reduction)
+        if not folds and node.op.by_element:
+            return all(self.home.get(self.places[x].root) is not other for x in node.inputs)
+        shape = _squeezed(node.inputs[0].shape) if folds else _squeezed(y.shape)
+        return self._reads_rows(node, shape, group.split if folds else None, other, group)
+
+    def _merge(self, other: Group, group: Group) -> None:
+        """Take in a kernel."""
+        rows = other.shape != group.shape
         group.nodes += other.nodes
-        group.extents |= other.extents
+        group.extents |= dict.fromkeys(other.extents, Extent.ROW) if rows else other.extents
         group.split = group.split if other.split is None else other.split
         for y in other.extents:
             self.home[y] = group
@@ -291,32 +347,37 @@ class _Fuser:
 
     def _call(self, node: Node) -> None:
         inputs = node.inputs
-        if isinstance(node.op, HigherOrder):
-            inputs = tuple(x if self._is_dense(x) else self._settled(x) for x in inputs)
-        elif isinstance(node.op, Scatter) and self.places[inputs[0]].root in self.literals:
+        if isinstance(node.op, Scatter) and self.places[inputs[0]].root in self.literals:
             inputs = (inputs[0], *[self._settled(x) for x in inputs[1:]])
-        elif not isinstance(node.op, Contract):
+        elif isinstance(node.op, HigherOrder | Reduction):
+            inputs = tuple(x if self._is_dense(x) else self._settled(x) for x in inputs)
+        elif isinstance(node.op, Contract):
+            inputs = tuple(x if self._lies_in_memory(x) else self._settled(x) for x in inputs)
+        else:
             inputs = tuple(self._settled(x) for x in inputs)
         group = self._open((), fusible=False)
         self._place(Node(node.op, inputs, node.outputs, node.site), group, None)
 
-    def _is_dense(self, x: Array) -> bool:
-        """Whether the elements of `x` lie one after the other, anywhere in a buffer."""
-        place = self.places[x]
-        return place.root not in self.literals and replace(place.layout, offset=0).is_row_major
-
     def _results(self) -> tuple[Array, ...]:
-        """The outputs in row-major buffers; a buffer has the shape of one output."""
+        """The outputs in row-major buffers, each in one of its own, or an input as it is."""
         shapes = {x: x.shape for x in self.graph.inputs}
-        results = []
+        results: list[Array] = []
+        taken: set[Array] = set()
         for x in map(self._settled, self.graph.outputs):
             root = self.places[x].root
-            results.append(
-                x
-                if shapes.setdefault(root, x.shape) == x.shape
-                else self._copied(x, self._site_of(x))
-            )
+            fits = root not in taken and shapes.get(root, x.shape) == x.shape
+            results.append(x if fits else self._copied(x, self._site_of(x)))
+            if root not in shapes:
+                taken.add(root)
         return tuple(results)
+
+    def _is_dense(self, x: Array) -> bool:
+        """Whether the elements of `x` lie one after the other, anywhere in a buffer."""
+        return self._lies_in_memory(x) and replace(self.places[x].layout, offset=0).is_row_major
+
+    def _lies_in_memory(self, x: Array) -> bool:
+        root = self.places[x].root
+        return root not in self.literals and root not in self.sources
 
     def _settled(self, x: Array) -> Array:
         """`x` where it has a row-major buffer of its own: itself, or a copy of the view it is."""
@@ -344,6 +405,15 @@ def _extent(shape: Shape, group: Group) -> Extent | None:
     if group.split is not None and shape == group.shape[: group.split]:
         return Extent.ROW
     return None
+
+
+def _is_rows(other: Group, group: Group) -> bool:
+    """Whether a kernel makes one value for each row of another."""
+    return (
+        other.split is None
+        and group.split is not None
+        and other.shape == group.shape[: group.split]
+    )
 
 
 def _aligned(place: Place, group: Group, domain: Shape, extent: Extent) -> bool:

@@ -167,6 +167,7 @@ class Call:
     `after` is elementwise work over the shape of the one output, done on each tile of it before it
     is stored. A load of the output's buffer is then the result itself, and what reaches memory is
     what `after` stores: the result only where that is among it.
+    One that `adds` is a product that goes on from the sums that its output holds.
     """
 
     op: Op
@@ -175,6 +176,7 @@ class Call:
     site: Site
     after: Loops | None = None
     start: Literal | None = None
+    adds: bool = False
 
     def reads(self) -> set[int]:
         given = {x.buffer for x in self.inputs}
@@ -189,11 +191,67 @@ class Call:
 
     def __str__(self) -> str:
         results = ", ".join(map(str, self.outputs))
-        line = f"call {results} = {print_op(self.op)}({', '.join(map(str, self.inputs))})"
+        sign = "+=" if self.adds else "="
+        line = f"call {results} {sign} {print_op(self.op)}({', '.join(map(str, self.inputs))})"
         return line if self.after is None else f"{line}\nthen {self.after}"
 
 
 # ---- kernels that hold kernels --------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What an iteration sees of a buffer: all that begins at the sum of index · step, in elements.
+
+    There is a step for each axis of a chain, the serial ones last.
+    """
+
+    buffer: int
+    steps: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A small schedule that one thread runs through in each iteration of a parallel domain.
+
+    The inputs and outputs of `body` are `windows` of buffers, in this order; its other buffers are
+    scratch of the thread. The `serial` axes run one after the other inside an iteration: along them
+    the kernels that add up go on with their sums, and begin them in the first one.
+    """
+
+    outer: Shape
+    serial: Shape
+    body: Schedule
+    windows: tuple[Window, ...]
+
+    @property
+    def iterations(self) -> int:
+        return math.prod(self.outer)
+
+    @property
+    def local(self) -> tuple[int, ...]:
+        """The buffers of the body that are scratch."""
+        seen = {*self.body.inputs, *self.body.outputs}
+        return tuple(i for i in range(len(self.body.buffers)) if i not in seen)
+
+    def reads(self) -> set[int]:
+        return {x.buffer for x in self.windows[: len(self.body.inputs)]}
+
+    def writes(self) -> set[int]:
+        return {x.buffer for x in self.windows[len(self.body.inputs) :]}
+
+    def __str__(self) -> str:
+        head = f"chain {_domain(self.outer)}"
+        if self.serial:
+            head += f", in turn {_domain(self.serial)}"
+        ends = (*self.body.inputs, *self.body.outputs)
+        lines = [
+            f"  b{i}: window b{window.buffer}[{window.steps}·o]"
+            for i, window in zip(ends, self.windows, strict=True)
+        ]
+        lines += [f"  b{i}: scratch {self.body.buffers[i].type}" for i in self.local]
+        lines += [f"  {line}" for line in str(self.body).splitlines()]
+        return "\n".join([head, *lines])
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +328,7 @@ class Nested:
         return "\n".join(lines)
 
 
-Kernel = Loops | Call | Nested
+Kernel = Loops | Call | Chain | Nested
 
 
 @dataclass(frozen=True, slots=True)

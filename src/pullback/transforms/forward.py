@@ -9,14 +9,14 @@ from pullback.ir.array import Array
 from pullback.ir.builder import replay
 from pullback.ir.graph import Graph, Node
 from pullback.ir.op import GraphTransforms, HigherOrder, Maybe
-from pullback.transforms.walk import At, blaming, walking
+from pullback.transforms.walk import At, blaming, prepared, walking
 
 
 class Forward:
     """A graph played in the context at work, ready to push tangents through."""
 
     def __init__(self, graph: Graph, inputs: Sequence[Array], transforms: GraphTransforms) -> None:
-        self.graph = graph
+        self.graph = graph = prepared(graph)
         self.transforms = transforms
         self.env: dict[Array, Array] = dict(zip(graph.inputs, inputs, strict=True))
 

@@ -9,7 +9,7 @@ from pullback.ir.array import Array
 from pullback.ir.builder import replay
 from pullback.ir.graph import Graph, Node, active_values
 from pullback.ir.op import GraphTransforms, HigherOrder, Maybe, Pull
-from pullback.transforms.walk import blaming, walking
+from pullback.transforms.walk import blaming, prepared, walking
 
 Observer = Callable[[Node, Array, Array, Array], None]
 """Called with (node, input of the node, contribution to that input's cotangent, the sum so far)."""
@@ -25,7 +25,7 @@ class Reverse:
     def __init__(
         self, graph: Graph, inputs: Sequence[Array], wrt: Iterable[int], transforms: GraphTransforms
     ) -> None:
-        self.graph = graph
+        self.graph = graph = prepared(graph)
         self.transforms = transforms
         self.wrt = [graph.inputs[i] for i in wrt]
         self.active = active_values(graph, self.wrt)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from pullback.errors import Operand, Phase, PullbackError
 from pullback.ir.array import Array
 from pullback.ir.builder import apply, current, quiet
 from pullback.ir.graph import Graph, Node
 from pullback.ir.op import Op
+
+Prepare = Callable[[Graph], Graph]
+_prepare: ContextVar[Prepare | None] = ContextVar("pullback prepares for derivatives", default=None)
 
 At = Callable[[Node, Phase | None], None]
 
@@ -32,6 +36,24 @@ def walking() -> Iterator[At]:
             yield at
     finally:
         builder.inherited = before
+
+
+@contextmanager
+def preparing(prepare: Prepare) -> Iterator[None]:
+    """Graphs are handed to `prepare` before derivatives are taken of them in an abstract trace."""
+    token = _prepare.set(prepare)
+    try:
+        yield
+    finally:
+        _prepare.reset(token)
+
+
+def prepared(graph: Graph) -> Graph:
+    """`graph` in the form to differentiate. What has its numbers already is not computed again."""
+    prepare, builder = _prepare.get(), current()
+    if prepare is None or builder is None or builder.evaluating:
+        return graph
+    return prepare(graph)
 
 
 def _nowhere(node: Node, phase: Phase | None) -> None:

@@ -9,6 +9,7 @@ import pullback as pb
 from pullback._settings import override
 from pullback.backend.program import Program
 from pullback.errors import OutOfRangeError
+from pullback.functions.losses import cross_entropy
 from pullback.ir.op import Sample
 from pullback.ir.types import bfloat16, uint32
 from pullback.ops.create import Iota
@@ -25,6 +26,7 @@ from pullback.ops.layout import Concat, Flip, Pad, Slice
 from pullback.ops.pool import MaxPool, MaxPoolPick, MaxPoolRoute, WindowSpread, WindowSum
 from pullback.ops.sampling import RandomBits
 from pullback.ops.windows import Windows
+from pullback.passes.pipeline import optimize
 from pullback.schedule.fuse import fuse
 from pullback.schedule.kernels import Element, Loops
 from pullback.transforms.trace import trace
@@ -186,3 +188,79 @@ def test_an_update_out_of_range_raises():
     compiled = program(ScatterAdd((0,)), base, updates, places, threads=2)
     with pytest.raises(OutOfRangeError, match=r"index -10 .* axis 0 of size 9"):
         compiled([base, updates, places])
+
+
+# ---- kernels of rows ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_cross_entropy_and_its_gradient_are_one_kernel_over_the_logits(bias):
+    def loss(logits, shift, labels):
+        return cross_entropy(logits + shift if bias else logits, labels)
+
+    logits, shift, labels = normal(64, 50), normal(50), abs(indices(50, 64)) % 50
+    f = pb.value_and_grad(loss)
+    types = Sample(Iota(0, np.dtype(int)), logits, shift, labels).types
+    schedule = fuse(optimize(trace(f, *types)))
+    rows = [kernel for kernel in schedule.kernels if kernel.inner == (50,)]
+    assert len(rows) == 1
+    assert len(schedule.kernels) == 2  # the other is the mean over the batch
+    with override(cache="off"):
+        value, gradient = Program(schedule, threads=2)([logits, shift, labels])
+    expected = f(*map(pb.asarray, (logits, shift, labels)))
+    np.testing.assert_allclose(value, expected[0].numpy(), rtol=1e-6)
+    np.testing.assert_allclose(gradient, expected[1].numpy(), rtol=1e-5, atol=1e-8)
+
+
+def test_a_label_that_is_no_class_raises():
+    logits, labels = normal(64, 50), np.zeros(64, np.int64)
+    types = Sample(Iota(0, np.dtype(int)), logits, labels).types
+    with override(cache="off"):
+        step = Program(fuse(optimize(trace(pb.value_and_grad(cross_entropy), *types))), threads=1)
+    for wrong in (-1, 50):
+        labels[33] = wrong
+        with pytest.raises(OutOfRangeError, match=f"index {wrong} is out of range .* of size 50"):
+            step([logits, labels])
+
+
+def test_a_dropout_mask_is_drawn_in_the_kernel_that_uses_it():
+    def drop(x, key):
+        kept = pb.random.bernoulli(key, 0.75, x.shape)
+        return pb.where(kept, pb.tanh(x) / 0.75, 0.0)
+
+    x, key = normal(40, 96), np.array([1, 2], uint32)
+    compiled = program(drop, x, key)
+    assert len(compiled.schedule.kernels) == 1
+    expected = drop(pb.asarray(x), pb.asarray(key)).numpy()
+    np.testing.assert_allclose(compiled([x, key])[0], expected, rtol=1e-6)
+
+
+def test_a_causal_mask_is_part_of_its_softmax():
+    def attention(scores):
+        return pb.softmax(pb.where(pb.tril(pb.ones((48, 48), dtype=bool)), scores, -pb.inf))
+
+    scores = normal(48, 48)
+    schedule = fuse(optimize(trace(attention, *Sample(Iota(0, np.dtype(int)), scores).types)))
+    assert len(schedule.kernels) == 1
+    with override(cache="off"):
+        (actual,) = Program(schedule, threads=2)([scores])
+    np.testing.assert_allclose(actual, attention(pb.asarray(scores)).numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("side", [32, 16, 6])
+def test_reading_by_index_shares_a_kernel_with_reductions(side):
+    x, bar = normal(3, 2, side, side), normal(3, 2, side // 2, side // 2)
+
+    def routed(bar, x):
+        out = MaxPoolRoute(SQUARE)(bar, x)
+        largest = pb.max(out, axis=(2, 3), keepdims=True)
+        return out, pb.sum(out, axis=(2, 3)), pb.sigmoid(out - largest)
+
+    made = program(routed, bar, x)
+    assert len(made.kernels) == 1
+    out, total, apart = made([bar, x])
+    expected = MaxPoolRoute(SQUARE).reference(bar, x)
+    assert (out == expected).all()
+    np.testing.assert_allclose(total, expected.sum((2, 3)), rtol=1e-4, atol=1e-5)
+    apart_expected = 1 / (1 + np.exp(expected.max((2, 3), keepdims=True) - expected))
+    np.testing.assert_allclose(apart, apart_expected, rtol=1e-5)

@@ -232,6 +232,27 @@ def test_bias_and_relu_in_the_epilogue(shape, pattern):
     np.testing.assert_array_equal(fused, np.maximum(plain + bias, 0))
 
 
+@pytest.mark.parametrize("pattern", ["ij,jk,ik", "ij,kj,ik", "ji,jk,ik", "ij,jk,ki"])
+@pytest.mark.parametrize("sizes", [(37, 150, 50), (20, 900, 17), (5, 30, 64), (1, 70, 9)])
+def test_a_product_in_parts(pattern, sizes):
+    """A second product that goes on from the sums of a first one: the bits of a single one."""
+    i, j, k = sizes
+    rng = np.random.default_rng(3)
+    shapes = [tuple({"i": i, "j": j, "k": k}[x] for x in part) for part in pattern.split(",")]
+    left, right = (rng.standard_normal(shape).astype(np.float32) for shape in shapes[:2])
+    whole, parts = (np.empty(shapes[2], np.float32) for _ in range(2))
+    prepare(pattern, left, right, whole)[0].run()
+    axes = [part.index("j") for part in pattern.split(",")[:2]]
+    for first, last in ((0, j // 3), (j // 3, j)):
+        pieces = (
+            np.take(x, range(first, last), axis).copy()
+            for x, axis in zip((left, right), axes, strict=True)
+        )
+        call, _ = prepare(pattern, *pieces, parts, adds=first > 0)
+        call.run(2)
+    np.testing.assert_array_equal(parts, whole)
+
+
 # ---- memory ---------------------------------------------------------------------------------
 
 

@@ -75,6 +75,11 @@ def test_independent_small_kernels_go_to_different_threads():
     assert not any(t.waits for t in taken)
 
 
+def test_whole_kernels_go_to_different_threads_too():
+    apart = [touching(writes=[(i, i + 1)]) for i in range(3)]
+    assert [t.owner for t in take_turns([LARGE] * 3, apart, [0, 1, 2])] == [0, 1, 2]
+
+
 def test_large_kernels_wait_for_what_they_need_alone():
     kernels = [
         touching(writes=[(0, 10)]),

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -220,3 +225,42 @@ def test_refusals(call, kind, golden):
         f"errors/compile_{call.__name__}",
         text.partition(" at ")[0] + "\n" + text.partition(": ")[2] + "\n",
     )
+
+
+def test_programs_run_in_the_child_of_a_fork():
+    f = pb.compile(lambda x: pb.tanh(x @ x) + 1, threads=2)
+    x = normal(64, 64)
+    wanted = f(x).numpy().tobytes()
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a process with threads forks
+        child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, b"same" if f(x).numpy().tobytes() == wanted else b"other")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reading, 10) == b"same"
+    assert f(x).numpy().tobytes() == wanted
+
+
+def test_a_second_process_compiles_nothing(tmp_path):
+    script = (
+        "import numpy as np, pullback as pb\n"
+        "pb.compile(lambda x: pb.softmax(x @ x))(np.ones((9, 9), np.float32))\n"
+    )
+    told = []
+    for _ in range(2):
+        environment = os.environ | {
+            "PULLBACK_CACHE": str(tmp_path),
+            "PULLBACK_LOG": "compile",
+            "PYTHONPATH": str(Path(pb.__file__).parents[1]),
+        }
+        command = [sys.executable, "-c", script]
+        told.append(
+            subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        )
+    assert "functions in" in told[0].stderr
+    assert "functions in" not in told[1].stderr
+    assert "from the cache" in told[1].stderr

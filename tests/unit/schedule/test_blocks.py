@@ -12,7 +12,7 @@ import pullback as pb
 from pullback._settings import override
 from pullback.backend.program import Program
 from pullback.ir.types import TensorType
-from pullback.schedule.blocks import cut
+from pullback.schedule.blocks import Cut, cut, cut_columns
 from pullback.schedule.fuse import fuse
 from pullback.schedule.kernels import Loops
 from pullback.transforms.trace import trace
@@ -113,3 +113,23 @@ def test_what_makes_the_elements_shares_the_first_kernel():
     assert isinstance(first, Loops)
     assert (first.outer, first.inner) == ((784,), (512,))
     assert (second.outer, second.inner) == ((), (784,))
+
+
+def test_columns_are_cut_by_axes_or_by_a_divisor():
+    assert cut_columns((8, 128, 192), (0, 1)) == Cut((8, 128, 192), (1,), (0,))
+    assert cut_columns((1024, 192), (0,)) == Cut((8, 128, 192), (1,), (0,))
+    assert cut_columns((4, 1000, 20), (1,)) == Cut((4, 8, 125, 20), (2,), (1,))
+    assert cut_columns((128, 512), (0,)) is None  # columns enough
+    assert cut_columns((100, 64), (0,)) is None  # too little to do
+    assert cut_columns((1009, 64), (0,)) is None  # a prime number of rows
+
+
+@pytest.mark.parametrize("shape", [(1024, 48), (8, 64, 96), (3000, 11), (2, 700, 40)])
+def test_the_bits_of_columns_do_not_depend_on_threads(shape):
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    axes = tuple(range(len(shape) - 1))
+    schedule = fuse(trace(lambda x: pb.sum(x, axis=axes), x))
+    with override(cache="off"):
+        first, *others = (Program(schedule, threads=n)([x])[0] for n in (1, 2, 4))
+    np.testing.assert_allclose(first, x.sum(axis=axes, dtype=np.float64), rtol=1e-5, atol=1e-4)
+    assert all(other.tobytes() == first.tobytes() for other in others)

@@ -1,0 +1,1 @@
+"""Whole steps of known networks, timed beside other libraries: `pullback bench`."""

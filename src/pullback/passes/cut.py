@@ -1,0 +1,74 @@
+"""The minimum cut of a network, by flow along shortest paths (Dinic 1970)."""
+
+from __future__ import annotations
+
+from collections import deque
+
+UNLIMITED = 1 << 60
+
+
+class Network:
+    """Directed edges with whole capacities; an edge and its reverse have the numbers 2i, 2i + 1."""
+
+    def __init__(self) -> None:
+        self.edges: list[list[int]] = []
+        self.heads: list[int] = []
+        self.spare: list[int] = []
+
+    def node(self) -> int:
+        self.edges.append([])
+        return len(self.edges) - 1
+
+    def connect(self, tail: int, head: int, capacity: int) -> None:
+        for start, end, room in ((tail, head, capacity), (head, tail, 0)):
+            self.edges[start].append(len(self.heads))
+            self.heads.append(end)
+            self.spare.append(room)
+
+    def near(self, source: int, sink: int) -> set[int]:
+        """The nodes on the source's side of the cut that lets the least through."""
+        distance = self._distances(source)
+        while sink in distance:
+            self._saturate(source, sink, distance)
+            distance = self._distances(source)
+        return set(distance)
+
+    def _distances(self, source: int) -> dict[int, int]:
+        distance, waiting = {source: 0}, deque([source])
+        while waiting:
+            node = waiting.popleft()
+            for edge in self.edges[node]:
+                head = self.heads[edge]
+                if self.spare[edge] and head not in distance:
+                    distance[head] = distance[node] + 1
+                    waiting.append(head)
+        return distance
+
+    def _saturate(self, source: int, sink: int, distance: dict[int, int]) -> None:
+        """Send flow along shortest paths until each has a full edge."""
+        tried = dict.fromkeys(distance, 0)
+        path: list[int] = []
+        node = source
+        while True:
+            if node == sink:
+                self._send(path)
+                path, node = [], source
+            elif tried[node] < len(self.edges[node]):
+                edge = self.edges[node][tried[node]]
+                head = self.heads[edge]
+                if self.spare[edge] and distance.get(head) == distance[node] + 1:
+                    path.append(edge)
+                    node = head
+                else:
+                    tried[node] += 1
+            elif path:
+                node = self.heads[path.pop() ^ 1]
+                tried[node] += 1
+            else:
+                return
+
+    def _send(self, path: list[int]) -> None:
+        room = min(self.spare[edge] for edge in path)
+        for edge in path:
+            self.spare[edge] -= room
+            self.spare[edge ^ 1] += room

@@ -1,0 +1,349 @@
+"""Kernels that run one after the other inside one iteration of a parallel domain.
+
+Between two kernels a large value goes to main memory and back. Where each outer iteration reads of
+it only what that iteration wrote, the kernels can take turns on one part after another, and the
+value shrinks to a part that stays in the cache of one core: the scores of attention for one head,
+or for some queries of one head. The kernels are the same, over fewer indices, so the bits are too.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from pullback.ir.types import TensorType
+from pullback.ops.contract import Contract
+from pullback.schedule.cuts import THIN, Clash, Cut, Level, cut_alike, share, taken, without
+from pullback.schedule.epilogue import join_epilogues
+from pullback.schedule.kernels import Buffer, Call, Chain, Kernel, Schedule, Window
+from pullback.schedule.walks import Reach, Role, Walk, cut, rows_and_columns, walk_of
+
+WORTH = 256 * 1024
+"""Bytes of a value that does not stay in a core's cache from one kernel to the next."""
+FITS = 256 * 1024
+"""Bytes that the values of one iteration may take: half of a core's second-level cache."""
+MOST = 4 * 1024 * 1024
+"""Bytes that they may take where the thinnest parts are larger than that."""
+PARALLEL = 4
+"""Iterations that must be left to share among threads."""
+
+
+def chained(schedule: Schedule) -> Schedule:
+    """`schedule` with kernels chained where that keeps large values out of main memory."""
+    return _Chains(schedule).schedule()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plan:
+    """Kernels to chain, how each is cut, and the buffers that become scratch."""
+
+    members: tuple[int, ...]
+    cuts: dict[int, Cut]
+    levels: tuple[Level, ...]
+    local: frozenset[int]
+
+    @property
+    def serial(self) -> list[int]:
+        """The levels along which some kernel adds up."""
+        every = range(len(self.levels))
+        return [i for i in every if any(each.sums(i) for each in self.cuts.values())]
+
+    @property
+    def parallel(self) -> list[int]:
+        serial = self.serial
+        return [i for i in range(len(self.levels)) if i not in serial]
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        return tuple([level.count for level in self.levels])
+
+    @property
+    def iterations(self) -> int:
+        return math.prod(self.levels[i].count for i in self.parallel)
+
+
+class _Chains:
+    def __init__(self, schedule: Schedule) -> None:
+        self.given = schedule
+        self.kernels = schedule.kernels
+        self.walks: dict[int, Walk | None] = {}
+        self.reads = [kernel.reads() for kernel in self.kernels]
+        self.writes = [kernel.writes() for kernel in self.kernels]
+        self.maker: dict[int, int] = {}
+        self.readers: dict[int, list[int]] = {}
+        for i in range(len(self.kernels)):
+            self.maker |= dict.fromkeys(self.writes[i], i)
+            for buffer in self.reads[i]:
+                self.readers.setdefault(buffer, []).append(i)
+        self.outside = {*schedule.inputs, *schedule.outputs}
+        self.plans: dict[int, _Plan] = {}
+        self.chains: dict[int, Chain] = {}
+
+    def schedule(self) -> Schedule:
+        for buffer in self._large():
+            self._try(buffer)
+        for plan in set(self.plans.values()):
+            made = _Body(self.given, plan).chain()
+            if made is None:
+                for i in plan.members:
+                    del self.plans[i]
+            else:
+                self.chains[plan.members[-1]] = made
+        if not self.plans:
+            return self.given
+        return replace(self.given, kernels=tuple(self._ordered()))
+
+    def _large(self) -> list[int]:
+        """Buffers worth to be scratch, the largest first."""
+        sizes = {i: self.given.buffers[i].type.nbytes for i in self.maker if i in self.readers}
+        chosen = [i for i, n in sizes.items() if n >= WORTH and i not in self.outside]
+        return sorted(chosen, key=lambda i: (-sizes[i], i))
+
+    def _try(self, buffer: int) -> None:
+        """Chain all the kernels that touch a buffer, with those they are chained with already."""
+        touching = {self.maker[buffer], *self.readers[buffer]}
+        members = set(touching)
+        for i in touching:
+            if i in self.plans:
+                members.update(self.plans[i].members)
+        if not all(self._has_batches(i) for i in members):
+            return
+        plan = self._plan(tuple(sorted(members)))
+        if plan is not None and buffer in plan.local and self._is_convex(plan.members):
+            self.plans.update(dict.fromkeys(plan.members, plan))
+
+    def _has_batches(self, i: int) -> bool:
+        """Whether a kernel has independent parts that it does as well one by one."""
+        if i not in self.walks:
+            self.walks[i] = walk_of(self.kernels[i])
+        walk = self.walks[i]
+        return walk is not None and bool(_batches(walk))
+
+    # ---- how to cut ----
+
+    def _plan(self, members: tuple[int, ...]) -> _Plan | None:
+        """The plan with the most iterations, of those that begin with the batches of a product."""
+        best: _Plan | None = None
+        for seed in members:
+            walk = self.walks[seed]
+            if walk is None or _product(self.kernels[seed]) is None:
+                continue
+            batches = _batches(walk)
+            plan = self._from(seed, members, list(batches))
+            if plan is not None and len(plan.levels) >= len(batches):
+                return plan
+            if plan is not None and (best is None or plan.iterations > best.iterations):
+                best = plan
+        return best
+
+    def _from(
+        self, seed: int, members: tuple[int, ...], parts: list[tuple[int, int]]
+    ) -> _Plan | None:
+        """The plan that begins with parts of the seed, without those that not all share."""
+        while parts:
+            plan = self._cut(seed, members, parts, len(parts))
+            if isinstance(plan, _Plan):
+                plan = self._in_blocks(seed, plan, parts)
+                fits = self._scratch(plan) <= MOST and plan.iterations >= PARALLEL
+                return plan if fits else None
+            if plan.level is None:
+                return None
+            del parts[plan.level]
+        return None
+
+    def _cut(
+        self, seed: int, members: tuple[int, ...], parts: list[tuple[int, int]], free: int
+    ) -> _Plan | Clash:
+        """All members cut like the seed; only the parts after `free` ones may cut tiles."""
+        walks = {i: walk for i in members if (walk := self.walks[i]) is not None}
+        made = {buffer for i in members for buffer in self.writes[i]}
+        shared = {buffer for i in members for buffer in self.reads[i]} & made
+        users: dict[int, list[int]] = {buffer: [] for buffer in shared}
+        for i in members:
+            for buffer in (self.reads[i] | self.writes[i]) & shared:
+                users[buffer].append(i)
+        levels = tuple([Level(count, i >= free) for i, (_, count) in enumerate(parts)])
+        cuts = cut_alike(walks, users, levels, (seed, taken(walks[seed], parts)))
+        if isinstance(cuts, Clash):
+            return cuts
+        for i, each in cuts.items():
+            if not self._allowed(i, each, shared):
+                return Clash(len(parts) - 1)
+        local = [
+            b for b in shared if b not in self.outside and set(self.readers[b]) <= set(members)
+        ]
+        return _Plan(members, cuts, levels, frozenset(local))
+
+    def _allowed(self, i: int, each: Cut, shared: set[int]) -> bool:
+        """Tiles stay thick; what is summed up in turns is read by none of the others."""
+        product = _product(self.kernels[i])
+        if product is None:
+            return True
+        whole = rows_and_columns(product, [axis.size for axis in each.walk.axes])
+        rest = rows_and_columns(product, each.sizes)
+        if whole is None or rest is None:
+            return False
+        if any(left < min(THIN, size) for left, size in zip(rest, whole, strict=True)):
+            return False
+        if not any(each.sums(level) for level in range(len(each.axes))):
+            return True
+        whole_sums = product.outputs[0].dtype.itemsize >= 4 and rest != (1, 1)
+        return whole_sums and each.sums_in_order and not self.writes[i] & shared
+
+    def _in_blocks(self, seed: int, plan: _Plan, parts: list[tuple[int, int]]) -> _Plan:
+        """Also cut along rows of the products, until an iteration fits in the cache."""
+        free = len(parts)
+        for axis in self._rows_of(seed, plan):
+            over = -(-self._scratch(plan) // FITS)
+            if over <= 1:
+                break
+            for count in _divisors(plan.cuts[seed].sizes[axis], over):
+                finer = self._cut(seed, plan.members, [*parts, (axis, count)], free)
+                if isinstance(finer, _Plan):
+                    plan, parts = finer, [*parts, (axis, count)]
+                    break
+        return plan
+
+    def _rows_of(self, seed: int, plan: _Plan) -> list[int]:
+        """The tiled axes of the seed, the outermost of its result first."""
+        walk = plan.cuts[seed].walk
+        result = walk.reaches[-1]
+        tiled = [i for i, axis in enumerate(walk.axes) if axis.role is Role.TILED and axis.size > 1]
+        return sorted(tiled, key=lambda i: -result.steps[i])
+
+    def _scratch(self, plan: _Plan) -> int:
+        """The most bytes of an iteration's values alive at once."""
+        live = most = 0
+        for i in plan.members:
+            live += self._bytes(self.writes[i] & plan.local, plan)
+            most = max(most, live)
+            dying = [b for b in self.reads[i] & plan.local if max(self.readers[b]) == i]
+            live -= self._bytes(dying, plan)
+        return most
+
+    def _bytes(self, buffers: Iterable[int], plan: _Plan) -> int:
+        return sum(share(plan.counts, self.given.buffers[b].type.nbytes) for b in buffers)
+
+    # ---- order ----
+
+    def _is_convex(self, members: Sequence[int]) -> bool:
+        """Whether nothing that needs a member is needed by another."""
+        inside, limit = set(members), members[-1]
+        others = {id(plan): plan for plan in self.plans.values() if inside.isdisjoint(plan.members)}
+        for plan in sorted(others.values(), key=lambda plan: plan.members[0]):
+            if plan.members[0] <= limit:  # what lies behind all of these leads nowhere back
+                limit = max(limit, plan.members[-1])
+        pending = [k for i in members for k in self._followers(i) if k not in inside]
+        seen = set(pending)
+        while pending:
+            i = pending.pop()
+            unit = self.plans[i].members if i in self.plans else (i,)
+            for k in {k for each in unit for k in self._followers(each)} - seen:
+                if k in inside:
+                    return False
+                if k <= limit:
+                    seen.add(k)
+                    pending.append(k)
+        return True
+
+    def _followers(self, i: int) -> list[int]:
+        return [k for buffer in self.writes[i] for k in self.readers.get(buffer, ())]
+
+    def _ordered(self) -> list[Kernel]:
+        """Chains and kernels, each after those it needs, as near to the given order as may be."""
+        last = [self.plans[i].members[-1] if i in self.plans else i for i in range(len(self.reads))]
+        needs: dict[int, set[int]] = {unit: set() for unit in last}
+        for i, unit in enumerate(last):
+            makers = [self.maker[b] for b in self.reads[i] if b in self.maker]
+            needs[unit].update([last[k] for k in makers if last[k] != unit])
+        followers: dict[int, list[int]] = {}
+        for unit, before in needs.items():
+            for k in before:
+                followers.setdefault(k, []).append(unit)
+        waiting = {unit: len(before) for unit, before in needs.items()}
+        ready = sorted([unit for unit, count in waiting.items() if not count])
+        result: list[Kernel] = []
+        while ready:
+            unit = heapq.heappop(ready)
+            result.append(self.chains[unit] if unit in self.plans else self.kernels[unit])
+            for k in followers.get(unit, ()):
+                waiting[k] -= 1
+                if not waiting[k]:
+                    heapq.heappush(ready, k)
+        return result
+
+
+class _Body:
+    """The schedule inside a chain."""
+
+    def __init__(self, given: Schedule, plan: _Plan) -> None:
+        self.given, self.plan = given, plan
+        self.order = [*plan.parallel, *plan.serial]
+        self.buffers: list[Buffer] = []
+        self.number: dict[object, int] = {}
+        self.windows: dict[int, Window] = {}
+
+    def chain(self) -> Chain | None:
+        """None where a kernel cannot run on a part of its operands."""
+        plan = self.plan
+        kernels = [self._cut(i) for i in plan.members]
+        body = tuple([kernel for kernel in kernels if kernel is not None])
+        if len(body) < len(kernels):
+            return None
+        written = {buffer for kernel in body for buffer in kernel.writes()}
+        inputs = tuple([i for i in self.windows if i not in written])
+        outputs = tuple([i for i in self.windows if i in written])
+        return Chain(
+            tuple([plan.levels[i].count for i in plan.parallel]),
+            tuple([plan.levels[i].count for i in plan.serial]),
+            join_epilogues(Schedule(body, tuple(self.buffers), inputs, outputs)),
+            tuple([self.windows[i] for i in (*inputs, *outputs)]),
+        )
+
+    def _cut(self, i: int) -> Kernel | None:
+        each = self.plan.cuts[i]
+        reaches = [self._moved(reach, each) for reach in each.walk.reaches]
+        kernel = cut(self.given.kernels[i], each.sizes, reaches)
+        if isinstance(kernel, Call) and any(each.sums(level) for level in self.order):
+            return replace(kernel, adds=True)
+        return kernel
+
+    def _moved(self, reach: Reach, each: Cut) -> Reach:
+        steps, given = each.steps(reach), self.given.buffers[reach.buffer]
+        if reach.buffer not in self.plan.local:
+            ordered = tuple([steps[i] for i in self.order])
+            window = Window(reach.buffer, ordered)
+            number = self._number(window, given)
+            self.windows[number] = window
+            return replace(reach, buffer=number)
+        counts = self.plan.counts
+        part = TensorType((share(counts, given.type.size),), given.type.dtype)
+        return Reach(
+            self._number(reach.buffer, Buffer(part, given.value)),
+            without(reach.offset, steps, counts),
+            tuple([without(step, steps, counts) for step in reach.steps]),
+        )
+
+    def _number(self, key: object, buffer: Buffer) -> int:
+        if key not in self.number:
+            self.number[key] = len(self.buffers)
+            self.buffers.append(buffer)
+        return self.number[key]
+
+
+def _batches(walk: Walk) -> list[tuple[int, int]]:
+    """The independent axes of a kernel and their sizes."""
+    every = enumerate(walk.axes)
+    return [(i, axis.size) for i, axis in every if axis.role is Role.FREE and axis.size > 1]
+
+
+def _product(kernel: Kernel) -> Call | None:
+    return kernel if isinstance(kernel, Call) and isinstance(kernel.op, Contract) else None
+
+
+def _divisors(n: int, wanted: int) -> list[int]:
+    """The divisors of `n` above 1: the smallest that is enough, then those that are not."""
+    every = [d for d in range(2, n + 1) if n % d == 0]
+    return [d for d in every if d >= wanted][:1] + [d for d in reversed(every) if d < wanted]

@@ -1,0 +1,87 @@
+"""The laws of compiled steps, on the models of the benchmark in small sizes.
+
+Compiled = eager; fused = unfused, 1 thread = many, one run = the next, donated = kept: to the bit.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+
+import numpy as np
+import optree
+import pytest
+
+import pullback as pb
+from property.fuzz import alone
+from pullback.bench.workloads import SMALL, Training, numbers
+from pullback.errors import CompileError
+
+EXACT = [name for name in SMALL if name != "gpt_bf16"]
+
+
+@functools.cache
+def arguments(name, floats):
+    return tuple(optree.tree_map(pb.asarray, each) for each in numbers(SMALL[name], floats))
+
+
+def compiled(name, floats, **options):
+    """The results of one step as NumPy leaves."""
+    try:
+        result = pb.compile(SMALL[name].step, **options)(*arguments(name, floats))
+    except CompileError as missing:
+        if "no native kernel" not in str(missing):
+            raise
+        pytest.skip(str(missing).partition("\n")[0])
+    return leaves(result)
+
+
+def leaves(tree):
+    return [np.asarray(x) for x in optree.tree_leaves(tree)]
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_compiled_is_eager(name):
+    task, given = SMALL[name], arguments(name, np.float64)
+    f = task.step
+    if isinstance(task, Training):  # Adam's first step keeps little but the gradient's sign
+
+        def f(state, *batch):
+            return pb.value_and_grad(task.model.loss)(state["params"], *batch)
+
+    try:
+        found = leaves(pb.compile(f)(*given))
+    except CompileError as missing:
+        if "no native kernel" not in str(missing):
+            raise
+        pytest.skip(str(missing).partition("\n")[0])
+    for x, y in zip(found, leaves(f(*given)), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_bits_do_not_depend_on_threads_nor_on_the_run(name):
+    step = pb.compile(SMALL[name].step, threads=2)
+    one = compiled(name, np.float32, threads=1)
+    for found in (
+        compiled(name, np.float32, threads=4),
+        leaves(step(*arguments(name, np.float32))),
+        leaves(step(*arguments(name, np.float32))),
+    ):
+        require_same_bits(found, one)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_bits_do_not_depend_on_fusion(name):
+    given = arguments(name, np.float32)
+    one = compiled(name, np.float32, threads=1)
+    graph = pb.trace(SMALL[name].step, *given)
+    values = alone(graph, leaves(given), collections.Counter())
+    require_same_bits(one, [values[x] for x in graph.outputs])
+
+
+def require_same_bits(found, wanted):
+    for i, (x, y) in enumerate(zip(found, wanted, strict=True)):
+        assert x.dtype == y.dtype
+        assert x.shape == y.shape
+        assert x.tobytes() == np.ascontiguousarray(y).tobytes(), f"result {i}"
