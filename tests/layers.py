@@ -24,6 +24,8 @@ class Sample:
     make: Callable[[Any, Any], nn.Module]
     x: np.ndarray
     call: Callable[[Any, Any], Any] = lambda layer, x: layer(x)
+    count: int | None = None
+    """How many arrays of the result have a gradient; running statistics have none."""
 
 
 def trained(layer, x):
@@ -65,7 +67,7 @@ SAMPLES = [
     Sample("LayerNorm", lambda k, d: nn.LayerNorm(4, dtype=d), SEQUENCE),
     Sample("RMSNorm", lambda k, d: nn.RMSNorm(4, dtype=d), SEQUENCE),
     Sample("GroupNorm", lambda k, d: nn.GroupNorm(2, 4, dtype=d), IMAGES),
-    Sample("BatchNorm", lambda k, d: nn.BatchNorm(4, dtype=d), IMAGES, trained),
+    Sample("BatchNorm", lambda k, d: nn.BatchNorm(4, dtype=d), IMAGES, trained, 1),
     Sample(
         "Dropout",
         lambda k, d: nn.Dropout(0.5),
@@ -74,7 +76,7 @@ SAMPLES = [
     ),
     Sample("MaxPool2d", lambda k, d: nn.MaxPool2d(2), IMAGES),
     Sample("AvgPool2d", lambda k, d: nn.AvgPool2d(3, 1, 1), IMAGES),
-    Sample("Sequential", network, IMAGES, trained),
+    Sample("Sequential", network, IMAGES, trained, 1),
     Sample(
         "MultiHeadAttention", lambda k, d: attention(k, d, kv_heads=1, rotary_base=10.0), SEQUENCE
     ),
