@@ -24,14 +24,18 @@ def public(function: Callable[P, R], subject: str | None = None) -> Callable[P, 
         try:
             return function(*args, **kwargs)
         except Exception as error:
-            if isinstance(error, PullbackError):
-                error.locate(subject or function.__name__.strip("_"), calling_site())
-            if settings().traceback == "short":
-                # A bare `raise` adds no entry for this frame, so nothing of ours remains.
-                error.__traceback__ = without_library_frames(error.__traceback__)
-            raise
+            complete(error, subject or function.__name__.strip("_"))
+            raise  # bare, which adds no entry for this frame: nothing of ours remains
 
     return bordered
+
+
+def complete(error: Exception, subject: str) -> None:
+    """What `public` does with an error that leaves."""
+    if isinstance(error, PullbackError):
+        error.locate(subject, calling_site())
+    if settings().traceback == "short":
+        error.__traceback__ = without_library_frames(error.__traceback__)
 
 
 def without_library_frames(traceback: TracebackType | None) -> TracebackType | None:

@@ -6,15 +6,21 @@ of the window.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
+
+import numpy as np
 
 from pullback import random
 from pullback._public import public
-from pullback.errors import ArgumentError, ShapeError
+from pullback.errors import ArgumentError, GraphError, ShapeError
 from pullback.ir.array import Array
-from pullback.ir.types import Shape, TensorType, as_dtype, float32
-from pullback.ops.operators import cut, reshape
+from pullback.ir.builder import record
+from pullback.ir.interpret import interpret
+from pullback.ir.types import Numbers, Shape, TensorType, as_dtype, float32, float64
+from pullback.ops.operators import cut, full, reshape
 from pullback.ops.operators import zeros as zeros_of
 
 
@@ -22,6 +28,12 @@ class Initializer(Protocol):
     """What a layer needs of its `initializer`."""
 
     def __call__(self, key: Array, shape: Shape, dtype: Any = ...) -> Array: ...
+
+
+@public
+def ones(key: Array, shape: Shape, dtype: Any = float32) -> Array:
+    """Ones; the key is not used."""
+    return full(TensorType(tuple(shape), as_dtype(dtype)), 1)
 
 
 @public
@@ -52,6 +64,48 @@ def he_uniform(key: Array, shape: Shape, dtype: Any = float32, gain: float = 1.0
 def he_normal(key: Array, shape: Shape, dtype: Any = float32, gain: float = 1.0) -> Array:
     """Normal, variance gain² · 2 / n_in: keeps the scale through ReLU (He et al. 2015)."""
     return _normal(key, shape, dtype, gain * math.sqrt(2 / fans(shape)[0]))
+
+
+@public
+def normal(
+    key: Array, shape: Shape, dtype: Any = float32, std: float = 1.0, mean: float = 0.0
+) -> Array:
+    """Normal with this mean and standard deviation, whatever the fans."""
+    drawn = _normal(key, shape, dtype, std)
+    return drawn + mean if mean else drawn
+
+
+@public
+def gain(activation: Callable[[Array], Array]) -> float:
+    """1 / √E[f(z)²] of z ~ N(0, 1): the gain of a layer that is fed by f(z).
+
+    A weight of variance gain² / n_in makes of such inputs sums of variance 1 again: √2 for ReLU (He
+    et al. 2015), 1 for SELU, 1.59 for tanh. Computed by quadrature; `ArgumentError` where f is no
+    function of one element, or gives nothing finite and not zero.
+    """
+    z = np.linspace(-12.0, 12.0, 24001)  # the density at ±12 is 1e-32
+    density = np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+    square = float(np.trapezoid(_values(activation, z) ** 2 * density, z))
+    if not (math.isfinite(square) and square > 0):
+        raise ArgumentError(f"no gain keeps the scale through it: E[f(z)²] is {square}")
+    return 1 / math.sqrt(square)
+
+
+def _values(activation: Callable[[Array], Array], z: Numbers) -> Numbers:
+    """f(z), as numbers even where layers are made inside an abstract trace (`vmap` over keys)."""
+    try:
+        graph = record(lambda x: (activation(x),), [TensorType(z.shape, float64)])
+    except GraphError as error:
+        hint = "give the layers another initializer="
+        raise ArgumentError(f"the gain of {activation!r} is unknown: {error}", hint=hint) from None
+    (y,) = interpret(graph, [z])
+    return y.astype(float64)
+
+
+@public
+def variance_preserving(activation: Callable[[Array], Array]) -> Initializer:
+    """The initializer of layers fed by `activation`: `lecun_normal` with its `gain`."""
+    return functools.partial(lecun_normal, gain=gain(activation))
 
 
 @public

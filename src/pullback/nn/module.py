@@ -13,10 +13,12 @@ from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 import numpy as np
 import optree
 
-from pullback.errors import PullbackError, StructureError, calling_site
+from pullback._public import complete
+from pullback.errors import StructureError
 from pullback.ir.array import Array
 from pullback.ir.builder import current, named_scope
-from pullback.transforms.tree import NAMESPACE, flatten
+from pullback.schedule.picture import bytes_text
+from pullback.transforms.tree import NAMESPACE, Tree, flatten
 
 M = TypeVar("M", bound="Module")
 _children: ContextVar[dict[int, str] | None] = ContextVar(
@@ -41,6 +43,11 @@ class Module:
     ...         return self.factor * x
     """
 
+    takes_train: ClassVar[bool] = False
+    """Whether a call takes `train=` and `key=`: it acts otherwise in training than in use."""
+    is_stateful: ClassVar[bool] = False
+    """Whether a call takes a state after x and returns (y, state); `initial_state()` makes one."""
+
     _fields: ClassVar[tuple[str, ...]] = ()
     _writes_init: ClassVar[bool] = False
     """Whether this class or one above it wrote its own `__init__`, which is then inherited."""
@@ -50,6 +57,8 @@ class Module:
         cls._writes_init = cls._writes_init or "__init__" in vars(cls)
         dataclass(init=not cls._writes_init, eq=False, repr=False)(cls)
         container: Any = cls
+        if "__init__" in vars(cls):
+            container.__init__ = _bordered(vars(cls)["__init__"])
         cls._fields = tuple(field.name for field in dataclasses.fields(container))
         if "__call__" in vars(cls):
             container.__call__ = _scoped(vars(cls)["__call__"])
@@ -79,13 +88,17 @@ class Module:
                 hint=f"its fields are {', '.join(self._fields)}",
             )
         fields = dict(zip(self._fields, _values(self), strict=True))
-        return _build(type(self), fields | changes)
+        return _build(type(self), fields | changes, _layout(self).frozen)
 
     @property
     def parameter_count(self) -> int:
         """Number of elements of all arrays in the module."""
-        leaves = flatten(self)[0]
-        return sum(x.size for x in leaves if isinstance(x, Array | np.ndarray))
+        return sum(x.size for x in _arrays(self))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays in the module."""
+        return sum(x.nbytes for x in _arrays(self))
 
     def __repr__(self) -> str:
         return "\n".join(_lines(self, "", ""))
@@ -102,6 +115,8 @@ class _Layout:
     names: tuple[str, ...]
     """For each leaf of the fields the expression that reaches it: `weight`, `layers[1]`."""
     static: tuple[tuple[int, Any], ...]
+    frozen: frozenset[str]
+    """Names of the children that no optimiser shall change (`nn.freeze`)."""
 
     @functools.cached_property
     def places(self) -> tuple[int, ...]:
@@ -151,9 +166,11 @@ def _unflatten(cls: type[Module], layout: _Layout, children: Any) -> Module:
     return module
 
 
-def _build(cls: type[M], fields: dict[str, Any]) -> M:
+def _build(cls: type[M], fields: dict[str, Any], frozen: frozenset[str] = frozenset()) -> M:
     module = object.__new__(cls)
     vars(module).update(fields)
+    if frozen:
+        object.__setattr__(module, "_frozen", frozen)
     return module
 
 
@@ -166,7 +183,8 @@ def _layout(module: Module) -> _Layout:
     static = tuple((i, x) for i, x in enumerate(leaves) if not _is_child(x))
     for _, value in static:
         _refuse_hidden_arrays(module, value)
-    return _Layout(structure, _names(module._fields, structure), static)
+    names = _names(module._fields, structure)
+    return _Layout(structure, names, static, vars(module).get("_frozen", frozenset()) & {*names})
 
 
 @functools.cache
@@ -206,6 +224,44 @@ def _refuse_hidden_arrays(module: Module, value: object) -> None:
         )
 
 
+def leaf_marks(tree: Tree) -> Iterator[bool]:
+    """For each leaf of a tree whether a module in it holds the leaf as frozen."""
+    for part in optree.tree_leaves(tree, is_leaf=_is_module, namespace=NAMESPACE):
+        if not isinstance(part, Module):
+            yield False
+            continue
+        children, layout, names = _flatten(part)
+        for name, child in zip(names, children, strict=True):
+            yield from leaf_marks(child) if isinstance(child, Module) else (name in layout.frozen,)
+
+
+def with_leaf_marks(tree: Tree, marks: Iterator[bool]) -> Tree:
+    """The tree with its leaves marked as frozen or not, in their order."""
+    parts, structure = optree.tree_flatten(tree, is_leaf=_is_module, namespace=NAMESPACE)
+    return structure.unflatten([_marked(part, marks) for part in parts])
+
+
+def _marked(part: Any, marks: Iterator[bool]) -> Any:
+    if not isinstance(part, Module):
+        if next(marks):
+            raise StructureError(
+                "only an array that a module holds can be frozen",
+                hint="make the container of the others a subclass of pb.nn.Module",
+            )
+        return part
+    children, layout, names = _flatten(part)
+    frozen = set()
+    marked = []
+    for name, child in zip(names, children, strict=True):
+        if isinstance(child, Module):
+            marked.append(_marked(child, marks))
+            continue
+        marked.append(child)
+        if next(marks):
+            frozen.add(name)
+    return _unflatten(type(part), dataclasses.replace(layout, frozen=frozenset(frozen)), marked)
+
+
 # ---- the module path of a node --------------------------------------------------------------
 
 
@@ -214,16 +270,26 @@ def _scoped(call: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(call)
     def called(self: Module, *args: Any, **kwargs: Any) -> Any:
+        if current() is None:
+            return call(self, *args, **kwargs)
+        with _within(self):
+            return call(self, *args, **kwargs)
+
+    return _bordered(called)
+
+
+def _bordered(method: Callable[..., Any]) -> Callable[..., Any]:
+    """`method`, whose errors name the class of the module and the user's line."""
+
+    @functools.wraps(method)
+    def bordered(self: Module, *args: Any, **kwargs: Any) -> Any:
         try:
-            if current() is None:
-                return call(self, *args, **kwargs)
-            with _within(self):
-                return call(self, *args, **kwargs)
-        except PullbackError as error:
-            error.locate(type(self).__name__, calling_site())
+            return method(self, *args, **kwargs)
+        except Exception as error:
+            complete(error, type(self).__name__)
             raise
 
-    return called
+    return bordered
 
 
 @contextmanager
@@ -249,15 +315,31 @@ def _names_within(module: Module) -> dict[int, str]:
 
 
 def _lines(module: Module, indent: str, label: str) -> Iterator[str]:
-    count = module.parameter_count
     children, layout, names = _flatten(module)
-    head = f"{indent}{label}{type(module).__name__}({layout})"
-    yield f"{head}  {count:,} parameters"
+    yield f"{indent}{label}{type(module).__name__}({layout}){_size(module)}"
     for name, child in zip(names, children, strict=True):
         if isinstance(child, Module):
             yield from _lines(child, indent + "  ", f"{name}: ")
         else:
-            yield f"{indent}  {name}: {_describe(child)}"
+            mark = "  frozen" if name in layout.frozen else ""
+            yield f"{indent}  {name}: {_describe(child)}{mark}"
+
+
+def _size(module: Module) -> str:
+    if not module.parameter_count:
+        return ""
+    frozen = sum(x.size for x in _frozen_arrays(module))
+    among = f" ({frozen:,} frozen)" if frozen else ""
+    return f"  {module.parameter_count:,} parameters{among}, {bytes_text(module.nbytes)}"
+
+
+def _frozen_arrays(module: Module) -> Iterator[Any]:
+    children, layout, names = _flatten(module)
+    for name, child in zip(names, children, strict=True):
+        if isinstance(child, Module):
+            yield from _frozen_arrays(child)
+        elif name in layout.frozen and _is_array(child):
+            yield child
 
 
 def _describe(leaf: object) -> str:
@@ -269,4 +351,14 @@ def _describe(leaf: object) -> str:
 
 
 def _short(value: object) -> str:
+    if isinstance(value, np.dtype):
+        return value.name
     return getattr(value, "__name__", None) or repr(value)
+
+
+def _arrays(module: Module) -> list[Any]:
+    return [x for x in flatten(module)[0] if _is_array(x)]
+
+
+def _is_array(leaf: object) -> bool:
+    return isinstance(leaf, Array | np.ndarray)

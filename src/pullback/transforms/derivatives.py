@@ -80,11 +80,13 @@ def value_and_grad(
             _partial(f, positions, rest), leaves, treedef, has_aux=has_aux, kwargs=kwargs
         )
         reverse = Reverse(traced.graph, (*leaves, *traced.captured), range(len(leaves)), TRANSFORMS)
-        value = _scalar_output(traced, reverse.outputs)
-        bars = reverse.pull([zeros(value.type) + 1])
+        outputs, aux = traced.divide(reverse.outputs)
+        value = _scalar_output(traced, outputs)
+        silent: list[Maybe] = [None] * (len(reverse.outputs) - 1)
+        bars = reverse.pull([zeros(value.type) + 1, *silent])
         gradients = unflatten(treedef, _dense(bars, leaves))
         out = traced.rebuild([value])
-        return (out, traced.aux) if has_aux else out, gradients[0] if isinstance(
+        return (out, aux) if has_aux else out, gradients[0] if isinstance(
             argnums, int
         ) else gradients
 
@@ -105,12 +107,14 @@ def vjp(f: Function, *primals: Any, has_aux: bool = False) -> Any:
     )
     traced = trace_leaves(f, leaves, treedef, has_aux=has_aux)
     reverse = Reverse(traced.graph, (*leaves, *traced.captured), range(len(leaves)), TRANSFORMS)
-    kinds = [x.type for x in traced.graph.outputs]
+    outputs, aux = traced.divide(reverse.outputs)
+    kinds = [x.type for x in outputs]
+    silent: list[Maybe] = [None] * (len(reverse.outputs) - len(outputs))
 
     @public
     def pullback(cotangent: Tree) -> Any:
         bars = _matching(cotangent, traced.result, kinds, "cotangent")
-        pulled = reverse.pull(bars)
+        pulled = reverse.pull([*bars, *silent])
         return unflatten(
             treedef,
             [
@@ -119,8 +123,8 @@ def vjp(f: Function, *primals: Any, has_aux: bool = False) -> Any:
             ],
         )
 
-    out = traced.rebuild(reverse.outputs)
-    return (out, pullback, traced.aux) if has_aux else (out, pullback)
+    out = traced.rebuild(outputs)
+    return (out, pullback, aux) if has_aux else (out, pullback)
 
 
 # ---- forward mode ---------------------------------------------------------------------------

@@ -34,16 +34,46 @@ from pullback.transforms.tree import (
 class Traced:
     """A traced function: its closed graph, the arrays it captured, its result's structure.
 
-    The hidden inputs, one for each captured array, are the last inputs of the graph.
+    The hidden inputs, one for each captured array, are the last inputs of the graph. Auxiliary
+    values, too, are outputs of the graph, the last ones.
     """
 
     graph: Graph
     captured: tuple[Array, ...]
     result: TreeDef
-    aux: Any = None
+    aux: Aux
 
     def rebuild(self, outputs: Sequence[Any]) -> Tree:
         return unflatten(self.result, outputs)
+
+    def divide(self, outputs: Sequence[Array]) -> tuple[Sequence[Array], Tree]:
+        """The outputs that are the result, and the auxiliary values."""
+        count = self.result.num_leaves
+        return outputs[:count], self.aux.rebuild(outputs[count:])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Aux:
+    """Auxiliary values, with None in the places of those that the trace has computed."""
+
+    leaves: tuple[Any, ...]
+    places: tuple[int, ...]
+    structure: TreeDef
+
+    @classmethod
+    def of(cls, tree: Tree, builder: Builder) -> tuple[Aux, list[Array]]:
+        """The auxiliary values without those of the trace, and these."""
+        leaves, structure = flatten(tree)
+        ours = [isinstance(x, Array) and x.trace == builder.trace for x in leaves]
+        others = tuple([None if own else x for x, own in zip(leaves, ours, strict=True)])
+        places = tuple([i for i, own in enumerate(ours) if own])
+        return cls(others, places, structure), [leaves[i] for i in places]
+
+    def rebuild(self, values: Sequence[Array]) -> Tree:
+        leaves = list(self.leaves)
+        for place, value in zip(self.places, values, strict=True):
+            leaves[place] = value
+        return unflatten(self.structure, leaves)
 
 
 @public
@@ -83,12 +113,11 @@ def trace_leaves(
         if has_aux:
             result, aux = _split_aux(result)
         outputs, structure = flatten_arrays(result, "the result")
-        graph, captured = builder.finish(outputs)
-        if has_aux:
-            aux = _release(aux, builder)
+        extra, values = Aux.of(aux, builder)
+        graph, captured = builder.finish([*outputs, *values])
     if settings().check:
         verify(graph)
-    return Traced(graph, captured, structure, aux)
+    return Traced(graph, captured, structure, extra)
 
 
 def _call(f: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
@@ -118,22 +147,6 @@ def _split_aux(result: Any) -> tuple[Any, Any]:
     if not isinstance(result, tuple) or len(result) != 2:
         raise StructureError("with has_aux=True the function returns a pair (result, aux)")
     return result
-
-
-def _release(aux: Any, builder: Builder) -> Any:
-    """`aux` with the values of the ending trace replaced by owned arrays, or by outer values."""
-    leaves, treedef = flatten(aux)
-
-    def freed(leaf: Any) -> Any:
-        if not isinstance(leaf, Array) or leaf.trace != builder.trace:
-            return leaf
-        if not leaf.has_numbers:
-            raise StructureError(
-                "auxiliary values of an abstract trace must be returned as results"
-            )
-        return Array(leaf.type, leaf._data)
-
-    return unflatten(treedef, [freed(leaf) for leaf in leaves])
 
 
 def _input_names(f: Callable[..., Any], treedef: TreeDef) -> list[str]:

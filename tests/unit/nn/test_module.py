@@ -184,11 +184,11 @@ def test_an_error_names_the_layer_and_the_users_line():
 
 def test_repr_is_a_tree_with_counts():
     assert repr(pb.nn.MLP(4, 2, 3, 1, key=pb.random.key(0))).splitlines() == [
-        "MLP(activation=relu)  23 parameters",
-        "  layers[0]: Linear()  15 parameters",
+        "MLP(activation=relu)  23 parameters, 92 B",
+        "  layers[0]: Linear()  15 parameters, 60 B",
         "    weight: float32[3,4]",
         "    bias: float32[3]",
-        "  layers[1]: Linear()  8 parameters",
+        "  layers[1]: Linear()  8 parameters, 32 B",
         "    weight: float32[2,3]",
         "    bias: float32[2]",
     ]
