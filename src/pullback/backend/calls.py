@@ -10,7 +10,7 @@ from pullback.backend.callback import write_callback
 from pullback.backend.chain import Inner, Piece, write_chain
 from pullback.backend.columns import column_iterations, split_axes, write_columns
 from pullback.backend.contract import write
-from pullback.backend.convolve import write_convolution
+from pullback.backend.convolve import standing, write_convolution
 from pullback.backend.epilogue import Pointwise, accesses
 from pullback.backend.ordering import write_previous, write_search, write_selection
 from pullback.backend.position import write_position
@@ -99,14 +99,13 @@ def _write_product(call: Call, name: str, module: Module, target: Target) -> Wri
     product = product_of(call.op, a.dtype, (a.layout.shape, b.layout.shape), steps, others)
     left, right = (b, a) if product.swapped else (a, b)
     operands = [Placed(x.buffer, x.layout.offset * x.dtype.itemsize) for x in (left, right)]
+    buffers = _results(call)
+    operands += [Placed(buffer, 0) for buffer in buffers]
     epilogue = None
-    if after is None:
-        operands.append(Placed(c.buffer, 0))
-    else:
+    if after is not None:
         _require_bodies(after, name)
-        buffers = sorted((after.reads() - {c.buffer}) | after.writes())
-        operands += [Placed(buffer, 0) for buffer in buffers]
-        epilogue = Pointwise(after, product, c.buffer, buffers)
+        axes = (*product.batch, product.row, product.column)
+        epilogue = Pointwise(after, axes, c.buffer, buffers)
     machine, results = Machine.of(target.features), len(operands) - 2
     kernel = write(product, machine, module, name, epilogue, results, adds=call.adds)
     return Written(name, tuple(operands), kernel.iterations, kernel.scratch)
@@ -128,15 +127,30 @@ def _write_check(call: Call, name: str, module: Module) -> Written:
     return Written(name, (Placed(call.inputs[0].buffer, 0), Placed(STATUS, 0)), 1, 0, (check,))
 
 
+def _results(call: Call) -> list[int]:
+    """The buffers after the operands of a product: its result, or what its epilogue uses."""
+    (result,) = call.outputs
+    if call.after is None:
+        return [result.buffer]
+    return sorted((call.after.reads() - {result.buffer}) | call.after.writes())
+
+
 def _write_convolution(call: Call, name: str, module: Module, target: Target) -> Written:
     assert isinstance(call.op, Convolution)
     left, right, result = (*call.inputs, *call.outputs)
+    after, buffers, epilogue = call.after, _results(call), None
+    if after is not None:
+        _require_bodies(after, name)
+        strides = [access.outer for access in accesses(after)]
+        axes = standing(after.outer, call.op.groups, strides)
+        epilogue = Pointwise(after, axes, result.buffer, buffers)
     shapes, machine = (left.layout.shape, right.layout.shape), Machine.of(target.features)
-    kernel = write_convolution(call.op, left.dtype, shapes, machine, module, name)
-    operands = tuple(
-        Placed(x.buffer, x.layout.offset * x.dtype.itemsize) for x in (left, right, result)
+    kernel = write_convolution(
+        call.op, left.dtype, shapes, machine, module, name, epilogue, len(buffers)
     )
-    return Written(name, operands, kernel.iterations, kernel.scratch)
+    operands = [Placed(x.buffer, x.layout.offset * x.dtype.itemsize) for x in (left, right)]
+    operands += [Placed(buffer, 0) for buffer in buffers]
+    return Written(name, tuple(operands), kernel.iterations, kernel.scratch)
 
 
 def _write_columns(call: Call, name: str, module: Module) -> Written:

@@ -19,7 +19,7 @@ from pullback.backend.convolve_image import Place, Reach
 from pullback.backend.convolve_map import Correlation, Part, Tap, write_correlation
 from pullback.backend.convolve_sum import KernelSum, write_kernel_sum
 from pullback.backend.place import Epilogue
-from pullback.backend.product import row_major
+from pullback.backend.product import Axis, row_major
 from pullback.ir.types import DType, Shape
 from pullback.ops.convolve import Convolution, Convolve, ConvolveInput, ConvolveKernel
 from pullback.ops.windows import Windows
@@ -35,25 +35,43 @@ def write_convolution(
     module: Module,
     name: str,
     epilogue: Epilogue | None = None,
-    extra: int = 0,
+    results: int = 1,
 ) -> Kernel:
-    """Write the kernel of a convolution of two dense arrays: they, the result, and `extra` ones.
+    """Write the kernel of a convolution of two dense arrays: they, then `results` operands more.
 
-    An epilogue is for images whose windows do not leap, or for `Convolve`.
+    The first of these is the result; an epilogue, for an op `in_order`, may use all.
     """
     op, left, right = _flattened(op, *shapes)
     match op:
         case Convolve():
             work = _forward(op, dtype, left, right)
-            return write_correlation(work, machine, module, name, epilogue, extra)
+            return write_correlation(work, machine, module, name, epilogue, results)
         case ConvolveInput():
             work = _input(op, dtype, left, right)
-            return write_correlation(work, machine, module, name, epilogue, extra)
+            return write_correlation(work, machine, module, name, epilogue, results)
         case ConvolveKernel():
             assert epilogue is None, "the sum over windows takes no epilogue"
             return write_kernel_sum(_kernel(op, dtype, left, right), machine, module, name)
         case _:
             raise TypeError(f"{op} is no convolution")
+
+
+def standing(
+    shape: Shape, groups: int, strides: Sequence[Sequence[int]]
+) -> tuple[Axis, Axis, Axis, Axis]:
+    """The axes of a result's place: image, group, channel of the group, pixel.
+
+    `shape` is (images, channels, pixels), `strides` those of what an epilogue reads and writes.
+    """
+    images, channels, pixels = shape
+    each = channels // groups
+    along = list(zip(*strides, strict=True))
+    return (
+        Axis(images, others=along[0]),
+        Axis(groups, others=tuple(each * step for step in along[1])),
+        Axis(each, others=along[1]),
+        Axis(pixels, others=along[2]),
+    )
 
 
 # ---- three spatial axes ---------------------------------------------------------------------

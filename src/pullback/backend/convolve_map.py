@@ -203,9 +203,9 @@ def write_correlation(
     module: Module,
     name: str,
     epilogue: Epilogue | None = None,
-    extra: int = 0,
+    results: int = 1,
 ) -> Kernel:
-    """Write the kernel: its operands are x, w, y and `extra` ones for the epilogue.
+    """Write the kernel: its operands are x, w and `results` more: y and others for the epilogue.
 
     The place of a vector is (image, group), channel of the group, and pixel. An epilogue needs a
     result whose parts do not leap.
@@ -213,7 +213,7 @@ def write_correlation(
     parameters = [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]
     f, cut = Function(name, parameters), Cut(work, machine)
     if cut.iterations:
-        _Writer(f, cut, module, epilogue, extra).write()
+        _Writer(f, cut, module, epilogue, results).write()
     f.finish()
     module.add(f, exported=True)
     return Kernel(name, cut.iterations, cut.scratch if cut.iterations else 0)
@@ -225,7 +225,7 @@ class _Writer:
     cut: Cut
     module: Module
     epilogue: Epilogue | None
-    extra: int
+    results: int
     operands: tuple[Ssa, ...] = ()
     batch: tuple[Ssa, ...] = ()
     tables: dict[Part, Ssa] = field(default_factory=dict)
@@ -237,12 +237,12 @@ class _Writer:
     def write(self) -> None:
         f = self.f
         operands, begin, end, self.scratch = f.parameters
-        x, w, y, *others = (
-            f.load("ptr", shifted(f, operands, "ptr", i), 8) for i in range(3 + self.extra)
+        x, w, *results = (
+            f.load("ptr", shifted(f, operands, "ptr", i), 8) for i in range(2 + self.results)
         )
-        self.operands = tuple(others)
+        self.operands = tuple(results)
         with f.loop(begin, end) as loop:
-            self._iteration(loop.index, x, w, y)
+            self._iteration(loop.index, x, w, results[0])
 
     def _iteration(self, number: Ssa, x: Ssa, w: Ssa, y: Ssa) -> None:
         f, cut, work = self.f, self.cut, self.cut.work

@@ -9,7 +9,7 @@ from pullback.backend.assembly import Function, Ssa, element_of
 from pullback.backend.lanes import Lanes, from_memory, memory_element, to_memory
 from pullback.backend.packing import bytes_of, load_strided, offset, shifted, store_prefix
 from pullback.backend.place import Place
-from pullback.backend.product import Axis, Product
+from pullback.backend.product import Axis
 from pullback.backend.vector import Vector
 from pullback.ir.types import DType
 from pullback.schedule.kernels import Access, Apply, Literal, Load, Loops
@@ -25,11 +25,12 @@ def accesses(after: Loops) -> list[Access]:
 class Pointwise:
     """The epilogue `after` of a product whose sums lie, as far as it is concerned, in `result`.
 
-    It finds operand `buffers[i]` at the i-th pointer of a place.
+    A place has an index for each of the `axes`: batch axes, row, column. It finds operand
+    `buffers[i]` at the i-th pointer of a place.
     """
 
     after: Loops
-    product: Product
+    axes: Sequence[Axis]
     result: int
     buffers: Sequence[int]
 
@@ -73,13 +74,12 @@ class Pointwise:
         self, f: Function, access: Access, number: int, kind: str, place: Place
     ) -> tuple[Ssa, int]:
         """The address of the first lane, and the step from one lane to the next."""
-        product = self.product
         pointer = place.operands[self.buffers.index(access.buffer)]
         pointer = shifted(f, pointer, kind, access.offset)
         indices = (*place.batch, place.row, place.column)
-        for axis, index in zip((*product.batch, product.row, product.column), indices, strict=True):
+        for axis, index in zip(self.axes, indices, strict=True):
             pointer = offset(f, pointer, kind, index, _step(axis, number))
-        return pointer, _step(product.column, number)
+        return pointer, _step(self.axes[-1], number)
 
 
 def _step(axis: Axis, number: int) -> int:

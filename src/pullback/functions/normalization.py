@@ -84,7 +84,11 @@ def batch_norm(
     place = _channels(axis, array)
     centered = array - _placed(mean, array, (place,), "mean")
     scale = pointwise.Rsqrt()(_placed(variance, array, (place,), "variance") + eps)
-    return cast(_affine(centered * scale, weight, bias, (place,)), dtype)
+    if weight is not None:
+        # One factor a channel: its gradient is one sum over the images, from which those of the
+        # weight and of the variance follow.
+        scale = scale * _placed(weight, array, (place,), "weight")
+    return cast(_affine(centered * scale, None, bias, (place,)), dtype)
 
 
 @public
@@ -94,7 +98,11 @@ def channel_moments(x: Any, *, axis: int = 1) -> tuple[Array, Array]:
     place = _channels(axis, array)
     axes = tuple(i for i in range(array.ndim) if i != place)
     mean = _mean(array, axes)
-    variance = _mean((array - mean) * (array - mean), axes)
+    # The mean of (x - a)² less (mean - a)² is the variance for every a that does not depend on x.
+    # So no derivative of it sums x - mean again, which is 0.
+    about = pointwise.StopGradient()(mean)
+    rest = mean - about
+    variance = _mean((array - about) * (array - about), axes) - rest * rest
     return reshape(mean, (array.shape[place],)), reshape(variance, (array.shape[place],))
 
 

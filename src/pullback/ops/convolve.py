@@ -46,6 +46,11 @@ class Convolution(Multilinear):
     operands: ClassVar[str]
     result: ClassVar[str]
 
+    @property
+    def in_order(self) -> bool:
+        """Whether a native kernel makes neighbouring places of the result together."""
+        return True
+
     def batch(
         self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]
     ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
@@ -174,6 +179,10 @@ class ConvolveInput(Convolution):
     result = "x"
     spatial: Axes
 
+    @property
+    def in_order(self) -> bool:
+        return max(self.windows.stride) == 1
+
     def infer(self, y: TensorType, w: TensorType) -> TensorType:
         _same_dtype(y, w)
         if y.ndim < 2 or w.ndim < 2:
@@ -214,6 +223,10 @@ class ConvolveKernel(Convolution):
     name = "convolve_kernel"
     operands = "xy"
     result = "w"
+
+    @property
+    def in_order(self) -> bool:
+        return False
 
     def infer(self, x: TensorType, y: TensorType) -> TensorType:
         _same_dtype(x, y)

@@ -1,5 +1,7 @@
 """Elementwise work on the result of a product, done by the product before it stores.
 
+A product here is a contraction or a convolution.
+
 A kernel of loops joins a product when it runs over exactly the product's elements and takes each of
 them where it is made. The sum is complete by then, so the bits are those of the two kernels.
 """
@@ -10,9 +12,11 @@ import math
 from collections import Counter
 from dataclasses import replace
 
+from pullback.ir.op import Op
 from pullback.ir.strided import Strided, row_major_strides
 from pullback.ir.types import Shape
 from pullback.ops.contract import Contract
+from pullback.ops.convolve import Convolution
 from pullback.schedule.kernels import (
     Access,
     Apply,
@@ -38,7 +42,7 @@ class _Joiner:
         self.products = {
             kernel.outputs[0].buffer: kernel
             for kernel in self.kernels
-            if isinstance(kernel, Call) and isinstance(kernel.op, Contract)
+            if isinstance(kernel, Call) and _has_epilogue(kernel.op)
         }
         self.readers = Counter(b for kernel in self.kernels for b in kernel.reads())
         self.readers.update(schedule.outputs)
@@ -74,6 +78,18 @@ class _Joiner:
         return next(i for i in reversed(range(last)) if self.kernels[i] is product)
 
 
+def _has_epilogue(op: Op) -> bool:
+    return isinstance(op, Contract) or (isinstance(op, Convolution) and op.in_order)
+
+
+def _places(product: Call) -> Shape:
+    """The places of the result, as the product counts them."""
+    shape = product.outputs[0].layout.shape
+    if isinstance(product.op, Convolution):
+        return (*shape[:2], math.prod(shape[2:]))
+    return shape
+
+
 def _is_elementwise(loops: Loops) -> bool:
     plain = all(isinstance(step, Load | Literal | Apply) for step in loops.steps)
     return plain and not loops.inner
@@ -91,15 +107,16 @@ def _dependents(kernels: list[Kernel]) -> list[Kernel]:
 
 
 def _epilogue(product: Call, loops: Loops) -> Loops | None:
-    """`loops` over the shape of the product's result; None where it is not its epilogue."""
+    """`loops` over the places of the product's result; None where it is not its epilogue."""
     (result,) = product.outputs
-    if math.prod(loops.outer) != math.prod(result.layout.shape):
+    places = _places(product)
+    if math.prod(loops.outer) != math.prod(places):
         return None
-    seen = _seen_as(loops, result.layout.shape)
+    seen = _seen_as(loops, places)
     if seen is None:
         return None
-    places = [step.access for step in seen.steps if isinstance(step, Load)]
-    own = [Strided(seen.outer, p.outer, p.offset) for p in places if p.buffer == result.buffer]
+    loads = [step.access for step in seen.steps if isinstance(step, Load)]
+    own = [Strided(seen.outer, x.outer, x.offset) for x in loads if x.buffer == result.buffer]
     return seen if all(place.is_row_major for place in own) else None
 
 

@@ -102,7 +102,7 @@ def test_programs_give_the_same_bits_on_any_number_of_threads(windows, side, dty
 
 def biased_relu(f, value, place):
     """max(value + bias[channel], 0), and each result a second time, in the last operand."""
-    bias, copy = place.operands
+    _, bias, copy = place.operands
     element = value.type.split(" x ")[-1].rstrip(">")
     size = f.load("i64", f.at(copy, "i64", integer(-1)), 8)
     added = f.spread(f.load(element, f.at(bias, element, place.row), 4), place.lanes)
@@ -126,7 +126,7 @@ def test_an_epilogue_knows_its_place(side):
     plain = run(op, x, w, (2, 6, side, side))
     shapes = (x.shape, w.shape)
     kernel = write_convolution(
-        op, x.dtype, shapes, Machine(), module, "convolution", biased_relu, extra=2
+        op, x.dtype, shapes, Machine(), module, "convolution", biased_relu, results=3
     )
     out = np.full_like(plain, np.nan)
     memory = np.full(plain.size + 2, np.nan, np.float32)

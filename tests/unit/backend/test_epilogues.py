@@ -148,3 +148,38 @@ def test_a_joined_kernel_prints_its_work():
     text = str(fusing.fuse(trace(lambda x, w, b: pb.relu(x @ w + b), x, w, b)))
     assert text.startswith("call b3: float32[33,41] = contract")
     assert "then rows (33,41)" in text
+
+
+# ---- convolutions ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, ml_dtypes.bfloat16])
+@pytest.mark.parametrize(
+    ("side", "stride", "groups"), [(1, 1, 1), (7, 1, 2), (16, 1, 1), (9, 2, 1), (18, 1, 3)]
+)
+def test_bias_and_relu_join_a_convolution(side, stride, groups, dtype, monkeypatch):
+    def layer(x, w, b):
+        z = pb.conv2d(x, w, b, stride=stride, padding=1, groups=groups)
+        return pb.relu(z), z > 0
+
+    x, w = numbers((3, 6, side, side), dtype), numbers((12, 6 // groups, 3, 3), dtype)
+    assert_same_bits(layer, [x, w, numbers((12,), dtype)], monkeypatch, 1, threads=3)
+
+
+@pytest.mark.parametrize(("stride", "joined"), [(1, 1), (2, 0)])
+def test_a_gradient_of_images_takes_a_mask_and_an_addition(stride, joined, monkeypatch):
+    x, w = numbers((2, 4, 10, 10)), numbers((8, 4, 3, 3))
+    bar = numbers((2, 8, -(-10 // stride), -(-10 // stride)))
+
+    def gradient(x, w, bar, other):
+        _, pull = pb.vjp(lambda x: pb.conv2d(x, w, stride=stride, padding=1), x)
+        return pb.where(x > 0, pull(bar)[0] + other, 0.0)
+
+    assert_same_bits(gradient, [x, w, bar, numbers(x.shape, seed=1)], monkeypatch, joined)
+
+
+def test_a_convolution_has_no_epilogue_over_other_places(monkeypatch):
+    x, w, lines = numbers((2, 4, 10, 10)), numbers((8, 4, 3, 3)), numbers((10, 1))
+    assert_same_bits(
+        lambda x, w, lines: pb.conv2d(x, w, padding=1) + lines, [x, w, lines], monkeypatch, 0
+    )
