@@ -210,8 +210,7 @@ class LSTM(_Recurrent):
 
     def initial_state(self, batch: Shape = ()) -> LSTMState:
         """Zeros."""
-        zero = super().initial_state(batch)
-        return LSTMState(zero, zero)
+        return LSTMState(super().initial_state(batch), super().initial_state(batch))
 
     def _step(self, state: LSTMState, row: Array, weight: Array) -> tuple[LSTMState, Array]:
         hidden, cell = state
