@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import pullback as pb
 from pullback._settings import Settings
 from pullback.ir.array import Array
@@ -27,6 +29,14 @@ def test_all_is_sorted_and_complete():
         if not name.startswith("_") and not (inspect.ismodule(value) and name in rooms)
     }
     assert public - set(pb.__all__) == set()
+
+
+@pytest.mark.parametrize("package", [pb.nn, pb.optim], ids=["nn", "optim"])
+def test_the_names_of_a_package_are_sorted_and_no_module_hides_one(package):
+    assert package.__all__ == sorted(set(package.__all__))
+    modules = {name for name in package.__all__ if inspect.ismodule(getattr(package, name))}
+    assert modules <= {"init"}
+    assert all(inspect.getdoc(getattr(package, name)) for name in package.__all__)
 
 
 def test_every_public_function_has_a_docstring():

@@ -28,7 +28,6 @@ from pullback.functions.losses import (
 )
 from pullback.functions.normalization import batch_norm, group_norm, layer_norm, rms_norm
 from pullback.nn import init
-from pullback.nn.attention import KeyValueCache, MultiHeadAttention, TransformerBlock
 from pullback.nn.containers import ResidualBlock, Sequential
 from pullback.nn.convolution import Conv1d, Conv2d, ConvTranspose2d
 from pullback.nn.dropout import Dropout
@@ -39,6 +38,7 @@ from pullback.nn.module import Module
 from pullback.nn.normalization import BatchNorm, BatchNormState, GroupNorm, LayerNorm, RMSNorm
 from pullback.nn.pooling import AvgPool2d, MaxPool2d
 from pullback.nn.recurrent import GRU, LSTM, RNN, LSTMState
+from pullback.nn.transformer import KeyValueCache, MultiHeadAttention, TransformerBlock
 
 __all__ = [
     "AvgPool2d",

@@ -12,7 +12,7 @@ from pullback.functions.elementwise import cos, sin
 from pullback.functions.gathering import take
 from pullback.functions.manipulation import concat
 from pullback.ir.array import Array
-from pullback.ir.types import broadcast_shapes, float32, promote
+from pullback.ir.types import float32, promote
 from pullback.nn import init
 from pullback.nn.init import Initializer
 from pullback.nn.linear import affine, require_sizes
@@ -66,8 +66,7 @@ def rotary(x: Any, positions: Any = None, *, base: float = 10000.0) -> Array:
     length, size = array.shape[-2:]
     dtype = promote(array.dtype, float32)
     place = Iota(length, dtype)() if positions is None else cast(lift(positions), dtype)
-    if broadcast_shapes(place.shape, array.shape[:-1]) != array.shape[:-1]:
-        raise ShapeError(f"positions {place.type} do not fit {array.type}, one for each vector")
+    _require_fitting(place, array)
     half = size // 2
     speed = base ** (np.arange(half) * (-2 / size))
     angle = reshape(place, (*place.shape, 1)) * speed.astype(dtype)
@@ -75,3 +74,11 @@ def rotary(x: Any, positions: Any = None, *, base: float = 10000.0) -> Array:
     last = array.ndim - 1
     first, second = cut(array, last, 0, half), cut(array, last, half, size)
     return concat([first * cosine - second * sine, first * sine + second * cosine], axis=-1)
+
+
+def _require_fitting(positions: Array, x: Array) -> None:
+    """Each size of the positions is 1 or that of the vectors, from the last one on."""
+    vectors = x.shape[:-1]
+    pairs = zip(reversed(positions.shape), reversed(vectors), strict=False)
+    if positions.ndim > len(vectors) or any(n not in (1, m) for n, m in pairs):
+        raise ShapeError(f"positions {positions.type} do not fit {x.type}, one for each vector")

@@ -90,7 +90,8 @@ def _reached(model: Tree, where: Callable[[Any], Any]) -> set[int]:
     found = flatten(parts)[0]
     for each in found:
         if not isinstance(each, _Place):
-            raise ArgumentError(f"`where` gives {each!r:.60}, which is no array of the model")
+            what = getattr(each, "__name__", type(each).__name__)
+            raise ArgumentError(f"`where` gives {what}, which is no array of the model")
     if not found:
         raise ArgumentError("`where` gives a part of the model that has no array")
     return {each.position for each in found}

@@ -21,6 +21,7 @@ from pullback.nn.linear import affine, require_sizes
 from pullback.nn.module import Module
 from pullback.ops.operators import cut, full, lift, zeros
 from pullback.transforms.control import scan
+from pullback.transforms.tree import flatten
 
 
 class _Recurrent(Module):
@@ -81,6 +82,7 @@ class _Recurrent(Module):
             raise ShapeError(f"a sequence is (..., T, in_size), which {steps.type} is not")
         inputs = affine(steps, self.weight_input, self.bias)
         begin = self.initial_state(inputs.shape[:-2]) if state is None else state
+        self._require_fitting(begin, steps)
         weight = self.weight_hidden.T
 
         def step(state: Any, row: Array) -> tuple[Any, Array]:
@@ -88,6 +90,15 @@ class _Recurrent(Module):
 
         end, y = scan(step, begin, moveaxis(inputs, -2, 0), reverse=self.reverse)
         return moveaxis(y, 0, -2), end
+
+    def _require_fitting(self, state: Any, x: Array) -> None:
+        expected = (*x.shape[:-2], self.hidden_size)
+        for part in flatten(state)[0]:
+            if lift(part).shape != expected:
+                raise ShapeError(
+                    f"the state is {lift(part).type}; for x {x.type} its shape is {expected}",
+                    hint="state = layer.initial_state(batch) with the leading sizes of x",
+                )
 
     def _step(self, state: Any, row: Array, weight: Array) -> tuple[Any, Array]:
         """The state after a step and what the step gives; `row` is W x + b, `weight` is Uᵀ."""
@@ -199,8 +210,7 @@ class LSTM(_Recurrent):
 
     def initial_state(self, batch: Shape = ()) -> LSTMState:
         """Zeros."""
-        zero = super().initial_state(batch)
-        return LSTMState(zero, zero)
+        return LSTMState(super().initial_state(batch), super().initial_state(batch))
 
     def _step(self, state: LSTMState, row: Array, weight: Array) -> tuple[LSTMState, Array]:
         hidden, cell = state

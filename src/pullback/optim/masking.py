@@ -7,6 +7,7 @@ from typing import Any
 
 from pullback._public import public
 from pullback.errors import ArgumentError
+from pullback.nn.module import Module
 from pullback.ops.operators import zeros
 from pullback.optim.gradient import Optimizer
 from pullback.transforms.tree import (
@@ -57,10 +58,13 @@ def masked(optimizer: Optimizer, mask: Tree | Callable[[Tree], Tree]) -> Optimiz
 def _marks(mask: Tree | Callable[[Tree], Tree], params: Tree) -> list[bool]:
     """For each leaf of the parameters whether it is optimised."""
     tree = built(params)
-    marks = broadcast_prefix(mask(tree) if callable(mask) else mask, tree, "the mask")
+    # A model that has become a mask can be called as well.
+    made = mask(tree) if callable(mask) and not isinstance(mask, Module) else mask
+    marks = broadcast_prefix(made, tree, "the mask")
     for mark in marks:
         if not isinstance(mark, bool):
-            raise ArgumentError(f"a mask holds True and False, not {mark!r:.60}")
+            what = type(mark).__name__
+            raise ArgumentError(f"a mask holds True and False, and this one a leaf of type {what}")
     return marks
 
 

@@ -11,7 +11,7 @@ from pullback.functions.activations import gelu
 from pullback.functions.attention import attention
 from pullback.functions.manipulation import swapaxes
 from pullback.ir.array import Array
-from pullback.ir.types import Shape, TensorType, float32, int64
+from pullback.ir.types import Shape, TensorType, as_dtype, float32, int64
 from pullback.nn import init
 from pullback.nn.containers import Layer
 from pullback.nn.dropout import Dropout
@@ -100,10 +100,9 @@ class MultiHeadAttention(Module):
     def initial_cache(self, capacity: int, batch: Shape = (), dtype: Any = None) -> KeyValueCache:
         """An empty cache for `capacity` positions of x (*batch, T, size)."""
         require_sizes(capacity=capacity)
-        shape = (*batch, self.kv_heads, capacity, self.head_size)
-        empty = zeros(TensorType(shape, self.key.weight.dtype))
-        room = empty if dtype is None else empty.astype(dtype)
-        return KeyValueCache(room, room, constant(0, int64))
+        element = self.key.weight.dtype if dtype is None else as_dtype(dtype)
+        room = TensorType((*batch, self.kv_heads, capacity, self.head_size), element)
+        return KeyValueCache(zeros(room), zeros(room), constant(0, int64))  # two, to be donated
 
     def __call__(
         self,
