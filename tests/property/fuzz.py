@@ -178,7 +178,7 @@ def _require_close(op, x, y, operands) -> None:
         return
     info = ml_dtypes.finfo(y.dtype)
     a, b = (np.asarray(each, np.float64) for each in (x, y))
-    factor = 32 if isinstance(op, Elementwise) else 1024
+    factor = 256 if isinstance(op, Elementwise) else 1024
     size = np.abs(b) + float(info.tiny)
     if not isinstance(op, Elementwise):
         size = size + _magnitude(operands)
