@@ -8,7 +8,9 @@ from pullback.optim.factored import adafactor
 from pullback.optim.hyperparameters import inject_hyperparams, with_hyperparams
 from pullback.optim.masking import masked
 from pullback.optim.momentum import lion, sgd
+from pullback.optim.newton import natural_gradient, newton_cg
 from pullback.optim.optimizer import Optimizer, apply_updates
+from pullback.optim.quasi_newton import lbfgs
 from pullback.optim.schedules import (
     constant,
     cosine,
@@ -37,9 +39,12 @@ __all__ = [
     "exponential",
     "global_norm",
     "inject_hyperparams",
+    "lbfgs",
     "linear",
     "lion",
     "masked",
+    "natural_gradient",
+    "newton_cg",
     "one_cycle",
     "rmsprop",
     "sgd",
