@@ -16,6 +16,7 @@ from pullback.functions.linear_algebra import (
 )
 from pullback.functions.manipulation import matrix_transpose
 from pullback.functions.reductions import vector_norm
+from pullback.transforms.lanczos import lanczos
 
 __all__ = [
     "cholesky",
@@ -23,6 +24,7 @@ __all__ = [
     "det",
     "diagonal",
     "inv",
+    "lanczos",
     "matmul",
     "matrix_norm",
     "matrix_power",

@@ -111,4 +111,5 @@ def _direction(state: LbfgsState, g: Array) -> Array:
     known = state.inverse[-1] > 0
     scale = state.inverse[-1] * dot(newest, newest)
     r, _ = scan(forth, q / where(known, scale, 1.0), (*pairs, alphas))
-    return -r
+    direction: Array = -r
+    return direction

@@ -51,12 +51,13 @@ def conjugate_gradients(matrix: Map, b: Array, steps: int, rtol: Any) -> Array:
 
     def going(state: tuple[Array, ...]) -> Array:
         i, _, _, _, rr, curved = state
-        return (i < steps) & (rr > rtol * rtol * size) & curved
+        more: Array = (i < steps) & (rr > rtol * rtol * size) & curved
+        return more
 
     def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
         i, x, r, p, rr, _ = state
         moved = matrix(p)
-        curvature = dot(p, moved)
+        curvature: Any = dot(p, moved)
         curved = curvature > 0
         length = where(curved, rr / where(curved, curvature, 1.0), cast(i == 0, rr.dtype))
         x, r = x + p * length, r - moved * length
