@@ -112,9 +112,10 @@ class Standardizer:
             raise ShapeError(f"(examples, columns) are standardised, not {array.shape}")
         known = names or [str(i) for i in range(array.shape[1])]
         columns = array.astype(float64)
-        finite = np.isfinite(columns).all(0).tolist()
-        _refuse(known, [not x for x in finite], "holds a NaN or an infinity", "leave such rows out")
-        constant = np.equal(columns, columns[0]).all(0).tolist()
+        wrong = [not np.isfinite(column).all() for column in columns.T]
+        _refuse(known, wrong, "holds a NaN or an infinity", "leave such rows out")
+        bounds = zip(columns.min(0).tolist(), columns.max(0).tolist(), strict=True)
+        constant = [low == high for low, high in bounds]
         _refuse(known, constant, "is constant, which tells nothing", "leave it out")
         return cls(columns.mean(0), columns.std(0))
 
