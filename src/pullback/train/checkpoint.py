@@ -14,12 +14,13 @@ import math
 import os
 import platform
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optree
 
 from pullback._public import public
 from pullback.errors import (
@@ -31,10 +32,11 @@ from pullback.errors import (
 )
 from pullback.ir.array import Array
 from pullback.ir.types import Numbers, TensorType
+from pullback.nn.module import Module
 from pullback.ops.operators import lift
 from pullback.train.files import write_whole
 from pullback.train.safetensors import packed, read, read_metadata
-from pullback.transforms.tree import Tree, flatten, paths, unflatten
+from pullback.transforms.tree import NAMESPACE, Tree, built, flatten, paths, unflatten
 
 FORMAT = 1
 """Of what stands in the header under `KEY`; a later library reads the earlier ones."""
@@ -68,6 +70,7 @@ def save(path: str | os.PathLike[str], tree: Tree, **notes: Any) -> None:
         "format": FORMAT,
         "versions": versions(),
         "numbers": numbers,
+        "statics": _statics(tree),
         "notes": _plain(notes),
     }
     data = packed(arrays, {KEY: json.dumps(document, ensure_ascii=False, allow_nan=False)})
@@ -89,6 +92,7 @@ def load(path: str | os.PathLike[str], like: Tree) -> Tree:
     """
     contents = read(path)
     document = _document(path, contents.metadata)
+    _require_statics(os.fspath(path), document["statics"], _statics(like))
     found: dict[str, Any] = {
         name: _number(path, name, x) for name, x in document["numbers"].items()
     }
@@ -126,6 +130,40 @@ def _leaves(tree: Tree) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise StructureError(f"two leaves of the tree have one path, {twice}")
     return table
+
+
+def _statics(tree: Tree) -> dict[str, str]:
+    """What the modules of a tree hold besides arrays (sizes, functions), as text by path."""
+    parts, structure = optree.tree_flatten(built(tree), is_leaf=_is_module, namespace=NAMESPACE)
+    table = {}
+    for path, part in zip(paths(structure, ""), parts, strict=True):
+        if _is_module(part):
+            table |= {f"{path}.{name}".removeprefix("."): x for name, x in _settings(part)}
+    return table
+
+
+def _settings(module: Any) -> Iterator[tuple[str, str]]:
+    one_level: Any = optree.tree_flatten_one_level(module, namespace=NAMESPACE)
+    children, layout, names, _ = one_level
+    for i, value in layout.static:
+        text = getattr(value, "__name__", None) or repr(value)
+        yield layout.names[i], re.sub(r" at 0x[0-9a-f]+", "", text)
+    for child, name in zip(children, names, strict=True):
+        if _is_module(child):
+            yield from ((f"{name}.{inner}", text) for inner, text in _settings(child))
+
+
+def _is_module(value: object) -> bool:
+    return isinstance(value, Module)
+
+
+def _require_statics(source: str, found: Mapping[str, Any], expected: Mapping[str, str]) -> None:
+    """A setting that only one of both has is one that a version of the layer has not."""
+    for name, text in expected.items():
+        if found.get(name, text) != text:
+            raise StructureError(
+                f"{source}: {name} was {found[name]!s:.60} and is to be {text:.60}"
+            )
 
 
 def _stored(name: str, leaf: Any) -> Numbers:
@@ -220,14 +258,14 @@ def _document(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> dict
         document = json.loads(metadata[KEY])
     except (ValueError, RecursionError):
         raise FileFormatError(f"{name}: what it notes is no JSON") from None
-    parts = {"format", "versions", "numbers", "notes"}
-    if not isinstance(document, dict) or document.keys() < parts:
+    tables = ("versions", "numbers", "statics", "notes")
+    if not isinstance(document, dict) or "format" not in document:
         raise FileFormatError(f"{name}: its notes are not those of a checkpoint")
     if document["format"] != FORMAT:
         raise FileFormatError(
-            f"{name}: format {document['format']!r:.20} of a checkpoint; and this is {FORMAT}"
+            f"{name}: format {document['format']!r:.20} of a checkpoint, and this is {FORMAT}"
         )
-    if not isinstance(document["numbers"], dict) or not isinstance(document["notes"], dict):
+    if not all(isinstance(document.get(table), dict) for table in tables):
         raise FileFormatError(f"{name}: its notes are not those of a checkpoint")
     return document
 

@@ -235,9 +235,10 @@ def _require_tiling(spans: Mapping[str, tuple[int, int]], size: int) -> None:
     at = 0
     for name, (begin, end) in sorted(spans.items(), key=lambda item: item[1]):
         if begin != at:
-            what = "overlap" if begin < at else "leave a gap"
+            what = "overlaps" if begin < at else "leaves a gap"
             raise FileFormatError(
-                f"the data of {name!r} begins at {begin} and {what}: that before ends at {at}"
+                f"the data of {name!r} begins at byte {begin} and {what}: what comes before "
+                f"ends at {at}"
             )
         at = end
     if at != size:

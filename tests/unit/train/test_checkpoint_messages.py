@@ -91,16 +91,25 @@ CASES = {
     "no checkpoint": headed({"a": entry()}, b"xy", lambda path: load(path, W)),
     "notes no JSON": noted("{"),
     "notes of another": noted('{"format": 1}'),
-    "notes of later": noted('{"format": 9, "versions": {}, "numbers": {}, "notes": {}}'),
+    "notes of later": noted(
+        '{"format": 9, "versions": {}, "numbers": {}, "statics": {}, "notes": {}}'
+    ),
     "numbers": raw(
         packed(
             {},
-            {"pullback": '{"format":1,"versions":{},"numbers":{"a":"__import__"},"notes":{}}'},
+            {
+                "pullback": '{"format":1,"versions":{},"statics":{},'
+                '"numbers":{"a":"__import__"},"notes":{}}'
+            },
         ),
         lambda path: load(path, {"a": 1}),
     ),
     "missing leaf": saved(W, {"v": np.zeros((2, 3), np.float32)}),
     "another leaf": saved({**W, "v": W["w"], "u": W["w"]}, W),
+    "number of heads": saved(
+        [nn.MultiHeadAttention(8, 2, key=KEY)], [nn.MultiHeadAttention(8, 4, key=KEY)]
+    ),
+    "notes that are no table": noted('{"format": 1, "x": 1, "y": 2, "z": 3}'),
     "shape": saved(W, {"w": np.zeros((3, 2), np.float32)}),
     "dtype of the tree": saved(W, {"w": np.zeros((2, 3))}),
     "number for an array": saved({"w": 3}, W),
