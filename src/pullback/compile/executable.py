@@ -121,7 +121,7 @@ class Executable:
                 self.program.bind(first + i, cell)
             span = self.program.span(first, len(form.kinds))
             donated = k in self.lowered.donated
-            slots = self.program.slots_of(self.program.schedule.inputs[first]) if form.kinds else ()
+            slots = self.program.slots_of(first) if form.kinds else ()
             leaves = self.lowered.names[first : first + len(form.kinds)]
             placed.append(Argument(names[place], leaves, form, first, span, cells, donated, slots))
             first += len(form.kinds)
