@@ -272,7 +272,7 @@ def test_short_lines_fill_vectors_together(side):
     bar = normal(3, 5, side, side)
     made = program(lambda x, row: MaxPool(SQUARE)(x) + row, x, row)
     assert (made([x, row])[0] == MaxPool(SQUARE).reference(x) + row).all()
-    made = program(lambda bar, x: MaxPoolRoute(SQUARE)(bar, x), bar, x)
+    made = program(MaxPoolRoute(SQUARE), bar, x)
     assert (made([bar, x])[0] == MaxPoolRoute(SQUARE).reference(bar, x)).all()
     made = program(lambda x: pb.permute_dims(x, (3, 1, 2, 0)) * 2, x)
     assert (made([x])[0] == x.transpose(3, 1, 2, 0) * 2).all()
