@@ -122,6 +122,23 @@ def test_the_check_that_failed_is_named():
     assert x.shape == (6, 9)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("dtype", [np.dtype(np.float16), bfloat16], ids=str)
+def test_half_literals_stand_beside_guards_of_a_row(dtype, axis):
+    """The guard is computed before the loop over the row, and so is what it chooses from."""
+    x = normal(2, 3, 4).astype(dtype)
+    shape = tuple(1 if i == axis else n for i, n in enumerate(x.shape))
+
+    def f(x):
+        filled = pb.full(shape, 0.3, dtype=dtype)
+        return pb.sum(pb.concat([filled, x], axis=axis), axis=-1)
+
+    with override(cache="off"):
+        made = Program(fuse(optimize(trace(f, pb.asarray(x).type))), threads=1)([x])[0]
+    wanted = np.concatenate([np.full(shape, 0.3, dtype), x], axis).astype(np.float32).sum(-1)
+    np.testing.assert_allclose(made.astype(np.float32), wanted, rtol=1e-2, atol=1e-2)
+
+
 def test_what_follows_joins_the_kernel_of_a_read_by_index():
     def embed(table, tokens, positions):
         x = table[tokens] + positions
