@@ -12,6 +12,7 @@ from pullback._settings import log, settings
 from pullback.backend.program import Program, Slots, Span
 from pullback.compile.nonfinite import explain, is_finite
 from pullback.compile.profile import table
+from pullback.compile.results import Reused
 from pullback.compile.signature import Dynamic, Feed, Kind, ScalarType, Signature, Static, fits
 from pullback.compile.stages import Lowered
 from pullback.compile.state import Home, State, kill, overwrite, owned, twice
@@ -106,6 +107,7 @@ class Executable:
         ]
         """The outputs that lie in the memory of an input and belong to no state."""
         self._tuple = lowered.traced.result.type is tuple
+        self._made = [(i, Reused(kind), slots) for i, kind, slots in self.program.made]
         self._blank: list[Any] = [None] * len(self.program.sources)
 
     def _place(self, names: Sequence[str]) -> list[Argument]:
@@ -164,8 +166,8 @@ class Executable:
                 for argument, feed in zip(self._arguments, feeds, strict=True)
             ]
             values = self._blank.copy()
-            for i, kind, slots in program.made:
-                memory = values[i] = np.empty(kind.shape, kind.dtype)
+            for i, reused, slots in self._made:
+                memory = values[i] = reused.take()
                 program.point(slots, memory)
             self._run(feeds, given, values)
             return self._result(feeds, given, values)
