@@ -39,12 +39,14 @@ class Pointwise:
 
     def __call__(self, f: Function, sums: Ssa, place: Place) -> None:
         lanes = Lanes(f, place.lanes)
+        # At once: LLVM takes bfloat vectors that live from block to block apart, by the C runtime.
+        results = {step: _as_vector(f, sums, step.dtype) for step in self._of_result()}
         values: list[Vector] = []
         number = 0
         for step in self.after.steps:
             match step:
                 case Load():
-                    values.append(self._load(f, step, number, sums, place))
+                    values.append(results.get(step) or self._load(f, step, number, place))
                     number += 1
                 case Literal():
                     values.append(lanes.literal(step.value, step.dtype))
@@ -70,9 +72,11 @@ class Pointwise:
             for start in range(0, place.count, LINE // bytes_of(kind)):
                 yield shifted(f, here, kind, start), is_written
 
-    def _load(self, f: Function, load: Load, number: int, sums: Ssa, place: Place) -> Vector:
-        if load.access.buffer == self.result:
-            return _as_vector(f, sums, load.dtype)
+    def _of_result(self) -> list[Load]:
+        loads = [step for step in self.after.steps if isinstance(step, Load)]
+        return [step for step in loads if step.access.buffer == self.result]
+
+    def _load(self, f: Function, load: Load, number: int, place: Place) -> Vector:
         kind = memory_element(load.dtype)
         here, step = self._at(f, load.access, number, kind, place)
         return from_memory(_read(f, kind, here, step, place), f, load.dtype)

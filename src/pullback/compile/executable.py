@@ -10,6 +10,7 @@ import numpy as np
 
 from pullback._settings import log, settings
 from pullback.backend.program import Program, Slots, Span
+from pullback.compile.captured import Watch
 from pullback.compile.nonfinite import explain, is_finite
 from pullback.compile.profile import table
 from pullback.compile.results import Reused
@@ -19,7 +20,8 @@ from pullback.compile.state import Home, State, kill, overwrite, owned, twice
 from pullback.errors import ArgumentError, NonFiniteError
 from pullback.ir.array import Array, concrete
 from pullback.ir.types import Numbers, TensorType
-from pullback.transforms.tree import flatten, unflatten
+from pullback.transforms.trace import Traced
+from pullback.transforms.tree import flatten, paths, unflatten
 
 Given = list[Numbers]
 """The memory that a call brings for an argument; none for a state, which has its own."""
@@ -87,15 +89,15 @@ class Argument:
 class Executable:
     """A program that takes arguments of one signature."""
 
-    def __init__(self, lowered: Lowered, signature: Signature, names: Sequence[str]) -> None:
+    def __init__(
+        self, lowered: Lowered, signature: Signature, names: Sequence[str], watch: Watch
+    ) -> None:
         self.lowered = lowered
         self.signature = signature
         self.program: Program = lowered.program
         self._arguments = self._place(names)
         self._donated = [k for k, each in enumerate(self._arguments) if each.donated]
-        self._captured = [numbers_of(x, x.type) for x in lowered.traced.captured]
-        for i, numbers in enumerate(self._captured, len(signature.kinds)):
-            self.program.bind(i, numbers)
+        self.capture(lowered.traced, watch)
         pairing = lowered.pairing
         self._parts, self._whole, self._pairs = pairing.parts, pairing.whole, pairing.pairs
         self._kept_states = {p.state for p in self._parts}
@@ -128,6 +130,15 @@ class Executable:
             placed.append(Argument(names[place], leaves, form, first, span, cells, donated, slots))
             first += len(form.kinds)
         return placed
+
+    def capture(self, traced: Traced, watch: Watch) -> None:
+        """Let the program read these captured arrays from now on."""
+        with self.program.lock:
+            self.lowered.traced = traced
+            self._captured = [numbers_of(x, x.type) for x in traced.captured]
+            for i, numbers in enumerate(self._captured, len(self.signature.kinds)):
+                self.program.bind(i, numbers)
+            self.watch = watch
 
     # ---- which calls ----
 
