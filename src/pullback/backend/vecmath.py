@@ -8,6 +8,7 @@ states and holds the largest error of each in units in the last place.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -367,11 +368,20 @@ def _erfc_of_positive(a: Vector) -> Vector:
     n, r, rest = _modulo_log_2(-square)
     q = _expm1_of_rest(r, rest)
     q = fma(-square_low, 1 + q, q)  # e^-square_low = 1 − square_low, to the last digit
-    ratio = horner((a - 4) / (a + 4), coefficients(ERFCX, a))
+    t = (a - 4) / (a + 4)
+    first, second, *others = coefficients(ERFCX, a)
+    ratio = fma(fma(_in_halves(t, others), t, second), t, first)
     above = fma(q, ratio, ratio)
     above_low = fma(q, ratio, ratio - above)
     below, below_low = fast_two_sum(a + a, a.const(1))
     inverse = 1 / below
     y = above * inverse
     y = fma(fma(-y, below, above) + fma(-y, below_low, above_low), inverse, y)
-    return scale(y, n)
+    # 2ⁿ may lie below the normal numbers: the first step is exact, the second rounds once
+    return (y * power_of_two(n + 64)) * 2.0**-64
+
+
+def _in_halves(x: Vector, c: Sequence[float]) -> Vector:
+    """c₀ + c₁x + c₂x² + … as a polynomial in x² and x times another: half as long to wait for."""
+    square = x * x
+    return fma(x, horner(square, c[1::2]), horner(square, c[::2]))
