@@ -45,10 +45,12 @@ from pullback.ir.types import float64
 
 
 def exp(x: Vector) -> Vector:
-    """eˣ."""
+    """eˣ; the 0 of what is masked by −∞ is not rounded from below the normal numbers: that is slow."""
     low, high = _exponent_range(x)
-    n, r, rest = _modulo_log_2(clamped(x, low, high))
-    return scale(1 + _expm1_of_rest(r, rest), n)
+    vanishes = x < low
+    x = where(vanishes, x.const(0), x)
+    n, r, rest = _modulo_log_2(where(x > high, x.const(high), x))
+    return where(vanishes, x.const(0), scale(1 + _expm1_of_rest(r, rest), n))
 
 
 def exp2(x: Vector) -> Vector:
