@@ -19,8 +19,8 @@ from pullback.backend.rows import write_loops
 from pullback.backend.running import write_running
 from pullback.backend.scatter import write_scatter
 from pullback.backend.target import Target
-from pullback.backend.written import STATUS, Check, Placed, Written
-from pullback.errors import CompileError, LoopLimitError, Site
+from pullback.backend.written import STATUS, Check, Exceeded, Placed, Written
+from pullback.errors import CompileError, Site
 from pullback.ir.families import Elementwise
 from pullback.ir.op import Op
 from pullback.ops.contract import Contract
@@ -125,7 +125,7 @@ def _write_check(call: Call, name: str, module: Module) -> Written:
     module.add(f)
     assert isinstance(call.op, ControlCheck)
     message = call.op.message
-    check = Check(call.op.name, call.site, lambda _: LoopLimitError(message))
+    check = Check(call.op.name, call.site, Exceeded(message))
     return Written(name, (Placed(call.inputs[0].buffer, 0), Placed(STATUS, 0)), 1, 0, (check,))
 
 
