@@ -45,7 +45,7 @@ from pullback.ir.types import float64
 
 
 def exp(x: Vector) -> Vector:
-    """eˣ; the 0 of what is masked by −∞ is not rounded from below the normal numbers: that is slow."""
+    """eˣ. The 0 of what −∞ masks is selected: rounding it from below the normal numbers is slow."""
     low, high = _exponent_range(x)
     vanishes = x < low
     x = where(vanishes, x.const(0), x)
