@@ -19,7 +19,7 @@ from pullback.backend.rows import write_loops
 from pullback.backend.running import write_running
 from pullback.backend.scatter import write_scatter
 from pullback.backend.target import Target
-from pullback.backend.written import STATUS, Check, Placed, Written
+from pullback.backend.written import STATUS, Check, Packing, Placed, Written
 from pullback.errors import CompileError, LoopLimitError, Site
 from pullback.ir.families import Elementwise
 from pullback.ir.op import Op
@@ -107,8 +107,13 @@ def _write_product(call: Call, name: str, module: Module, target: Target) -> Wri
         axes = (*product.batch, product.row, product.column)
         epilogue = Pointwise(after, axes, c.buffer, buffers)
     machine, results = Machine.of(target.features), len(operands) - 2
-    kernel = write(product, machine, module, name, epilogue, results, adds=call.adds)
-    return Written(name, tuple(operands), kernel.iterations, kernel.scratch)
+    fixed = (0 if product.swapped else 1) in call.fixed
+    kernel = write(product, machine, module, name, epilogue, results, adds=call.adds, fixed=fixed)
+    packing = None
+    if kernel.packing is not None:
+        made = kernel.packing
+        packing = Packing(made.name, made.iterations, made.size, operands[1])
+    return Written(name, tuple(operands), kernel.iterations, kernel.scratch, packing=packing)
 
 
 def _write_check(call: Call, name: str, module: Module) -> Written:
