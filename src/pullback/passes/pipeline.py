@@ -15,6 +15,7 @@ from pullback.passes.dump import Dump
 from pullback.passes.indexing import INDEXING
 from pullback.passes.layout import SINKING
 from pullback.passes.loops import LOOPS
+from pullback.passes.pieces import PIECES
 from pullback.passes.rewrite import Rewrites, sweep
 from pullback.passes.saved import choose_saved
 from pullback.passes.stability import TOLERANCE, stabilize
@@ -28,7 +29,14 @@ class Observer(Protocol):
     def __call__(self, name: str, before: Graph, after: Graph) -> None: ...
 
 
-EXACT = Rewrites(*CLEANUP.every, *ALGEBRA.every, *SINKING.every, *INDEXING.every, *LOOPS.every)
+EXACT = Rewrites(
+    *CLEANUP.every,
+    *ALGEBRA.every,
+    *SINKING.every,
+    *INDEXING.every,
+    *PIECES.every,
+    *LOOPS.every,
+)
 
 
 def simplify(graph: Graph) -> Graph:
