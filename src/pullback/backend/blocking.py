@@ -253,15 +253,15 @@ class Blocking:
 
     # ---- cost ----
 
-    @cached_property
-    def cycles(self) -> float:
-        """A guess at the time of 1, 2, 4 and 8 threads together."""
-        one, count = self._iteration, self.iterations
+    def cycles(self, tiles_at_once: int, panels_at_once: int) -> float:
+        """A guess at the time of 1, 2, 4 and 8 threads together, cut so."""
+        blocks = -(-self.tiles // tiles_at_once) * -(-self.panels // panels_at_once)
+        count = self.product.batches * blocks
+        one = self._iteration(min(tiles_at_once, self.tiles), panels_at_once)
         return sum(-(-count // threads) * one for threads in (1, 2, 4, 8))
 
-    @property
-    def _iteration(self) -> float:
-        rows, panels, depth = self.rows_at_once, self.panels_at_once, self.product.depth
+    def _iteration(self, tiles: int, panels: int) -> float:
+        rows, depth = tiles * self.low + min(self.tall, tiles), self.product.depth
         parts = max(1, VECTOR_BYTES // self.machine.register_bytes) * self.tile.vectors
         multiply = panels * depth * max(rows * parts / 2, 4)
         pack = (
@@ -270,7 +270,7 @@ class Blocking:
             else panels * depth * parts * (1 if self.product.column.b == 1 else 3)
         )
         copy = rows * depth * 0.5 if self.copies else 0
-        return multiply + pack + copy + 60 + 15 * panels * min(self.tiles, self.tiles_at_once)
+        return multiply + pack + copy + 60 + 15 * panels * tiles
 
 
 def _is_one_walk(axes: Sequence[tuple[int, int]]) -> bool:
@@ -294,9 +294,10 @@ def blocking_of(
     most = max(1, min(plain.tiles, machine.cache * 3 // 4 // row_bytes))
     fewest = -(-plain.tiles // most)
     together = (1, 2, 4, 8, 16) if plain.blocked or plain.copies else (1,)
-    cuts = (
-        replace(plain, tiles_at_once=-(-plain.tiles // blocks), panels_at_once=min(n, plain.panels))
+    cuts = dict.fromkeys(
+        (-(-plain.tiles // blocks), min(n, plain.panels))
         for blocks in range(fewest, min(plain.tiles, fewest + 32) + 1)
         for n in together
     )
-    return min(cuts, key=lambda cut: cut.cycles)
+    tiles, panels = min(cuts, key=lambda cut: plain.cycles(*cut))
+    return replace(plain, tiles_at_once=tiles, panels_at_once=panels)
