@@ -19,6 +19,7 @@ from pullback.passes.pieces import PIECES
 from pullback.passes.rewrite import Rewrites, sweep
 from pullback.passes.saved import choose_saved
 from pullback.passes.stability import TOLERANCE, stabilize
+from pullback.passes.stacked import unstacked
 
 Pass = Callable[[Graph], Graph]
 
@@ -73,7 +74,7 @@ def optimize(graph: Graph, observe: Observer | None = None) -> Graph:
         graph = run(PIPELINE[-1:], graph, watch)
         if graph is before:
             break
-    return run((choose_saved,), graph, watch)
+    return run((unstacked, choose_saved), graph, watch)
 
 
 def prepare(graph: Graph, observe: Observer | None = None) -> Graph:
