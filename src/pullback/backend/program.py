@@ -129,7 +129,7 @@ class Program:
         self.code = code or write_code(schedule, threads)
         self.schedule, self.plan = self.code.schedule, self.code.plan
         self.kernels, self.text = self.code.kernels, self.code.text
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a signal handler that calls it again must not wait
         library = load(self.text, ["program"], self.code.target, ObjectCache.chosen())
         self._library = library
         self._team: Team = team(self.code.threads)
@@ -229,8 +229,13 @@ class Program:
     def run(self) -> None:
         """Run on what is bound. Raises what a kernel that failed has to say; donated inputs are
         then as they were."""
-        self._team.run(*self._entry)
-        if self._checks and self._status.any():
+        try:
+            self._team.run(*self._entry)
+            failed = self._checks and self._status.any()
+        except BaseException:  # an interrupt, which comes when the job is done
+            self._status[:] = 0
+            raise
+        if failed:
             self._fail()
 
     @functools.cached_property
