@@ -96,54 +96,36 @@ def write(
     return kernel
 
 
-DEEP = 64
-"""The depth of a product from which its tiles take longer than memory takes to answer."""
-
-
 def _write_packing(cut: Blocking, module: Module, name: str) -> Packing:
     parameters = [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]
     f = Function(name, parameters)
     operands, begin, end, _ = f.parameters
-    b, panels = (f.load("ptr", shifted(f, operands, "ptr", i), 8) for i in range(2))
     product, raw = cut.product, stored(cut.product.dtype)
+    b, panels = (f.load("ptr", shifted(f, operands, "ptr", i), 8) for i in range(2))
     b = shifted(f, b, raw, product.origin[1])
     steps = _flat_steps([axis.size for axis in product.inner])
     levels = [
         Level(axis.size, axis.b, step * cut.width)
         for axis, step in zip(product.inner, steps, strict=True)
     ]
-    with f.loop(begin, end) as loop:
-        source = offset(
-            f, b, raw, f.binary("mul", loop.index, integer(cut.width)), product.column.b
-        )
-        target = offset(f, panels, cut.element, loop.index, product.depth * cut.width)
-        last = f.compare("icmp eq", loop.index, integer(cut.panels - 1))
-        for width, here in ((cut.edge, last), (cut.width, f.binary("xor", last, TRUE))):
-            full = width == cut.width and not cut.edge
-            if width and full:
-                _pack(f, module, cut, width, levels, source, target)
-            elif width:
-                with f.when(here):
-                    _pack(f, module, cut, width, levels, source, target)
+    whole = cut.panels - (cut.edge > 0)
+    for width, first, last in ((cut.width, 0, whole), (cut.edge, whole, cut.panels)):
+        if first == last:
+            continue
+        start = f.call("llvm.smax.i64", "i64", begin, integer(first))
+        with f.loop(start, f.call("llvm.smin.i64", "i64", end, integer(last))) as loop:
+            column = f.binary("mul", loop.index, integer(cut.width))
+            source = offset(f, b, raw, column, product.column.b)
+            target = offset(f, panels, raw, loop.index, product.depth * cut.width)
+            panel = Panel(raw, cut.width, width, product.column.b)
+            pack_panel(f, module, panel, levels, source, target)
     f.finish()
     module.add(f, exported=True)
     return Packing(name, cut.panels, cut.packed_bytes)
 
 
-def _pack(
-    f: Function,
-    module: Module,
-    cut: Blocking,
-    columns: int,
-    levels: list[Level],
-    source: Ssa,
-    target: Ssa,
-) -> None:
-    panel = Panel(stored(cut.product.dtype), cut.width, columns, cut.product.column.b)
-    pack_panel(f, module, panel, levels, source, target)
-
-
-TRUE = Ssa("i1", "true")
+DEEP = 64
+"""The depth of a product from which its tiles take longer than memory takes to answer."""
 
 Condition = bool | Ssa
 """What is known when the code is written, or when it runs."""
