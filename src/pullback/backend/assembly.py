@@ -165,6 +165,11 @@ class Function:
     def store(self, value: Ssa, pointer: Ssa, align: int) -> None:
         self.emit(f"store {value}, {pointer}, align {align}")
 
+    def prefetch(self, pointer: Ssa) -> None:
+        """Bring the line of an address, which need not exist, into the second cache."""
+        reads, second, data = (integer(n, "i32") for n in (0, 2, 1))
+        self.call("llvm.prefetch.p0", "void", pointer, reads, second, data)
+
     def load_first(self, kind: str, pointer: Ssa, mask: Ssa, default: Ssa, align: int) -> Ssa:
         """The lanes that `mask` chooses, read from memory; `default` in the others."""
         suffix = _suffix(kind)

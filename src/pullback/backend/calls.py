@@ -101,13 +101,14 @@ def _write_product(call: Call, name: str, module: Module, target: Target) -> Wri
     operands = [Placed(x.buffer, x.layout.offset * x.dtype.itemsize) for x in (left, right)]
     buffers = _results(call)
     operands += [Placed(buffer, 0) for buffer in buffers]
-    epilogue = None
+    epilogue = ahead = None
     if after is not None:
         _require_bodies(after, name)
         axes = (*product.batch, product.row, product.column)
         epilogue = Pointwise(after, axes, c.buffer, buffers)
+        ahead = epilogue.prefetch if epilogue.streams else None
     machine, results = Machine.of(target.features), len(operands) - 2
-    kernel = write(product, machine, module, name, epilogue, results, adds=call.adds)
+    kernel = write(product, machine, module, name, epilogue, results, adds=call.adds, ahead=ahead)
     return Written(name, tuple(operands), kernel.iterations, kernel.scratch)
 
 

@@ -32,7 +32,7 @@ from pullback.backend.packing import (
     times,
     widened,
 )
-from pullback.backend.place import Epilogue, Place, start_value, store_result
+from pullback.backend.place import Ahead, Epilogue, Place, start_value, store_result
 from pullback.backend.product import Axis, Product
 from pullback.backend.tiles import Dense, tile_function
 
@@ -56,13 +56,14 @@ def write(
     results: int = 1,
     tile: Tile | None = None,
     adds: bool = False,
+    ahead: Ahead | None = None,
 ) -> Kernel:
     """Write `void @name(ptr operands, i64 begin, i64 end, ptr scratch)`.
 
     The operands are A, B, and `results` more: C and others that the epilogue uses. It gives what is
     stored in C, or stores all that it wants itself. C may be the same memory as one of the others,
     not as A or B. A product that `adds` goes on from the sums in C: it is the next part of a longer
-    one.
+    one. `ahead` is called for each row of a tile before its sums are made.
     """
     parameters = [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]
     f = Function(name, parameters)
@@ -73,7 +74,7 @@ def write(
         blocking = blocking_of(product, machine, tile)
         kernel = Kernel(name, blocking.iterations, blocking.scratch)
         if blocking.iterations:
-            _Writer(f, module, blocking, epilogue, results, adds).write()
+            _Writer(f, module, blocking, epilogue, results, adds, ahead).write()
     f.finish()
     module.add(f, exported=True)
     return kernel
@@ -111,6 +112,7 @@ class _Writer:
     epilogue: Epilogue | None
     results: int
     adds: bool
+    ahead: Ahead | None
     pointers: list[Ssa] = field(default_factory=list)
     batch: tuple[Ssa, ...] = ()
 
@@ -275,6 +277,7 @@ class _Writer:
             row = self._row_of(loop.index)
             height, function = self._height(loop.index, Dense.of(a.row, a.k))
             start, here = self._ends(panel, row, height, part)
+            self._look_ahead(panel, row, height, part)
             line = offset(f, a.start, self._element_of_a, f.binary("sub", row, origin), a.row)
             pointers = (line, b, start[0], here[0])
             steps = (depth, a.row, a.k, b_k, start[1], here[1])
@@ -282,6 +285,17 @@ class _Writer:
             f.emit(f"call void {function.name}({', '.join(map(str, arguments))})")
             with self._when(part.last):
                 self._finish(panel, row, height)
+
+    def _look_ahead(self, panel: Ssa, row: Ssa, height: Ssa, part: _Pass) -> None:
+        """Memory fetches what the epilogue reads while the tile is computed."""
+        if self.ahead is None:
+            return
+        f, cut = self.f, self.cut
+        column = f.binary("mul", panel, integer(cut.width))
+        with self._when(part.last), f.loop(integer(0), height) as loop:
+            here = f.binary("add", row, loop.index)
+            operands = tuple(self.pointers[2:])
+            self.ahead(f, Place(self.batch, here, column, cut.width, cut.lanes, operands))
 
     @property
     def _element_of_a(self) -> str:

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pullback.backend.assembly import Function, Ssa, element_of
+from pullback.backend.assembly import Function, Ssa, element_of, integer
 from pullback.backend.lanes import Lanes, from_memory, memory_element, to_memory
-from pullback.backend.packing import bytes_of, load_strided, offset, shifted, store_prefix
+from pullback.backend.packing import (
+    VECTOR_BYTES,
+    bytes_of,
+    load_strided,
+    offset,
+    shifted,
+    store_prefix,
+)
 from pullback.backend.place import Place
 from pullback.backend.product import Axis
 from pullback.backend.vector import Vector
@@ -52,6 +59,25 @@ class Pointwise:
         for store in self.after.stores:
             self._store(f, values[store.value], store.access, number, place)
             number += 1
+
+    @property
+    def streams(self) -> list[tuple[int, Load]]:
+        """The arrays of which each row reads a dense one of its own, numbered as the accesses."""
+        row, column = self.axes[-2:]
+        loads = [step for step in self.after.steps if isinstance(step, Load)]
+        return [
+            (i, load)
+            for i, load in enumerate(loads)
+            if load.access.buffer != self.result and _step(column, i) == 1 and _step(row, i)
+        ]
+
+    def prefetch(self, f: Function, place: Place) -> None:
+        """Ask for the lines that `place.count` columns of a row read from the streams."""
+        for number, load in self.streams:
+            kind = memory_element(load.dtype)
+            here, _ = self._at(f, load.access, number, kind, place)
+            for first in range(0, place.count, VECTOR_BYTES // bytes_of(kind)):
+                f.prefetch(f.near(here, kind, integer(first)))
 
     def _load(self, f: Function, load: Load, number: int, sums: Ssa, place: Place) -> Vector:
         if load.access.buffer == self.result:

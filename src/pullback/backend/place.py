@@ -38,6 +38,10 @@ None when the epilogue stored what it wanted itself.
 """
 
 
+Ahead = Callable[[Function, Place], None]
+"""Asks memory early for what the epilogue at a place will read there."""
+
+
 def is_floating(kind: str) -> bool:
     return element_of(kind) in ("float", "double")
 
