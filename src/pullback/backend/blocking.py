@@ -38,7 +38,7 @@ STREAMED = 32
 SET_BYTES = 4096
 """Lines this far apart share a set of the first cache, which has 8 to 12 places."""
 
-PANEL_BYTES = 16 * 1024
+PANEL_BYTES = 13 * 1024
 """A panel of B at most: half of the first cache; the rows of A pass beside it. 25 KB are as fast
 where B is small, 3 % slower where A fills the second cache; 64 KB are slower by 10 to 30 %."""
 
@@ -276,7 +276,7 @@ def blocking_of(product: Product, machine: Machine, tile: Tile | None = None) ->
     if not product.batches * product.row.size * product.column.size:
         return plain
     row_bytes = max(1, plain.deepest * bytes_of(plain.element) * plain.tile.rows)
-    most = max(1, min(plain.tiles, machine.cache * 9 // 16 // row_bytes))
+    most = max(1, min(plain.tiles, machine.cache * 7 // 16 // row_bytes))
     fewest = -(-plain.tiles // most)
     together = (1, 2, 4, 8, 16, 32, 64) if plain.blocked or plain.copies else (1,)
     cuts = (
