@@ -142,6 +142,11 @@ class Function:
             return Ssa("void", "")
         return self.assign(result, text)
 
+    def prefetch(self, pointer: Ssa, is_written: bool) -> None:
+        """Ask for a cache line that will soon be read, or written."""
+        kind = integer(int(is_written), "i32")
+        self.call("llvm.prefetch.p0", "void", pointer, kind, integer(3, "i32"), integer(1, "i32"))
+
     def intrinsic(self, name: str, *arguments: Ssa) -> Ssa:
         """A lane-wise intrinsic on operands of one type: `intrinsic("fma", x, y, z)`."""
         kind = arguments[0].type
@@ -164,11 +169,6 @@ class Function:
 
     def store(self, value: Ssa, pointer: Ssa, align: int) -> None:
         self.emit(f"store {value}, {pointer}, align {align}")
-
-    def prefetch(self, pointer: Ssa) -> None:
-        """Bring the line of an address, which need not exist, into the second cache."""
-        reads, second, data = (integer(n, "i32") for n in (0, 2, 1))
-        self.call("llvm.prefetch.p0", "void", pointer, reads, second, data)
 
     def load_first(self, kind: str, pointer: Ssa, mask: Ssa, default: Ssa, align: int) -> Ssa:
         """The lanes that `mask` chooses, read from memory; `default` in the others."""

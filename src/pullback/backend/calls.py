@@ -19,8 +19,8 @@ from pullback.backend.rows import write_loops
 from pullback.backend.running import write_running
 from pullback.backend.scatter import write_scatter
 from pullback.backend.target import Target
-from pullback.backend.written import STATUS, Check, Placed, Written
-from pullback.errors import CompileError, LoopLimitError, Site
+from pullback.backend.written import STATUS, Check, Exceeded, Placed, Written
+from pullback.errors import CompileError, Site
 from pullback.ir.families import Elementwise
 from pullback.ir.op import Op
 from pullback.ops.contract import Contract
@@ -101,14 +101,15 @@ def _write_product(call: Call, name: str, module: Module, target: Target) -> Wri
     operands = [Placed(x.buffer, x.layout.offset * x.dtype.itemsize) for x in (left, right)]
     buffers = _results(call)
     operands += [Placed(buffer, 0) for buffer in buffers]
-    epilogue = ahead = None
+    epilogue = lines = None
     if after is not None:
         _require_bodies(after, name)
         axes = (*product.batch, product.row, product.column)
         epilogue = Pointwise(after, axes, c.buffer, buffers)
-        ahead = epilogue.prefetch if epilogue.streams else None
+        lines = epilogue.lines
     machine, results = Machine.of(target.features), len(operands) - 2
-    kernel = write(product, machine, module, name, epilogue, results, adds=call.adds, ahead=ahead)
+    adds = call.adds
+    kernel = write(product, machine, module, name, epilogue, results, adds=adds, lines=lines)
     return Written(name, tuple(operands), kernel.iterations, kernel.scratch)
 
 
@@ -124,7 +125,7 @@ def _write_check(call: Call, name: str, module: Module) -> Written:
     module.add(f)
     assert isinstance(call.op, ControlCheck)
     message = call.op.message
-    check = Check(call.op.name, call.site, lambda _: LoopLimitError(message))
+    check = Check(call.op.name, call.site, Exceeded(message))
     return Written(name, (Placed(call.inputs[0].buffer, 0), Placed(STATUS, 0)), 1, 0, (check,))
 
 

@@ -32,7 +32,7 @@ from pullback.backend.packing import (
     times,
     widened,
 )
-from pullback.backend.place import Ahead, Epilogue, Place, start_value, store_result
+from pullback.backend.place import Epilogue, Lines, Place, start_value, store_result
 from pullback.backend.product import Axis, Product
 from pullback.backend.tiles import Dense, tile_function
 
@@ -56,14 +56,14 @@ def write(
     results: int = 1,
     tile: Tile | None = None,
     adds: bool = False,
-    ahead: Ahead | None = None,
+    lines: Lines | None = None,
 ) -> Kernel:
     """Write `void @name(ptr operands, i64 begin, i64 end, ptr scratch)`.
 
     The operands are A, B, and `results` more: C and others that the epilogue uses. It gives what is
-    stored in C, or stores all that it wants itself. C may be the same memory as one of the others,
-    not as A or B. A product that `adds` goes on from the sums in C: it is the next part of a longer
-    one. `ahead` is called for each row of a tile before its sums are made.
+    stored in C, or stores all that it wants itself; `lines` are those it touches. C may be the same
+    memory as one of the others, not as A or B. A product that `adds` goes on from the sums in C: it
+    is the next part of a longer one.
     """
     parameters = [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]
     f = Function(name, parameters)
@@ -74,11 +74,14 @@ def write(
         blocking = blocking_of(product, machine, tile)
         kernel = Kernel(name, blocking.iterations, blocking.scratch)
         if blocking.iterations:
-            _Writer(f, module, blocking, epilogue, results, adds, ahead).write()
+            _Writer(f, module, blocking, epilogue, results, adds, lines).write()
     f.finish()
     module.add(f, exported=True)
     return kernel
 
+
+DEEP = 64
+"""The depth of a product from which its tiles take longer than memory takes to answer."""
 
 Condition = bool | Ssa
 """What is known when the code is written, or when it runs."""
@@ -112,7 +115,7 @@ class _Writer:
     epilogue: Epilogue | None
     results: int
     adds: bool
-    ahead: Ahead | None
+    lines: Lines | None
     pointers: list[Ssa] = field(default_factory=list)
     batch: tuple[Ssa, ...] = ()
 
@@ -133,9 +136,9 @@ class _Writer:
     @property
     def late(self) -> bool:
         """Whether the epilogue runs when all sums of an iteration are there, row by row: it walks
-        through long lines then. Tile by tile three streams beside a large product cost twice as
-        much."""
-        return self.ahead is not None and self.cut.blocked and self.cut.panels_at_once > 1
+        through long lines then. Tile by tile, three streams beside a large product cost twice what
+        they cost alone."""
+        return self.lines is not None and self.cut.blocked and self.cut.panels_at_once > 1
 
     def write(self) -> None:
         f, cut = self.f, self.cut
@@ -287,26 +290,17 @@ class _Writer:
             row = self._row_of(loop.index)
             height, function = self._height(loop.index, Dense.of(a.row, a.k))
             start, here = self._ends(panel, row, height, part)
-            self._look_ahead(panel, row, height, part)
             line = offset(f, a.start, self._element_of_a, f.binary("sub", row, origin), a.row)
             pointers = (line, b, start[0], here[0])
             steps = (depth, a.row, a.k, b_k, start[1], here[1])
             arguments = [*pointers, *(ssa(step) for step in steps)]
+            if self.lines and not self.late and self.cut.product.depth >= DEEP:
+                with self._when(part.last):
+                    self._fetch(self.lines, panel, row, height)
             f.emit(f"call void {function.name}({', '.join(map(str, arguments))})")
             if not self.late:
                 with self._when(part.last):
                     self._finish(panel, row, height)
-
-    def _look_ahead(self, panel: Ssa, row: Ssa, height: Ssa, part: _Pass) -> None:
-        """Memory fetches what the epilogue reads while the tile is computed."""
-        if self.ahead is None or self.late:
-            return
-        f, cut = self.f, self.cut
-        column = f.binary("mul", panel, integer(cut.width))
-        with self._when(part.last), f.loop(integer(0), height) as loop:
-            here = f.binary("add", row, loop.index)
-            operands = tuple(self.pointers[2:])
-            self.ahead(f, Place(self.batch, here, column, cut.width, cut.lanes, operands))
 
     @property
     def _element_of_a(self) -> str:
@@ -402,6 +396,16 @@ class _Writer:
                 if width and here is not False:
                     with self._when(here):
                         self._store_row(row, panel, line, width)
+
+    def _fetch(self, lines: Lines, panel: Ssa, row: Ssa, height: Ssa) -> None:
+        """Ask for the memory that the epilogue of a tile touches: it comes while k runs."""
+        f, cut = self.f, self.cut
+        column = f.binary("mul", panel, integer(cut.width))
+        with f.loop(integer(0), height) as loop:
+            here, operands = f.binary("add", row, loop.index), tuple(self.pointers[2:])
+            place = Place(self.batch, here, column, cut.width, cut.width, operands)
+            for line, is_written in lines(f, place):
+                f.prefetch(line, is_written)
 
     def _unfinished(self, panel: Ssa, height: Ssa) -> Iterator[tuple[Ssa, int]]:
         """Loops over the rows of a tile that does not lie in C as it is: (row, columns)."""

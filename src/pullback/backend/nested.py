@@ -18,8 +18,16 @@ from pullback.backend.assembly import Function, Module, Ssa, integer
 from pullback.backend.crowd import Crowd
 from pullback.backend.storage import workload
 from pullback.backend.turns import SMALL
-from pullback.backend.written import CALLBACK, STATUS, WORKSPACE, Check, Nest, Placed, Written
-from pullback.errors import LoopLimitError
+from pullback.backend.written import (
+    CALLBACK,
+    STATUS,
+    WORKSPACE,
+    Check,
+    Exceeded,
+    Nest,
+    Placed,
+    Written,
+)
 from pullback.ops.control import too_many_steps
 from pullback.schedule.kernels import Choice, Kernel, Nested, Operand, Repeat, Schedule, Until
 from pullback.schedule.memory import Plan, evaluate
@@ -370,7 +378,7 @@ class _Until(_Loop):
         if form.max_steps is not None:
             limit = form.max_steps
             message = too_many_steps(limit)
-            check = Check("while", kernel.site, lambda _: LoopLimitError(message))
+            check = Check("while", kernel.site, Exceeded(message))
             self.own_checks.append(check)
 
     @property

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pullback.backend.calling_back import Callback
-from pullback.errors import Site
+from pullback.errors import LoopLimitError, OutOfRangeError, PullbackError, Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,29 @@ class Check:
         if self.callback is None:
             return replace(self, site=site)
         return Check.of(self.callback.at(site))
+
+
+@dataclass(frozen=True, slots=True)
+class OutOfRange:
+    """The error for an index; equal ones are one check."""
+
+    axis: int
+    size: int
+
+    def __call__(self, index: int) -> PullbackError:
+        return OutOfRangeError(
+            f"index {index} is out of range for axis {self.axis} of size {self.size}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Exceeded:
+    """The error of a loop that makes too many steps."""
+
+    message: str
+
+    def __call__(self, number: int) -> PullbackError:
+        return LoopLimitError(self.message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,3 +183,9 @@ def test_a_convolution_has_no_epilogue_over_other_places(monkeypatch):
     assert_same_bits(
         lambda x, w, lines: pb.conv2d(x, w, padding=1) + lines, [x, w, lines], monkeypatch, 0
     )
+
+
+def test_a_bfloat_result_outlives_a_loop_of_its_epilogue(monkeypatch):
+    """The cosine of great numbers has a loop; LLVM would call the C runtime for a bfloat there."""
+    x, w, y = (numbers(s, ml_dtypes.bfloat16) for s in ((3, 6), (6, 20), (3, 20)))
+    assert_same_bits(lambda x, w, y: pb.cos(y) * (x @ w), [x, w, y], monkeypatch, joined=1)
