@@ -19,7 +19,7 @@ from pullback.backend.rows import write_loops
 from pullback.backend.running import write_running
 from pullback.backend.scatter import write_scatter
 from pullback.backend.target import Target
-from pullback.backend.written import STATUS, Check, Exceeded, Placed, Written
+from pullback.backend.written import STATUS, Check, Exceeded, Packing, Placed, Written
 from pullback.errors import CompileError, Site
 from pullback.ir.families import Elementwise
 from pullback.ir.op import Op
@@ -108,9 +108,15 @@ def _write_product(call: Call, name: str, module: Module, target: Target) -> Wri
         epilogue = Pointwise(after, axes, c.buffer, buffers)
         lines = epilogue.lines
     machine, results = Machine.of(target.features), len(operands) - 2
-    adds = call.adds
-    kernel = write(product, machine, module, name, epilogue, results, adds=adds, lines=lines)
-    return Written(name, tuple(operands), kernel.iterations, kernel.scratch)
+    fixed = (0 if product.swapped else 1) in call.fixed
+    kernel = write(
+        product, machine, module, name, epilogue, results, adds=call.adds, lines=lines, fixed=fixed
+    )
+    packing = None
+    if kernel.packing is not None:
+        made = kernel.packing
+        packing = Packing(made.name, made.iterations, made.size, operands[1])
+    return Written(name, tuple(operands), kernel.iterations, kernel.scratch, packing=packing)
 
 
 def _write_check(call: Call, name: str, module: Module) -> Written:

@@ -429,7 +429,10 @@ class _Writer:
         assert access.inner == row_major_strides(self.flat.loops.inner), "stores go in order"
         place = self._position(access, spot)
         assert isinstance(place, Ramp)
-        pointer, start = self.pointers[access.buffer], spot.mixed.start(place)
+        f, start = self.function, spot.mixed.start(place)
+        if access.offset:
+            start = f.binary("add", start, integer(access.offset))
+        pointer = self.pointers[access.buffer]
         if spot.mask is None:
             self.wide.store(x, pointer, start)
         else:

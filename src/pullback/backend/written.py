@@ -90,6 +90,8 @@ class Written:
     cost: int = 0
     """Nanoseconds on one core, roughly."""
     nested: Nest | None = None
+    packing: Packing | None = None
+    """What is done once before the kernel runs many times: its operand 1 is what that wrote."""
 
     @property
     def status(self) -> int:
@@ -104,6 +106,16 @@ class Written:
     @property
     def callbacks(self) -> tuple[Callback, ...]:
         return tuple([x.callback for x in self.checks if x.callback is not None])
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """A kernel that brings an operand of another into `size` bytes, from where it lies."""
+
+    name: str
+    iterations: int
+    size: int
+    source: Placed
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from pullback.errors import ArgumentError, NonFiniteError
 from pullback.ir.array import Array, concrete
 from pullback.ir.types import Numbers, TensorType
 from pullback.transforms.trace import Traced
-from pullback.transforms.tree import flatten, paths, unflatten
+from pullback.transforms.tree import flatten, unflatten
 
 Given = list[Numbers]
 """The memory that a call brings for an argument; none for a state, which has its own."""

@@ -70,7 +70,8 @@ def step(w, x, labels):
         return pb.nn.cross_entropy(pb.tanh(x @ w), labels)
     value, slope = pb.value_and_grad(loss)(w)
     return w - 0.1 * slope, value
-w, value = pb.compile(step, donate="w")(pb.asarray(np.ones((4, 5), np.float32)), x, np.array([0, 1, 4]))
+w, labels = pb.asarray(np.ones((4, 5), np.float32)), np.array([0, 1, 4])
+w, value = pb.compile(step, donate="w")(w, x, labels)
 print(len(count), np.asarray(w).tobytes().hex(), np.asarray(value).tobytes().hex())
 """
     environment = {**os.environ, "PULLBACK_CACHE": str(folder), "PYTHONPATH": str(SOURCE)}
