@@ -38,9 +38,16 @@ STREAMED = 32
 SET_BYTES = 4096
 """Lines this far apart share a set of the first cache, which has 8 to 12 places."""
 
-PANEL_BYTES = 25 * 1024
-"""A panel of B at most: it stays in the first cache with the rows of A. 16 KB and 32 KB are slower
-by 2 to 4 %, 64 KB by 10 to 30 % (512 KB of second cache)."""
+PANEL_BYTES = 13 * 1024
+"""A panel of B at most: half of the first cache; the rows of A pass beside it. 25 KB are as fast
+where B is small, 3 % slower where A fills the second cache; 64 KB are slower by 10 to 30 %."""
+
+REREAD = 8
+"""Panels that read a block of A, from which on a copy of its columns is worth its time."""
+
+
+PACKED = 4 << 20
+"""Bytes at most of a B that lies packed beside itself while a loop runs."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,8 @@ class Blocking:
     tile: Tile
     tiles_at_once: int = 1
     panels_at_once: int = 1
+    packed: bool = False
+    """B lies in panels already, one after the other, each [k][width]."""
 
     @property
     def element(self) -> str:
@@ -136,6 +145,8 @@ class Blocking:
     @cached_property
     def direct(self) -> bool:
         """B is read where it lies: one row tile would read a packed panel only once."""
+        if self.packed:
+            return False
         product = self.product
         same = stored(product.dtype) == self.element
         flat = _is_one_walk([(axis.size, axis.b) for axis in product.inner])
@@ -150,8 +161,26 @@ class Blocking:
             return True
         if self.tiles == 1 or self.product.depth < 64 or self.product.row.a == 0:
             return False
-        pitch = self.product.row.a * self.product.dtype.itemsize
-        return self.tile.rows * math.gcd(pitch, SET_BYTES) > 4 * SET_BYTES
+        return self._crowds(self.product.row.a, self.tile.rows) or (
+            self.panels >= REREAD and self._crowds(self.product.inner[-1].a, self.product.depth)
+        )
+
+    def _crowds(self, step: int, count: int) -> bool:
+        """Whether so many lines of A fall in so few sets of the first cache that few stay."""
+        sets = SET_BYTES // math.gcd(step * self.product.dtype.itemsize, SET_BYTES)
+        return count > 4 * sets
+
+    @property
+    def may_be_packed(self) -> bool:
+        """Whether it pays to pack B once for many runs of this product."""
+        product = self.product
+        same = stored(product.dtype) == self.element and not any(x.b for x in product.batch)
+        return same and not self.direct and product.sums and self.packed_bytes <= PACKED
+
+    @property
+    def packed_bytes(self) -> int:
+        """All of B in panels."""
+        return self.panels * self.product.depth * self.width * bytes_of(self.element)
 
     # ---- K ----
 
@@ -202,7 +231,7 @@ class Blocking:
 
     @property
     def panel_bytes(self) -> int:
-        return self.deepest * self.width * bytes_of(self.element)
+        return 0 if self.packed else self.deepest * self.width * bytes_of(self.element)
 
     @property
     def copy_bytes(self) -> int:
@@ -233,22 +262,24 @@ class Blocking:
 
     # ---- cost ----
 
-    @cached_property
-    def cycles(self) -> float:
-        """A guess at the time of 1, 2, 4 and 8 threads together."""
-        one, count = self._iteration, self.iterations
+    def cycles(self, tiles_at_once: int, panels_at_once: int) -> float:
+        """A guess at the time of 1, 2, 4 and 8 threads together, cut so."""
+        blocks = -(-self.tiles // tiles_at_once) * -(-self.panels // panels_at_once)
+        count = self.product.batches * blocks
+        one = self._iteration(min(tiles_at_once, self.tiles), panels_at_once)
         return sum(-(-count // threads) * one for threads in (1, 2, 4, 8))
 
-    @property
-    def _iteration(self) -> float:
-        rows, panels, depth = self.rows_at_once, self.panels_at_once, self.product.depth
+    def _iteration(self, tiles: int, panels: int) -> float:
+        rows, depth = tiles * self.low + min(self.tall, tiles), self.product.depth
         parts = max(1, VECTOR_BYTES // self.machine.register_bytes) * self.tile.vectors
         multiply = panels * depth * max(rows * parts / 2, 4)
         pack = (
-            0 if self.direct else panels * depth * parts * (1 if self.product.column.b == 1 else 3)
+            0
+            if self.direct or self.packed
+            else panels * depth * parts * (3 if self.product.column.b == 1 else 4)
         )
-        copy = rows * depth * 0.5 if self.copies else 0
-        return multiply + pack + copy + 60 + 15 * panels * min(self.tiles, self.tiles_at_once)
+        copy = rows * depth * 0.7 if self.copies else 0
+        return multiply + pack + copy + 60 + 15 * panels * tiles
 
 
 def _is_one_walk(axes: Sequence[tuple[int, int]]) -> bool:
@@ -261,18 +292,21 @@ def _depth(axes: tuple[Axis, ...]) -> int:
     return math.prod(axis.size for axis in axes)
 
 
-def blocking_of(product: Product, machine: Machine, tile: Tile | None = None) -> Blocking:
+def blocking_of(
+    product: Product, machine: Machine, tile: Tile | None = None, packed: bool = False
+) -> Blocking:
     """The cut that costs least."""
-    plain = Blocking(product, machine, tile or tile_for(product, machine))
+    plain = Blocking(product, machine, tile or tile_for(product, machine), packed=packed)
     if not product.batches * product.row.size * product.column.size:
         return plain
     row_bytes = max(1, plain.deepest * bytes_of(plain.element) * plain.tile.rows)
-    most = max(1, min(plain.tiles, machine.cache * 3 // 4 // row_bytes))
+    most = max(1, min(plain.tiles, machine.cache * 7 // 16 // row_bytes))
     fewest = -(-plain.tiles // most)
-    together = (1, 2, 4, 8, 16) if plain.blocked or plain.copies else (1,)
-    cuts = (
-        replace(plain, tiles_at_once=-(-plain.tiles // blocks), panels_at_once=min(n, plain.panels))
+    together = (1, 2, 4, 8, 16, 32, 64) if plain.blocked or plain.copies else (1,)
+    cuts = dict.fromkeys(
+        (-(-plain.tiles // blocks), min(n, plain.panels))
         for blocks in range(fewest, min(plain.tiles, fewest + 32) + 1)
         for n in together
     )
-    return min(cuts, key=lambda cut: cut.cycles)
+    tiles, panels = min(cuts, key=lambda cut: plain.cycles(*cut))
+    return replace(plain, tiles_at_once=tiles, panels_at_once=panels)

@@ -62,8 +62,7 @@ class Lanes:
 
     def literal(self, value: Number, dtype: DType) -> Vector:
         """`value` in every lane."""
-        lanes = Vector(self.function, literal(value, dtype, self.width), dtype)
-        return cast(widened(lanes), dtype)
+        return Vector(self.function, literal(value, dtype, self.width), dtype)
 
     def const(self, value: Number, like: Vector) -> Vector:
         return self.literal(value, like.dtype)

@@ -43,11 +43,11 @@ def element(dtype: DType) -> str:
 
 
 def literal(value: Number, dtype: DType, width: int) -> Ssa:
-    """`value` in every lane, rounded to what registers hold of `dtype`."""
+    """`value` in every lane, rounded to `dtype`: text alone, so it may stand anywhere."""
     if is_float(dtype):
         with np.errstate(over="ignore"):
-            exact = float(value) if dtype == float64 else float(np.float32(value))
-        return splat(floating(exact, element(dtype)), width)
+            rounded = float(np.asarray(value, dtype))
+        return splat(floating(rounded, element(dtype)), width)
     if dtype == bool_:
         return splat(Ssa("i1", "true" if value else "false"), width)
     return splat(integer(int(value), element(dtype)), width)

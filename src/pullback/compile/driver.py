@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 import types
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 from pullback._public import public, without_library_frames
 from pullback._settings import Settings, log, settings
 from pullback.compile.budget import parse_bytes, require_room
+from pullback.compile.captured import Watch
 from pullback.compile.executable import Executable
 from pullback.compile.signature import (
     Chosen,
@@ -27,6 +29,7 @@ from pullback.compile.stages import Lowered, timed
 from pullback.errors import ArgumentError, PullbackError, calling_site
 from pullback.ir.array import Array
 from pullback.ir.builder import current
+from pullback.ir.graph import is_same
 from pullback.ops.weak import Weak
 from pullback.passes.pipeline import prepare
 from pullback.transforms.derivatives import name_of
@@ -50,14 +53,19 @@ def compile(
 
     A signature is the structure of the arguments, their shapes and element types, and the values of
     the `static` arguments (positions or names; these must be hashable). Python scalars are no part
-    of it: a changed learning rate compiles nothing. Arrays that `f` captures are read when the
-    program is made, and held by reference. The results have the structure that `f` returns, and
-    their bits do not depend on `threads` (by default `PULLBACK_THREADS`, or all cores).
+    of it: a changed learning rate compiles nothing. The results have the structure that `f`
+    returns, and their bits do not depend on `threads` (by default `PULLBACK_THREADS`, or all
+    cores).
 
     The arrays of `donate`d arguments (positions or names) are given away: their memory is reused in
     place for results of the same type, and using them again raises `DonationError`. A donated tree
     comes back as a result of the same structure and types, which costs nothing per array when it
     is donated again.
+
+    Arrays that `f` captures are inputs too, held by reference. Each call looks whether the names,
+    attributes and items that led to them still do, and where one is bound anew, traces `f` again.
+    What else `f` captures (numbers, flags) is read when the program is made, and not again; so are
+    the numbers of NumPy arrays.
 
     With `memory` (bytes, or "500 MB"), a program whose `plan.peak_bytes` are more is refused:
     `MemoryPlanError` says what they are and which values hold them. No value is recomputed to
@@ -118,7 +126,7 @@ class CompiledFunction:
             return self._function(*args, **kwargs)
         if last is not None and last[0] is chosen and not kwargs:
             known = last[1].match(args)
-            if known is not None:
+            if known is not None and last[1].watch.holds():
                 return last[1](known)
         signature, feeds = read(self._function, args, kwargs, self._static)
         executable = self._executable(signature)
@@ -130,7 +138,16 @@ class CompiledFunction:
         """The stages of the program for these arguments; arrays may be given by their types."""
         signature, _ = read(self._function, args, kwargs, self._static)
         found = self._programs.get(self._key(signature))
-        return self._lowered(signature) if found is None else found.lowered
+        return found.lowered if found and found.watch.holds() else self._lowered(signature)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """By its name where it has one, as a decorated function; else without its programs."""
+        f = self._function
+        place: Any = sys.modules.get(getattr(f, "__module__", None) or "")
+        name = getattr(f, "__qualname__", "")
+        if _named(place, name) is self:
+            return name
+        return CompiledFunction, (f, self._static, self._donate, self._threads, self._memory)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
@@ -145,20 +162,29 @@ class CompiledFunction:
     def _executable(self, signature: Signature) -> Executable:
         key = self._key(signature)
         found = self._programs.get(key)
-        if found is None:
+        if found is None or not found.watch.holds():
             with self._lock:
                 found = self._programs.get(key)
-                if found is None:
-                    found = self._programs[key] = self._compile(signature)
+                if found is None or not found.watch.holds():
+                    found = self._programs[key] = self._compile(signature, found)
         return found
 
-    def _compile(self, signature: Signature) -> Executable:
-        self._tell_why(signature)
+    def _compile(self, signature: Signature, old: Executable | None) -> Executable:
+        """The program; the old one again where only arrays that it captured are others."""
+        if old is None:
+            self._tell_why(signature)
         lowered = self._lowered(signature)
+        watch = Watch(self._function, lowered.traced.captured)
+        if old is not None:
+            if _is_same(lowered, old.lowered):
+                old.capture(lowered.traced, watch)
+                return old
+            name = name_of(self._function)
+            log("recompile", f"{name} is compiled again: what it captures is bound anew")
         if self._memory is not None:
             require_room(lowered.plan, self._memory)
         lowered.explain()
-        made = Executable(lowered, signature, signature.names(self._function))
+        made = Executable(lowered, signature, signature.names(self._function), watch)
         lowered.tell()
         return made
 
@@ -200,6 +226,16 @@ class CompiledFunction:
             key=lambda lines: (len(lines), sum(map(len, lines))),
         )
         log("recompile", f"{name} is compiled again: {'; '.join(changes) or 'settings changed'}")
+
+
+def _named(place: Any, name: str) -> Any:
+    for part in name.split("."):
+        place = getattr(place, part, None)
+    return place
+
+
+def _is_same(new: Lowered, old: Lowered) -> bool:
+    return new.traced.result == old.traced.result and is_same(new.graph, old.graph)
 
 
 def _stand_in(x: Array, kind: Kind) -> Array | Weak:

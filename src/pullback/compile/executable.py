@@ -10,15 +10,18 @@ import numpy as np
 
 from pullback._settings import log, settings
 from pullback.backend.program import Program, Slots, Span
+from pullback.compile.captured import Watch
 from pullback.compile.nonfinite import explain, is_finite
 from pullback.compile.profile import table
+from pullback.compile.results import Reused
 from pullback.compile.signature import Dynamic, Feed, Kind, ScalarType, Signature, Static, fits
 from pullback.compile.stages import Lowered
 from pullback.compile.state import Home, State, kill, overwrite, owned, twice
-from pullback.errors import ArgumentError, NonFiniteError
+from pullback.errors import ArgumentError, CompileError, NonFiniteError
 from pullback.ir.array import Array, concrete
 from pullback.ir.types import Numbers, TensorType
-from pullback.transforms.tree import flatten, paths, unflatten
+from pullback.transforms.trace import Traced
+from pullback.transforms.tree import flatten, unflatten
 
 Given = list[Numbers]
 """The memory that a call brings for an argument; none for a state, which has its own."""
@@ -29,6 +32,8 @@ class Argument:
     """A dynamic argument of a program: where its leaves stand among the inputs."""
 
     name: str
+    paths: list[str]
+    """What to call each leaf."""
     form: Dynamic
     first: int
     span: Span
@@ -44,10 +49,6 @@ class Argument:
 
     def __post_init__(self) -> None:
         self.is_plain = self.form.is_leaf and not self.donated and not self.cells
-
-    def path(self, i: int) -> str:
-        """What to call a leaf."""
-        return paths(self.form.treedef, self.name)[i]
 
     def bind(self, program: Program, feed: Feed) -> Given:
         """Let the program read, or overwrite, what a call brings."""
@@ -82,21 +83,22 @@ class Argument:
             except OverflowError:
                 raise ArgumentError(f"the integer {leaf} does not fit {kind.dtype}") from None
             return cell
-        return owned(leaf, self.path(i)) if self.donated else numbers_of(leaf, kind)
+        return owned(leaf, self.paths[i]) if self.donated else numbers_of(leaf, kind)
 
 
 class Executable:
     """A program that takes arguments of one signature."""
 
-    def __init__(self, lowered: Lowered, signature: Signature, names: Sequence[str]) -> None:
+    def __init__(
+        self, lowered: Lowered, signature: Signature, names: Sequence[str], watch: Watch
+    ) -> None:
         self.lowered = lowered
         self.signature = signature
         self.program: Program = lowered.program
         self._arguments = self._place(names)
         self._donated = [k for k, each in enumerate(self._arguments) if each.donated]
-        self._captured = [numbers_of(x, x.type) for x in lowered.traced.captured]
-        for i, numbers in enumerate(self._captured, len(signature.kinds)):
-            self.program.bind(i, numbers)
+        self.capture(lowered.traced, watch)
+        self._busy = False
         pairing = lowered.pairing
         self._parts, self._whole, self._pairs = pairing.parts, pairing.whole, pairing.pairs
         self._kept_states = {p.state for p in self._parts}
@@ -108,6 +110,7 @@ class Executable:
         ]
         """The outputs that lie in the memory of an input and belong to no state."""
         self._tuple = lowered.traced.result.type is tuple
+        self._made = [(i, Reused(kind), slots) for i, kind, slots in self.program.made]
         self._blank: list[Any] = [None] * len(self.program.sources)
 
     def _place(self, names: Sequence[str]) -> list[Argument]:
@@ -123,10 +126,20 @@ class Executable:
                 self.program.bind(first + i, cell)
             span = self.program.span(first, len(form.kinds))
             donated = k in self.lowered.donated
-            slots = self.program.slots_of(self.program.schedule.inputs[first]) if form.kinds else ()
-            placed.append(Argument(names[place], form, first, span, cells, donated, slots))
+            slots = self.program.slots_of(first) if form.kinds else ()
+            leaves = self.lowered.names[first : first + len(form.kinds)]
+            placed.append(Argument(names[place], leaves, form, first, span, cells, donated, slots))
             first += len(form.kinds)
         return placed
+
+    def capture(self, traced: Traced, watch: Watch) -> None:
+        """Let the program read these captured arrays from now on."""
+        with self.program.lock:
+            self.lowered.traced = traced
+            self._captured = [numbers_of(x, x.type) for x in traced.captured]
+            for i, numbers in enumerate(self._captured, len(self.signature.kinds)):
+                self.program.bind(i, numbers)
+            self.watch = watch
 
     # ---- which calls ----
 
@@ -155,21 +168,37 @@ class Executable:
     # ---- the call ----
 
     def __call__(self, feeds: Sequence[Feed]) -> Any:
-        """The result. After an error the donated arrays are as they were."""
+        """The result. After an error the donated arrays are as they were.
+
+        After a `KeyboardInterrupt` they may be overwritten, each as a whole: an interrupt waits
+        until the program has run.
+        """
+        with self.program.lock:
+            if self._busy:
+                raise CompileError(
+                    f"{self.lowered.name} was called while its own call was at work",
+                    hint="a signal handler or a callback called it; compile it once more for that",
+                )
+            self._busy = True
+            try:
+                return self._call(feeds)
+            finally:
+                self._busy = False
+
+    def _call(self, feeds: Sequence[Feed]) -> Any:
         program = self.program
-        with program.lock:
-            if self._donated:
-                self._require_apart(feeds)
-            given = [
-                argument.bind(program, feed)
-                for argument, feed in zip(self._arguments, feeds, strict=True)
-            ]
-            values = self._blank.copy()
-            for i, kind, slots in program.made:
-                memory = values[i] = np.empty(kind.shape, kind.dtype)
-                program.point(slots, memory)
-            self._run(feeds, given, values)
-            return self._result(feeds, given, values)
+        if self._donated:
+            self._require_apart(feeds)
+        given = [
+            argument.bind(program, feed)
+            for argument, feed in zip(self._arguments, feeds, strict=True)
+        ]
+        values = self._blank.copy()
+        for i, reused, slots in self._made:
+            memory = values[i] = reused.take()
+            program.point(slots, memory)
+        self._run(feeds, given, values)
+        return self._result(feeds, given, values)
 
     def _run(self, feeds: Sequence[Feed], given: Sequence[Given], values: Sequence[Any]) -> None:
         chosen = settings()
@@ -298,8 +327,8 @@ def _require_distinct(pairs: Sequence[tuple[Argument, Feed]]) -> None:
     for argument, feed in sorted(pairs, key=lambda pair: pair[0].donated):
         for i, leaf in enumerate(feed if isinstance(feed, list) else feed.built):
             if isinstance(leaf, Array) and argument.donated and id(leaf) in seen:
-                raise twice(argument.path(i), seen[id(leaf)])
-            seen[id(leaf)] = argument.path(i) if argument.donated else argument.name
+                raise twice(argument.paths[i], seen[id(leaf)])
+            seen[id(leaf)] = argument.paths[i] if argument.donated else argument.name
 
 
 def _fitting(value: Any, form: Dynamic) -> list[Any] | None:

@@ -109,6 +109,26 @@ def without_numbers(graph: Graph) -> Graph:
     return Graph(copy_all(graph.inputs), nodes, copy_all(graph.outputs))
 
 
+def is_same(a: Graph, b: Graph) -> bool:
+    """Whether two graphs are one program: the same ops on the same types, wired alike."""
+    if (len(a.inputs), len(a.nodes)) != (len(b.inputs), len(b.nodes)):
+        return False
+    numbers: tuple[dict[Array, int], dict[Array, int]] = ({}, {})
+
+    def wired(first: Sequence[Array], second: Sequence[Array]) -> bool:
+        known = [[n.setdefault(x, len(n)) for x in xs] for n, xs in zip(numbers, (first, second))]  # noqa: B905
+        return known[0] == known[1] and [x.type for x in first] == [x.type for x in second]
+
+    return (
+        wired(a.inputs, b.inputs)
+        and all(
+            x.op == y.op and wired(x.inputs, y.inputs) and wired(x.outputs, y.outputs)
+            for x, y in zip(a.nodes, b.nodes, strict=True)
+        )
+        and wired(a.outputs, b.outputs)
+    )
+
+
 def graph_flops(graph: Graph) -> int:
     """Floating-point operations of one evaluation."""
     return sum(

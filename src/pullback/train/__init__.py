@@ -1,5 +1,19 @@
 """Training runs and what they leave behind. Plots and reports are in `pullback.train.report`."""
 
+from pullback.data.loader import DataLoader
+from pullback.train.checkpoint import Checkpoints, Saved, load, load_notes, save
 from pullback.train.run import Run
+from pullback.train.safetensors import load_safetensors
+from pullback.train.torch_layout import from_torch
 
-__all__ = ["Run"]
+__all__ = [
+    "Checkpoints",
+    "DataLoader",
+    "Run",
+    "Saved",
+    "from_torch",
+    "load",
+    "load_notes",
+    "load_safetensors",
+    "save",
+]

@@ -122,6 +122,23 @@ def test_the_check_that_failed_is_named():
     assert x.shape == (6, 9)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("dtype", [np.dtype(np.float16), bfloat16], ids=str)
+def test_half_literals_stand_beside_guards_of_a_row(dtype, axis):
+    """The guard is computed before the loop over the row, and so is what it chooses from."""
+    x = normal(2, 3, 4).astype(dtype)
+    shape = tuple(1 if i == axis else n for i, n in enumerate(x.shape))
+
+    def f(x):
+        filled = pb.full(shape, 0.3, dtype=dtype)
+        return pb.sum(pb.concat([filled, x], axis=axis), axis=-1)
+
+    with override(cache="off"):
+        made = Program(fuse(optimize(trace(f, pb.asarray(x).type))), threads=1)([x])[0]
+    wanted = np.concatenate([np.full(shape, 0.3, dtype), x], axis).astype(np.float32).sum(-1)
+    np.testing.assert_allclose(made.astype(np.float32), wanted, rtol=1e-2, atol=1e-2)
+
+
 def test_what_follows_joins_the_kernel_of_a_read_by_index():
     def embed(table, tokens, positions):
         x = table[tokens] + positions
@@ -264,3 +281,15 @@ def test_reading_by_index_shares_a_kernel_with_reductions(side):
     np.testing.assert_allclose(total, expected.sum((2, 3)), rtol=1e-4, atol=1e-5)
     apart_expected = 1 / (1 + np.exp(expected.max((2, 3), keepdims=True) - expected))
     np.testing.assert_allclose(apart, apart_expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 4, 8])
+def test_short_lines_fill_vectors_together(side):
+    x, row = normal(3, 5, 2 * side, 2 * side), normal(5, 1, 1)
+    bar = normal(3, 5, side, side)
+    made = program(lambda x, row: MaxPool(SQUARE)(x) + row, x, row)
+    assert (made([x, row])[0] == MaxPool(SQUARE).reference(x) + row).all()
+    made = program(MaxPoolRoute(SQUARE), bar, x)
+    assert (made([bar, x])[0] == MaxPoolRoute(SQUARE).reference(bar, x)).all()
+    made = program(lambda x: pb.permute_dims(x, (3, 1, 2, 0)) * 2, x)
+    assert (made([x])[0] == x.transpose(3, 1, 2, 0) * 2).all()
