@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from pullback._public import public
 from pullback.functions.elementwise import maximum, sqrt
 from pullback.ir.array import Array
 from pullback.ir.types import int64
@@ -38,6 +39,7 @@ class AdamState(NamedTuple):
     largest: Tree
 
 
+@public
 def adam(
     lr: Hyperparameter = 1e-3,
     b1: float | Array = 0.9,
@@ -63,6 +65,7 @@ def adam(
     return optimizer("adam", lambda params: _adam_state(params, amsgrad), update)
 
 
+@public
 def adamw(
     lr: Hyperparameter = 1e-3,
     b1: float | Array = 0.9,
@@ -139,6 +142,7 @@ class SquaresState(NamedTuple):
     velocity: Tree = None
 
 
+@public
 def rmsprop(
     lr: Hyperparameter = 1e-2,
     decay: float | Array = 0.99,
@@ -181,6 +185,7 @@ def rmsprop(
     return optimizer("rmsprop", init, update)
 
 
+@public
 def adagrad(
     lr: Hyperparameter = 1e-2,
     eps: float | Array = 1e-10,

@@ -25,6 +25,7 @@ def global_norm(tree: Tree) -> Array:
     return sqrt(lift(total))
 
 
+@public
 def clip_by_global_norm(max_norm: float | Array) -> Optimizer:
     """Gradients scaled by `max_norm` / norm where their global norm is larger (Pascanu 2013).
 
@@ -41,6 +42,7 @@ def clip_by_global_norm(max_norm: float | Array) -> Optimizer:
     return optimizer("clip_by_global_norm", lambda params: None, update)
 
 
+@public
 def clip_by_value(max_value: float | Array) -> Optimizer:
     """Each number of the gradient clipped to [-max_value, max_value].
 

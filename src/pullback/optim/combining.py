@@ -96,6 +96,7 @@ class EmaState(NamedTuple):
     average: Tree
 
 
+@public
 def ema(decay: float | Array) -> Optimizer:
     """The running mean of the parameters beside them:  a ← β a + (1 - β) x, a = x at the start.
 

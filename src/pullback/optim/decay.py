@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pullback._public import public
 from pullback.errors import ArgumentError
 from pullback.ir.array import Array
 from pullback.optim.hyperparameters import number, present, require_weights
@@ -34,6 +35,7 @@ def require_mask(mask: Any) -> None:
         raise ArgumentError(f"a mask is a tree of bools or a function, not {mask!r:.60}")
 
 
+@public
 def add_decayed_weights(weight_decay: float | Array, mask: Mask = None) -> Optimizer:
     """`updates + weight_decay · params`, for `chain`: before an optimiser the decay is coupled.
 

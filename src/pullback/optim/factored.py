@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from pullback._public import public
 from pullback.functions.elementwise import maximum, minimum, rsqrt, sqrt
 from pullback.functions.reductions import mean
 from pullback.ir.array import Array
@@ -34,6 +35,7 @@ class AdafactorState(NamedTuple):
     columns: Tree
 
 
+@public
 def adafactor(
     lr: Hyperparameter = 1e-2,
     decay: float | Array = 0.8,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pullback._public import public
 from pullback.errors import ArgumentError
 from pullback.functions.elementwise import sign
 from pullback.ir.array import Array
@@ -31,6 +32,7 @@ class MomentumState(NamedTuple):
     velocity: Tree
 
 
+@public
 def sgd(
     lr: Hyperparameter,
     momentum: float | Array = 0.0,
@@ -66,6 +68,7 @@ def sgd(
     return optimizer("sgd", init, update)
 
 
+@public
 def lion(
     lr: Hyperparameter = 1e-4,
     b1: float | Array = 0.9,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from pullback._public import public
 from pullback.functions.elementwise import minimum, sqrt, where
 from pullback.ir.array import Array
 from pullback.optim.hyperparameters import (
@@ -20,6 +21,7 @@ from pullback.transforms.derivatives import ggnvp, hvp, value_and_grad
 from pullback.transforms.tree import Tree
 
 
+@public
 def newton_cg(
     loss: Callable[[Tree], Array],
     steps: int = 50,
@@ -59,6 +61,7 @@ def newton_cg(
     return optimizer("newton_cg", lambda params: None, update)
 
 
+@public
 def natural_gradient(
     f: Callable[[Tree], Tree],
     loss: Callable[[Tree], Array],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from pullback._public import public
 from pullback.functions.elementwise import minimum, where
 from pullback.functions.manipulation import concat
 from pullback.functions.reductions import sum
@@ -35,6 +36,7 @@ class LbfgsState(NamedTuple):
     grads: Array
 
 
+@public
 def lbfgs(loss: Loss, memory: int = 10, evaluations: int = 20) -> Optimizer:
     """L-BFGS (Liu & Nocedal 1989) with a line search for the strong Wolfe conditions.
 

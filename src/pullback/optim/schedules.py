@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from pullback._public import public
 from pullback.errors import ArgumentError
 from pullback.functions.elementwise import cos, floor, maximum, minimum, where
 from pullback.ir.array import Array
@@ -23,12 +24,14 @@ from pullback.optim.hyperparameters import (
 )
 
 
+@public
 def constant(value: float) -> Schedule:
     """`value` at every step."""
     require_weights(value=value)
     return lambda step: scalar(value, float64)
 
 
+@public
 def linear(init: float, end: float, steps: int) -> Schedule:
     """A straight line from `init` to `end` in `steps` steps, then `end`."""
     require_weights(init=init, end=end)
@@ -36,6 +39,7 @@ def linear(init: float, end: float, steps: int) -> Schedule:
     return lambda step: _between(init, end, _progress(step, 0, steps))
 
 
+@public
 def cosine(init: float, steps: int, end: float = 0.0) -> Schedule:
     """Half a cosine from `init` down to `end` in `steps` steps, then `end` (SGDR, 2017)."""
     require_weights(init=init, end=end)
@@ -43,6 +47,7 @@ def cosine(init: float, steps: int, end: float = 0.0) -> Schedule:
     return lambda step: _between(init, end, _half_cosine(_progress(step, 0, steps)))
 
 
+@public
 def warmup_cosine(
     peak: float, warmup: int, steps: int, init: float = 0.0, end: float = 0.0
 ) -> Schedule:
@@ -63,6 +68,7 @@ def warmup_cosine(
     return rate
 
 
+@public
 def one_cycle(
     peak: float, steps: int, rise: float = 0.3, start: float = 25.0, end: float = 1e4
 ) -> Schedule:
@@ -87,6 +93,7 @@ def one_cycle(
     return rate
 
 
+@public
 def step(init: float, every: int, factor: float = 0.1) -> Schedule:
     """`init`, multiplied by `factor` after each `every` steps."""
     require_weights(init=init, factor=factor)
@@ -94,6 +101,7 @@ def step(init: float, every: int, factor: float = 0.1) -> Schedule:
     return lambda count: init * scalar(factor, float64) ** floor(_count(count) / every)
 
 
+@public
 def exponential(init: float, factor: float, every: int = 1) -> Schedule:
     """`init` · factor^(step / every)."""
     require_weights(init=init)
