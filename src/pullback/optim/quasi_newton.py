@@ -110,5 +110,5 @@ def _direction(state: LbfgsState, g: Array) -> Array:
     newest = state.changes[-1]
     known = state.inverse[-1] > 0
     scale = state.inverse[-1] * dot(newest, newest)
-    r, _ = scan(forth, q / where(known, scale, 1.0), (*pairs, alphas))
+    r: Array = scan(forth, q / where(known, scale, 1.0), (*pairs, alphas))[0]
     return -r

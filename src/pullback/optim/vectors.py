@@ -51,7 +51,8 @@ def conjugate_gradients(matrix: Map, b: Array, steps: int, rtol: Any) -> Array:
 
     def going(state: tuple[Array, ...]) -> Array:
         i, _, _, _, rr, curved = state
-        return (i < steps) & (rr > rtol * rtol * size) & curved
+        going_on: Array = (i < steps) & (rr > rtol * rtol * size) & curved
+        return going_on
 
     def step(state: tuple[Array, ...]) -> tuple[Array, ...]:
         i, x, r, p, rr, _ = state
