@@ -258,6 +258,7 @@ from pullback.transforms.custom import (
     custom_derivative,
 )
 from pullback.transforms.derivatives import (
+    ggnvp,
     grad,
     hvp,
     jvp,
@@ -377,6 +378,7 @@ __all__ = [
     "from_dlpack",
     "full",
     "full_like",
+    "ggnvp",
     "global_avg_pool",
     "grad",
     "greater",

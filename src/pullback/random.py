@@ -18,10 +18,20 @@ import numpy as np
 
 from pullback._public import public
 from pullback.errors import ArgumentError, DTypeError, ShapeError
+from pullback.functions.activations import softmax
 from pullback.functions.contraction import matmul
 from pullback.functions.creation import eye, ones, triu
-from pullback.functions.elementwise import erf, erfinv, log, nextafter, stop_gradient, where
-from pullback.functions.gathering import take
+from pullback.functions.elementwise import (
+    erf,
+    erfinv,
+    exp,
+    log,
+    nextafter,
+    stop_gradient,
+    straight_through,
+    where,
+)
+from pullback.functions.gathering import one_hot, take
 from pullback.functions.linear_algebra import diagonal
 from pullback.functions.manipulation import moveaxis, stack
 from pullback.functions.reductions import argmax, sum, vector_norm
@@ -387,6 +397,53 @@ def categorical(
         )
     noise = gumbel(key, lead + scores.shape, _inner(scores.dtype))
     return argmax(noise + cast(scores, noise.dtype), axis=len(lead) + axis)
+
+
+@public
+def gumbel_softmax(
+    key: Array, logits: Array, temperature: float | Array = 1.0, axis: int = -1, hard: bool = False
+) -> Array:
+    """A class drawn as `categorical` draws, relaxed to the weights softmax((logits + noise) / τ).
+
+    Differentiable in the logits (Jang et al. 2017; Maddison et al. 2017). With `hard` the value is
+    the drawn class as zeros and a one, and the derivative that of the weights: straight through.
+    Raises `ArgumentError` for a Python number τ that is not positive.
+
+    >>> import numpy as np
+    >>> gumbel_softmax(key(0), np.zeros(3), hard=True).tolist().count(1.0)
+    1
+    """
+    if isinstance(temperature, int | float) and not 0 < temperature < math.inf:
+        raise ArgumentError(f"a temperature is positive and finite, not {temperature}")
+    scores = lift(logits)
+    if not is_float(scores.dtype):
+        raise DTypeError(f"logits are floating, not {scores.type}")
+    axis = normalize_axis(axis, scores.ndim)
+    noisy = scores + gumbel(key, scores.shape, scores.dtype)
+    soft = softmax(noisy / temperature, axis=axis)
+    if not hard:
+        return soft
+    drawn = argmax(noisy, axis=axis)
+    return straight_through(one_hot(drawn, scores.shape[axis], axis=axis, dtype=soft.dtype), soft)
+
+
+@public
+def score_function(value: Array, log_prob: Array, baseline: float | Array = 0.0) -> Array:
+    """`value` of a draw, with the derivative of its expectation in the parameters of the draw.
+
+    The score-function estimator, REINFORCE (Williams 1992): beside its own derivative `value` has
+    (value - baseline) · ∂ log_prob, `log_prob` that of what was drawn, and a baseline that does not
+    depend on it, which lowers the variance. Every order of derivative is unbiased where the
+    baseline is 0, the first with any (Foerster et al. 2018).
+
+    >>> import pullback as pb
+    >>> pb.grad(lambda p: score_function(3.0, pb.log(p)))(0.5).item()
+    6.0
+    """
+    weight = lift(log_prob)
+    reward = cast(lift(value), weight.dtype) if not is_float(lift(value).dtype) else lift(value)
+    ratio = exp(weight - stop_gradient(weight))
+    return straight_through(reward, (reward - stop_gradient(baseline)) * ratio)
 
 
 @public

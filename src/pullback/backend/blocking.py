@@ -38,9 +38,12 @@ STREAMED = 32
 SET_BYTES = 4096
 """Lines this far apart share a set of the first cache, which has 8 to 12 places."""
 
-PANEL_BYTES = 25 * 1024
-"""A panel of B at most: it stays in the first cache with the rows of A. 16 KB and 32 KB are slower
-by 2 to 4 %, 64 KB by 10 to 30 % (512 KB of second cache)."""
+PANEL_BYTES = 13 * 1024
+"""A panel of B at most: half of the first cache; the rows of A pass beside it. 25 KB are as fast
+where B is small, 3 % slower where A fills the second cache; 64 KB are slower by 10 to 30 %."""
+
+REREAD = 8
+"""Panels that read a block of A, from which on a copy of its columns is worth its time."""
 
 
 PACKED = 4 << 20
@@ -158,8 +161,14 @@ class Blocking:
             return True
         if self.tiles == 1 or self.product.depth < 64 or self.product.row.a == 0:
             return False
-        pitch = self.product.row.a * self.product.dtype.itemsize
-        return self.tile.rows * math.gcd(pitch, SET_BYTES) > 4 * SET_BYTES
+        return self._crowds(self.product.row.a, self.tile.rows) or (
+            self.panels >= REREAD and self._crowds(self.product.inner[-1].a, self.product.depth)
+        )
+
+    def _crowds(self, step: int, count: int) -> bool:
+        """Whether so many lines of A fall in so few sets of the first cache that few stay."""
+        sets = SET_BYTES // math.gcd(step * self.product.dtype.itemsize, SET_BYTES)
+        return count > 4 * sets
 
     @property
     def may_be_packed(self) -> bool:
@@ -267,9 +276,9 @@ class Blocking:
         pack = (
             0
             if self.direct or self.packed
-            else panels * depth * parts * (1 if self.product.column.b == 1 else 3)
+            else panels * depth * parts * (3 if self.product.column.b == 1 else 4)
         )
-        copy = rows * depth * 0.5 if self.copies else 0
+        copy = rows * depth * 0.7 if self.copies else 0
         return multiply + pack + copy + 60 + 15 * panels * tiles
 
 
@@ -291,9 +300,9 @@ def blocking_of(
     if not product.batches * product.row.size * product.column.size:
         return plain
     row_bytes = max(1, plain.deepest * bytes_of(plain.element) * plain.tile.rows)
-    most = max(1, min(plain.tiles, machine.cache * 3 // 4 // row_bytes))
+    most = max(1, min(plain.tiles, machine.cache * 7 // 16 // row_bytes))
     fewest = -(-plain.tiles // most)
-    together = (1, 2, 4, 8, 16) if plain.blocked or plain.copies else (1,)
+    together = (1, 2, 4, 8, 16, 32, 64) if plain.blocked or plain.copies else (1,)
     cuts = dict.fromkeys(
         (-(-plain.tiles // blocks), min(n, plain.panels))
         for blocks in range(fewest, min(plain.tiles, fewest + 32) + 1)

@@ -96,54 +96,36 @@ def write(
     return kernel
 
 
-DEEP = 64
-"""The depth of a product from which its tiles take longer than memory takes to answer."""
-
-
 def _write_packing(cut: Blocking, module: Module, name: str) -> Packing:
     parameters = [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]
     f = Function(name, parameters)
     operands, begin, end, _ = f.parameters
-    b, panels = (f.load("ptr", shifted(f, operands, "ptr", i), 8) for i in range(2))
     product, raw = cut.product, stored(cut.product.dtype)
+    b, panels = (f.load("ptr", shifted(f, operands, "ptr", i), 8) for i in range(2))
     b = shifted(f, b, raw, product.origin[1])
     steps = _flat_steps([axis.size for axis in product.inner])
     levels = [
         Level(axis.size, axis.b, step * cut.width)
         for axis, step in zip(product.inner, steps, strict=True)
     ]
-    with f.loop(begin, end) as loop:
-        source = offset(
-            f, b, raw, f.binary("mul", loop.index, integer(cut.width)), product.column.b
-        )
-        target = offset(f, panels, cut.element, loop.index, product.depth * cut.width)
-        last = f.compare("icmp eq", loop.index, integer(cut.panels - 1))
-        for width, here in ((cut.edge, last), (cut.width, f.binary("xor", last, TRUE))):
-            full = width == cut.width and not cut.edge
-            if width and full:
-                _pack(f, module, cut, width, levels, source, target)
-            elif width:
-                with f.when(here):
-                    _pack(f, module, cut, width, levels, source, target)
+    whole = cut.panels - (cut.edge > 0)
+    for width, first, last in ((cut.width, 0, whole), (cut.edge, whole, cut.panels)):
+        if first == last:
+            continue
+        start = f.call("llvm.smax.i64", "i64", begin, integer(first))
+        with f.loop(start, f.call("llvm.smin.i64", "i64", end, integer(last))) as loop:
+            column = f.binary("mul", loop.index, integer(cut.width))
+            source = offset(f, b, raw, column, product.column.b)
+            target = offset(f, panels, raw, loop.index, product.depth * cut.width)
+            panel = Panel(raw, cut.width, width, product.column.b)
+            pack_panel(f, module, panel, levels, source, target)
     f.finish()
     module.add(f, exported=True)
     return Packing(name, cut.panels, cut.packed_bytes)
 
 
-def _pack(
-    f: Function,
-    module: Module,
-    cut: Blocking,
-    columns: int,
-    levels: list[Level],
-    source: Ssa,
-    target: Ssa,
-) -> None:
-    panel = Panel(stored(cut.product.dtype), cut.width, columns, cut.product.column.b)
-    pack_panel(f, module, panel, levels, source, target)
-
-
-TRUE = Ssa("i1", "true")
+DEEP = 64
+"""The depth of a product from which its tiles take longer than memory takes to answer."""
 
 Condition = bool | Ssa
 """What is known when the code is written, or when it runs."""
@@ -195,6 +177,13 @@ class _Writer:
         """Whether full tiles are stored in C as they are."""
         product = self.cut.product
         return self.epilogue is None and product.column.c == 1 and self.raw == self.element
+
+    @property
+    def late(self) -> bool:
+        """Whether the epilogue runs when all sums of an iteration are there, row by row: it walks
+        through long lines then. Tile by tile, three streams beside a large product cost twice what
+        they cost alone."""
+        return self.lines is not None and self.cut.blocked and self.cut.panels_at_once > 1
 
     def write(self) -> None:
         f, cut = self.f, self.cut
@@ -318,6 +307,9 @@ class _Writer:
         with f.loop(self.first_panel, self.last_panel) as loop:
             b = self._panel(loop.index, part.b, columns)
             self._tiles(loop.index, part, (a, b), origin)
+        if self.late:
+            with self._when(part.last):
+                self._finish_rows()
 
     def _panel(self, panel: Ssa, b: Ssa, levels: list[Level]) -> tuple[Ssa, Ssa]:
         """The columns of a panel, packed or where they lie, and the step of k there."""
@@ -356,12 +348,13 @@ class _Writer:
             pointers = (line, b, start[0], here[0])
             steps = (depth, a.row, a.k, b_k, start[1], here[1])
             arguments = [*pointers, *(ssa(step) for step in steps)]
-            if self.lines is not None and self.cut.product.depth >= DEEP:
+            if self.lines and not self.late and self.cut.product.depth >= DEEP:
                 with self._when(part.last):
                     self._fetch(self.lines, panel, row, height)
             f.emit(f"call void {function.name}({', '.join(map(str, arguments))})")
-            with self._when(part.last):
-                self._finish(panel, row, height)
+            if not self.late:
+                with self._when(part.last):
+                    self._finish(panel, row, height)
 
     @property
     def _element_of_a(self) -> str:
@@ -442,6 +435,21 @@ class _Writer:
         for i, count in self._unfinished(panel, height):
             line = offset(f, self.rest, self.element, i, self.cut.width)
             self._store_row(f.binary("add", row, i), panel, line, count)
+
+    def _finish_rows(self) -> None:
+        """The sums of an iteration through the epilogue into C."""
+        f, cut = self.f, self.cut
+        end = self._row_of(self.last_tile)
+        with (
+            f.loop(self.first_row, end) as rows,
+            f.loop(self.first_panel, self.last_panel) as panels,
+        ):
+            row, panel = rows.index, panels.index
+            line, full = self._resting(panel, row), self._is_full(panel)
+            for width, here in ((cut.width, full), (cut.edge, self._not(full))):
+                if width and here is not False:
+                    with self._when(here):
+                        self._store_row(row, panel, line, width)
 
     def _fetch(self, lines: Lines, panel: Ssa, row: Ssa, height: Ssa) -> None:
         """Ask for the memory that the epilogue of a tile touches: it comes while k runs."""

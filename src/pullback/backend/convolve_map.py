@@ -421,7 +421,6 @@ class _Writer:
             first, column = k // block.across * block.segments, k % block.across * block.lanes
             lines = min(block.segments, exist[0] - first)
             columns = min(block.segment, exist[1] - column)
-            value = narrowed(f, value, self.raw)
             for segment, count in self._pieces(value, lines, columns, line):
                 distance = first * line + column * step
                 first += 1
@@ -429,7 +428,9 @@ class _Writer:
                 lanes = width_of(segment.type)
                 place = Standing(self.batch, row, column_ssa, count, lanes, self.operands)
                 here = shifted(f, target, self.raw, distance)
-                store_result(f, segment, here, step, place, self.epilogue)
+                # Narrowed one by one: no half-precision vector lives through another's epilogue.
+                result = narrowed(f, segment, self.raw)
+                store_result(f, result, here, step, place, self.epilogue)
 
     def _pieces(self, value: Ssa, lines: int, columns: int, line: int) -> Iterator[tuple[Ssa, int]]:
         """The lines of a vector; all together where they lie together."""

@@ -152,7 +152,7 @@ class Program:
         loaded = loaded or _loaded(schedule, threads, code)
         image, self._library, self._write = loaded.image, loaded.library, loaded.write
         self.image = image
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a signal handler that calls it again must not wait
         self._team: Team = team(image.threads)
         source = memory or Memory()
         self._arena = source.allocate(image.arena)
@@ -251,8 +251,13 @@ class Program:
     def run(self) -> None:
         """Run on what is bound. Raises what a kernel that failed has to say; donated inputs are
         then as they were."""
-        self._team.run(*self._entry)
-        if self.image.checks and self._status.any():
+        try:
+            self._team.run(*self._entry)
+            failed = self.image.checks and self._status.any()
+        except BaseException:  # an interrupt, which comes when the job is done
+            self._status[:] = 0
+            raise
+        if failed:
             self._fail()
 
     @functools.cached_property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 import types
 from collections.abc import Callable, Sequence
@@ -139,6 +140,15 @@ class CompiledFunction:
         found = self._programs.get(self._key(signature))
         return found.lowered if found and found.watch.holds() else self._lowered(signature)
 
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """By its name where it has one, as a decorated function; else without its programs."""
+        f = self._function
+        place: Any = sys.modules.get(getattr(f, "__module__", None) or "")
+        name = getattr(f, "__qualname__", "")
+        if _named(place, name) is self:
+            return name
+        return CompiledFunction, (f, self._static, self._donate, self._threads, self._memory)
+
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
 
@@ -216,6 +226,12 @@ class CompiledFunction:
             key=lambda lines: (len(lines), sum(map(len, lines))),
         )
         log("recompile", f"{name} is compiled again: {'; '.join(changes) or 'settings changed'}")
+
+
+def _named(place: Any, name: str) -> Any:
+    for part in name.split("."):
+        place = getattr(place, part, None)
+    return place
 
 
 def _is_same(new: Lowered, old: Lowered) -> bool:

@@ -17,7 +17,7 @@ from pullback.compile.results import Reused
 from pullback.compile.signature import Dynamic, Feed, Kind, ScalarType, Signature, Static, fits
 from pullback.compile.stages import Lowered
 from pullback.compile.state import Home, State, kill, overwrite, owned, twice
-from pullback.errors import ArgumentError, NonFiniteError
+from pullback.errors import ArgumentError, CompileError, NonFiniteError
 from pullback.ir.array import Array, concrete
 from pullback.ir.types import Numbers, TensorType
 from pullback.transforms.trace import Traced
@@ -98,6 +98,7 @@ class Executable:
         self._arguments = self._place(names)
         self._donated = [k for k, each in enumerate(self._arguments) if each.donated]
         self.capture(lowered.traced, watch)
+        self._busy = False
         pairing = lowered.pairing
         self._parts, self._whole, self._pairs = pairing.parts, pairing.whole, pairing.pairs
         self._kept_states = {p.state for p in self._parts}
@@ -167,21 +168,37 @@ class Executable:
     # ---- the call ----
 
     def __call__(self, feeds: Sequence[Feed]) -> Any:
-        """The result. After an error the donated arrays are as they were."""
+        """The result. After an error the donated arrays are as they were.
+
+        After a `KeyboardInterrupt` they may be overwritten, each as a whole: an interrupt waits
+        until the program has run.
+        """
+        with self.program.lock:
+            if self._busy:
+                raise CompileError(
+                    f"{self.lowered.name} was called while its own call was at work",
+                    hint="a signal handler or a callback called it; compile it once more for that",
+                )
+            self._busy = True
+            try:
+                return self._call(feeds)
+            finally:
+                self._busy = False
+
+    def _call(self, feeds: Sequence[Feed]) -> Any:
         program = self.program
-        with program.lock:
-            if self._donated:
-                self._require_apart(feeds)
-            given = [
-                argument.bind(program, feed)
-                for argument, feed in zip(self._arguments, feeds, strict=True)
-            ]
-            values = self._blank.copy()
-            for i, reused, slots in self._made:
-                memory = values[i] = reused.take()
-                program.point(slots, memory)
-            self._run(feeds, given, values)
-            return self._result(feeds, given, values)
+        if self._donated:
+            self._require_apart(feeds)
+        given = [
+            argument.bind(program, feed)
+            for argument, feed in zip(self._arguments, feeds, strict=True)
+        ]
+        values = self._blank.copy()
+        for i, reused, slots in self._made:
+            memory = values[i] = reused.take()
+            program.point(slots, memory)
+        self._run(feeds, given, values)
+        return self._result(feeds, given, values)
 
     def _run(self, feeds: Sequence[Feed], given: Sequence[Given], values: Sequence[Any]) -> None:
         chosen = settings()

@@ -142,8 +142,15 @@ class State(Known):
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.tree()(*args, **kwargs)
 
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return _same, (self.tree(),)  # a copy is the tree
+
     def __repr__(self) -> str:
         return "<donated state>" if self.is_donated else repr(self.tree())
+
+
+def _same(tree: Tree) -> Tree:
+    return tree
 
 
 # ---- arrays that are given ------------------------------------------------------------------

@@ -9,7 +9,7 @@ from pullback._public import public
 from pullback.errors import ArgumentError
 from pullback.nn.module import Module
 from pullback.ops.operators import zeros
-from pullback.optim.gradient import Optimizer
+from pullback.optim.optimizer import Optimizer
 from pullback.transforms.tree import (
     Tree,
     broadcast_prefix,
@@ -38,10 +38,10 @@ def masked(optimizer: Optimizer, mask: Tree | Callable[[Tree], Tree]) -> Optimiz
     """
 
     def init(params: Tree) -> Any:
-        return optimizer.init(_pruned(params, _marks(mask, params)))
+        return optimizer.init(_pruned(params, marks_of(mask, params)))
 
     def update(grads: Tree, state: Any, params: Tree) -> tuple[Tree, Any]:
-        marks = _marks(mask, params)
+        marks = marks_of(mask, params)
         given, structure = flatten_arrays(grads, "grads")
         require_same(flatten(params)[1], structure, "grads")
         chosen, parameters = _pruned(grads, marks), _pruned(params, marks)
@@ -55,7 +55,7 @@ def masked(optimizer: Optimizer, mask: Tree | Callable[[Tree], Tree]) -> Optimiz
     return Optimizer(public(init, "masked"), public(update, "masked"))
 
 
-def _marks(mask: Tree | Callable[[Tree], Tree], params: Tree) -> list[bool]:
+def marks_of(mask: Tree | Callable[[Tree], Tree], params: Tree) -> list[bool]:
     """For each leaf of the parameters whether it is optimised."""
     tree = built(params)
     # A model that has become a mask can be called as well.

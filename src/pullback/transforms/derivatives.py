@@ -182,6 +182,24 @@ def hvp(f: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
     return result[0] if len(primals) == 1 else result
 
 
+@public
+def ggnvp(f: Function, loss: Function, primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
+    """Gauss-Newton-vector product of `loss(f(*primals))`: Jᵀ H J v, J of `f` and H of `loss`.
+
+    Where `loss` is convex in the outputs of `f` the matrix is positive semidefinite. The result has
+    the structure that `hvp` gives; no matrix is formed (Schraudolph 2002).
+
+    >>> import pullback as pb
+    >>> float(ggnvp(lambda x: x * x, lambda y: y * y, (3.0,), (1.0,)))
+    72.0
+    """
+    out, moved = jvp(f, primals, tangents)
+    curved = hvp(loss, (out,), (moved,))
+    _, back = vjp(f, *primals)
+    result = back(curved)
+    return result[0] if len(primals) == 1 else result
+
+
 # ---- cuts -----------------------------------------------------------------------------------
 
 

@@ -9,6 +9,8 @@ import pytest
 import pullback as pb
 from pullback._settings import override
 from pullback.backend.program import Program
+from pullback.ops.convolve import Convolve
+from pullback.ops.windows import Windows
 from pullback.schedule import fuse as fusing
 from pullback.schedule.kernels import Call
 from pullback.transforms.trace import trace
@@ -189,3 +191,14 @@ def test_a_bfloat_result_outlives_a_loop_of_its_epilogue(monkeypatch):
     """The cosine of great numbers has a loop; LLVM would call the C runtime for a bfloat there."""
     x, w, y = (numbers(s, ml_dtypes.bfloat16) for s in ((3, 6), (6, 20), (3, 20)))
     assert_same_bits(lambda x, w, y: pb.cos(y) * (x @ w), [x, w, y], monkeypatch, joined=1)
+
+
+def test_a_bfloat_image_in_pieces_outlives_a_loop_of_its_epilogue(monkeypatch):
+    x = numbers((2, 1, 5, 6, 3), ml_dtypes.bfloat16)
+    w = numbers((2, 1, 2, 1, 2), ml_dtypes.bfloat16)
+
+    def f(x, w):
+        windows = Windows((2, 1, 2), (2, 1, 1), (0, 0, 1), (1, 0, 0), (1, 1, 1))
+        return pb.cos(Convolve(windows, 1)(x, w))
+
+    assert_same_bits(f, [x, w], monkeypatch, joined=1)
