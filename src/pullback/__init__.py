@@ -492,6 +492,7 @@ __all__ = [
     "tile",
     "top_k",
     "trace",
+    "train",
     "tril",
     "triu",
     "trunc",
@@ -515,12 +516,17 @@ __all__ = [
     "zeros_like",
 ]
 
-_LATE = {"backprop": "inspect.backprop", "check_grads": "inspect.check_grads", "inspect": "inspect"}
+_LATE = {
+    "backprop": "inspect.backprop",
+    "check_grads": "inspect.check_grads",
+    "inspect": "inspect",
+    "train": "train",
+}
 
 
 def __getattr__(name: str) -> object:
-    """The tools of inspection load when they are first asked for: 40 of 150 ms at import."""
+    """Inspection and training load when they are first asked for: 40 of 150 ms at import."""
     if name not in _LATE:
         raise AttributeError(f"module 'pullback' has no attribute {name!r}")
     module = _importlib.import_module(f"pullback.{_LATE[name]}")
-    return module if name == "inspect" else getattr(module, name)
+    return module if name == _LATE[name] else getattr(module, name)

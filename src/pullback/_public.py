@@ -24,10 +24,17 @@ def public(function: Callable[P, R], subject: str | None = None) -> Callable[P, 
         try:
             return function(*args, **kwargs)
         except Exception as error:
-            complete(error, subject or function.__name__.strip("_"))
+            complete(error, subject or _subject(function))
             raise  # bare, which adds no entry for this frame: nothing of ours remains
 
     return bordered
+
+
+def _subject(function: Callable[..., object]) -> str:
+    """The function's name; that of the class for what makes or calls one of its objects."""
+    if function.__name__ in ("__init__", "__call__"):
+        return function.__qualname__.split(".")[-2]
+    return function.__name__.strip("_")
 
 
 def complete(error: Exception, subject: str) -> None:

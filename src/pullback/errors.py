@@ -18,7 +18,8 @@ PullbackError
 ├── MemoryPlanError          a schedule is invalid, or fits no budget    (also a MemoryError)
 ├── GraphError               a graph breaks the rules of the IR
 │   └── PassError            an optimisation changed what a graph means
-└── ParseError               text is not a graph                         (also a ValueError)
+├── ParseError               text is not a graph                         (also a ValueError)
+└── FileFormatError          a file is not what it should be             (also a ValueError)
 """
 
 from __future__ import annotations
@@ -280,3 +281,7 @@ class PassError(GraphError):
 
 class ParseError(PullbackError, ValueError):
     """Text that is not a graph."""
+
+
+class FileFormatError(PullbackError, ValueError):
+    """A file is malformed, truncated or of another kind; the message has the line or the byte."""

@@ -31,11 +31,11 @@ def test_all_is_sorted_and_complete():
     assert public - set(pb.__all__) == set()
 
 
-@pytest.mark.parametrize("package", [pb.nn, pb.optim], ids=["nn", "optim"])
+@pytest.mark.parametrize("package", [pb.data, pb.nn, pb.optim, pb.train], ids=lambda p: p.__name__)
 def test_the_names_of_a_package_are_sorted_and_no_module_hides_one(package):
     assert package.__all__ == sorted(set(package.__all__))
     modules = {name for name in package.__all__ if inspect.ismodule(getattr(package, name))}
-    assert modules <= {"init"}
+    assert modules <= {"digits", "init", "split"}
     assert all(inspect.getdoc(getattr(package, name)) for name in package.__all__)
 
 

@@ -70,7 +70,7 @@ def recurrent(kind, names=(), call=lambda layer, x: layer(x)[0], reverse=False, 
         return layer(x.flip(1))[0].flip(1) if reverse else layer(x)[0]
 
     return Case(
-        f"{kind} {options} {'reverse' if reverse else ''}",
+        " ".join([kind, *theirs.values(), *["reverse"] * reverse]),
         lambda: getattr(nn, kind)(8, 3, reverse=reverse, key=KEY, dtype="float64", **ours),
         lambda t: getattr(t.nn, kind)(8, 3, batch_first=True, **theirs),
         SEQUENCE,

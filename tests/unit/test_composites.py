@@ -229,6 +229,32 @@ def test_errors_of_normalisation():
         normalization.channel_moments(X, axis=0)
 
 
+def test_derivatives_of_moments_are_those_of_the_plain_formula():
+    """Of the first and the second order, forward and backward."""
+    rng = np.random.default_rng(3)
+    x, direction = rng.standard_normal((2, 4, 3, 5, 2))
+    bar = rng.standard_normal((4, 3, 5, 2))
+
+    def plain(x):
+        centered = x - pb.mean(x, axis=(0, 2, 3), keepdims=True)
+        variance = pb.mean(centered * centered, axis=(0, 2, 3), keepdims=True)
+        return centered / pb.sqrt(variance + 1e-5)
+
+    def normed(x):
+        return normalization.batch_norm(x, *normalization.channel_moments(x))
+
+    def loss(f):
+        return lambda x: pb.sum(pb.tanh(f(x)) * bar)
+
+    for derivative in (
+        lambda f: pb.grad(f)(x),
+        lambda f: pb.jvp(f, (x,), (direction,))[1],
+        lambda f: pb.hvp(f, (x,), (direction,))[0],
+    ):
+        found, wanted = (derivative(loss(f)).numpy() for f in (normed, plain))
+        np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-12)
+
+
 # ---- attention ------------------------------------------------------------------------------
 
 

@@ -142,6 +142,11 @@ class Function:
             return Ssa("void", "")
         return self.assign(result, text)
 
+    def prefetch(self, pointer: Ssa, is_written: bool) -> None:
+        """Ask for a cache line that will soon be read, or written."""
+        kind = integer(int(is_written), "i32")
+        self.call("llvm.prefetch.p0", "void", pointer, kind, integer(3, "i32"), integer(1, "i32"))
+
     def intrinsic(self, name: str, *arguments: Ssa) -> Ssa:
         """A lane-wise intrinsic on operands of one type: `intrinsic("fma", x, y, z)`."""
         kind = arguments[0].type

@@ -43,6 +43,10 @@ PANEL_BYTES = 25 * 1024
 by 2 to 4 %, 64 KB by 10 to 30 % (512 KB of second cache)."""
 
 
+PACKED = 4 << 20
+"""Bytes at most of a B that lies packed beside itself while a loop runs."""
+
+
 @dataclass(frozen=True)
 class Tile:
     """The block of C that is held in registers: rows × vectors of 64 bytes."""
@@ -80,6 +84,8 @@ class Blocking:
     tile: Tile
     tiles_at_once: int = 1
     panels_at_once: int = 1
+    packed: bool = False
+    """B lies in panels already, one after the other, each [k][width]."""
 
     @property
     def element(self) -> str:
@@ -136,6 +142,8 @@ class Blocking:
     @cached_property
     def direct(self) -> bool:
         """B is read where it lies: one row tile would read a packed panel only once."""
+        if self.packed:
+            return False
         product = self.product
         same = stored(product.dtype) == self.element
         flat = _is_one_walk([(axis.size, axis.b) for axis in product.inner])
@@ -152,6 +160,18 @@ class Blocking:
             return False
         pitch = self.product.row.a * self.product.dtype.itemsize
         return self.tile.rows * math.gcd(pitch, SET_BYTES) > 4 * SET_BYTES
+
+    @property
+    def may_be_packed(self) -> bool:
+        """Whether it pays to pack B once for many runs of this product."""
+        product = self.product
+        same = stored(product.dtype) == self.element and not any(x.b for x in product.batch)
+        return same and not self.direct and product.sums and self.packed_bytes <= PACKED
+
+    @property
+    def packed_bytes(self) -> int:
+        """All of B in panels."""
+        return self.panels * self.product.depth * self.width * bytes_of(self.element)
 
     # ---- K ----
 
@@ -202,7 +222,7 @@ class Blocking:
 
     @property
     def panel_bytes(self) -> int:
-        return self.deepest * self.width * bytes_of(self.element)
+        return 0 if self.packed else self.deepest * self.width * bytes_of(self.element)
 
     @property
     def copy_bytes(self) -> int:
@@ -233,22 +253,24 @@ class Blocking:
 
     # ---- cost ----
 
-    @cached_property
-    def cycles(self) -> float:
-        """A guess at the time of 1, 2, 4 and 8 threads together."""
-        one, count = self._iteration, self.iterations
+    def cycles(self, tiles_at_once: int, panels_at_once: int) -> float:
+        """A guess at the time of 1, 2, 4 and 8 threads together, cut so."""
+        blocks = -(-self.tiles // tiles_at_once) * -(-self.panels // panels_at_once)
+        count = self.product.batches * blocks
+        one = self._iteration(min(tiles_at_once, self.tiles), panels_at_once)
         return sum(-(-count // threads) * one for threads in (1, 2, 4, 8))
 
-    @property
-    def _iteration(self) -> float:
-        rows, panels, depth = self.rows_at_once, self.panels_at_once, self.product.depth
+    def _iteration(self, tiles: int, panels: int) -> float:
+        rows, depth = tiles * self.low + min(self.tall, tiles), self.product.depth
         parts = max(1, VECTOR_BYTES // self.machine.register_bytes) * self.tile.vectors
         multiply = panels * depth * max(rows * parts / 2, 4)
         pack = (
-            0 if self.direct else panels * depth * parts * (1 if self.product.column.b == 1 else 3)
+            0
+            if self.direct or self.packed
+            else panels * depth * parts * (1 if self.product.column.b == 1 else 3)
         )
         copy = rows * depth * 0.5 if self.copies else 0
-        return multiply + pack + copy + 60 + 15 * panels * min(self.tiles, self.tiles_at_once)
+        return multiply + pack + copy + 60 + 15 * panels * tiles
 
 
 def _is_one_walk(axes: Sequence[tuple[int, int]]) -> bool:
@@ -261,18 +283,21 @@ def _depth(axes: tuple[Axis, ...]) -> int:
     return math.prod(axis.size for axis in axes)
 
 
-def blocking_of(product: Product, machine: Machine, tile: Tile | None = None) -> Blocking:
+def blocking_of(
+    product: Product, machine: Machine, tile: Tile | None = None, packed: bool = False
+) -> Blocking:
     """The cut that costs least."""
-    plain = Blocking(product, machine, tile or tile_for(product, machine))
+    plain = Blocking(product, machine, tile or tile_for(product, machine), packed=packed)
     if not product.batches * product.row.size * product.column.size:
         return plain
     row_bytes = max(1, plain.deepest * bytes_of(plain.element) * plain.tile.rows)
     most = max(1, min(plain.tiles, machine.cache * 3 // 4 // row_bytes))
     fewest = -(-plain.tiles // most)
     together = (1, 2, 4, 8, 16) if plain.blocked or plain.copies else (1,)
-    cuts = (
-        replace(plain, tiles_at_once=-(-plain.tiles // blocks), panels_at_once=min(n, plain.panels))
+    cuts = dict.fromkeys(
+        (-(-plain.tiles // blocks), min(n, plain.panels))
         for blocks in range(fewest, min(plain.tiles, fewest + 32) + 1)
         for n in together
     )
-    return min(cuts, key=lambda cut: cut.cycles)
+    tiles, panels = min(cuts, key=lambda cut: plain.cycles(*cut))
+    return replace(plain, tiles_at_once=tiles, panels_at_once=panels)

@@ -144,22 +144,34 @@ def load(text: str, symbols: Sequence[str], target: Target, cache: ObjectCache) 
 
     Raises `CompileError` where this machine cannot run `target`, or LLVM refuses the text.
     """
-    target.require_host()
     key = key_of(text, target)
+    library = load_object(key, symbols, target, cache)
+    if library is None:
+        code = compile_object(text, target)
+        library = Library(code, symbols)
+        cache.put(key, code)
+    return library
+
+
+def load_object(
+    key: str, symbols: Sequence[str], target: Target, cache: ObjectCache
+) -> Library | None:
+    """The functions of a module with this key, if the cache has it.
+
+    Raises `CompileError` where this machine cannot run `target`.
+    """
+    target.require_host()
     begin = time.perf_counter()
     code = cache.get(key)
-    if code is not None:
-        try:
-            library = Library(code, symbols)
-        except CompileError:
-            cache.reject(key)
-        else:
-            milliseconds = 1e3 * (time.perf_counter() - begin)
-            log("compile", f"object {key[:12]} from the cache in {milliseconds:.1f} ms")
-            return library
-    code = compile_object(text, target)
-    library = Library(code, symbols)
-    cache.put(key, code)
+    if code is None:
+        return None
+    try:
+        library = Library(code, symbols)
+    except CompileError:
+        cache.reject(key)
+        return None
+    milliseconds = 1e3 * (time.perf_counter() - begin)
+    log("compile", f"object {key[:12]} from the cache in {milliseconds:.1f} ms")
     return library
 
 

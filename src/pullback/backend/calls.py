@@ -19,8 +19,8 @@ from pullback.backend.rows import write_loops
 from pullback.backend.running import write_running
 from pullback.backend.scatter import write_scatter
 from pullback.backend.target import Target
-from pullback.backend.written import STATUS, Check, Placed, Written
-from pullback.errors import CompileError, LoopLimitError, Site
+from pullback.backend.written import STATUS, Check, Exceeded, Packing, Placed, Written
+from pullback.errors import CompileError, Site
 from pullback.ir.families import Elementwise
 from pullback.ir.op import Op
 from pullback.ops.contract import Contract
@@ -101,14 +101,22 @@ def _write_product(call: Call, name: str, module: Module, target: Target) -> Wri
     operands = [Placed(x.buffer, x.layout.offset * x.dtype.itemsize) for x in (left, right)]
     buffers = _results(call)
     operands += [Placed(buffer, 0) for buffer in buffers]
-    epilogue = None
+    epilogue = lines = None
     if after is not None:
         _require_bodies(after, name)
         axes = (*product.batch, product.row, product.column)
         epilogue = Pointwise(after, axes, c.buffer, buffers)
+        lines = epilogue.lines
     machine, results = Machine.of(target.features), len(operands) - 2
-    kernel = write(product, machine, module, name, epilogue, results, adds=call.adds)
-    return Written(name, tuple(operands), kernel.iterations, kernel.scratch)
+    fixed = (0 if product.swapped else 1) in call.fixed
+    kernel = write(
+        product, machine, module, name, epilogue, results, adds=call.adds, lines=lines, fixed=fixed
+    )
+    packing = None
+    if kernel.packing is not None:
+        made = kernel.packing
+        packing = Packing(made.name, made.iterations, made.size, operands[1])
+    return Written(name, tuple(operands), kernel.iterations, kernel.scratch, packing=packing)
 
 
 def _write_check(call: Call, name: str, module: Module) -> Written:
@@ -123,7 +131,7 @@ def _write_check(call: Call, name: str, module: Module) -> Written:
     module.add(f)
     assert isinstance(call.op, ControlCheck)
     message = call.op.message
-    check = Check(call.op.name, call.site, lambda _: LoopLimitError(message))
+    check = Check(call.op.name, call.site, Exceeded(message))
     return Written(name, (Placed(call.inputs[0].buffer, 0), Placed(STATUS, 0)), 1, 0, (check,))
 
 

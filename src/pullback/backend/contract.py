@@ -32,7 +32,7 @@ from pullback.backend.packing import (
     times,
     widened,
 )
-from pullback.backend.place import Epilogue, Place, start_value, store_result
+from pullback.backend.place import Epilogue, Lines, Place, start_value, store_result
 from pullback.backend.product import Axis, Product
 from pullback.backend.tiles import Dense, tile_function
 
@@ -45,6 +45,17 @@ class Kernel:
     iterations: int
     scratch: int
     """Bytes of memory of its own, 64-byte aligned, that each thread lends."""
+    packing: Packing | None = None
+    """How B must have been packed before."""
+
+
+@dataclass(frozen=True)
+class Packing:
+    """A kernel with the operands B and `size` bytes for its panels: one iteration a panel."""
+
+    name: str
+    iterations: int
+    size: int
 
 
 def write(
@@ -56,13 +67,16 @@ def write(
     results: int = 1,
     tile: Tile | None = None,
     adds: bool = False,
+    lines: Lines | None = None,
+    fixed: bool = False,
 ) -> Kernel:
     """Write `void @name(ptr operands, i64 begin, i64 end, ptr scratch)`.
 
     The operands are A, B, and `results` more: C and others that the epilogue uses. It gives what is
-    stored in C, or stores all that it wants itself. C may be the same memory as one of the others,
-    not as A or B. A product that `adds` goes on from the sums in C: it is the next part of a longer
-    one.
+    stored in C, or stores all that it wants itself; `lines` are those it touches. C may be the same
+    memory as one of the others, not as A or B. A product that `adds` goes on from the sums in C: it
+    is the next part of a longer one. Of a B that is `fixed` while the product runs many times the
+    panels are packed once, by another kernel, where that pays.
     """
     parameters = [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]
     f = Function(name, parameters)
@@ -70,14 +84,66 @@ def write(
         assert not adds, "a dot product is not written in parts"
         kernel = Kernel(name, product.batches, write_dot(f, product, epilogue, results))
     else:
-        blocking = blocking_of(product, machine, tile)
-        kernel = Kernel(name, blocking.iterations, blocking.scratch)
+        blocking, packing = blocking_of(product, machine, tile), None
+        if fixed and blocking.iterations and blocking.may_be_packed:
+            blocking = blocking_of(product, machine, tile, packed=True)
+            packing = _write_packing(blocking, module, f"{name}_packing")
+        kernel = Kernel(name, blocking.iterations, blocking.scratch, packing)
         if blocking.iterations:
-            _Writer(f, module, blocking, epilogue, results, adds).write()
+            _Writer(f, module, blocking, epilogue, results, adds, lines).write()
     f.finish()
     module.add(f, exported=True)
     return kernel
 
+
+DEEP = 64
+"""The depth of a product from which its tiles take longer than memory takes to answer."""
+
+
+def _write_packing(cut: Blocking, module: Module, name: str) -> Packing:
+    parameters = [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]
+    f = Function(name, parameters)
+    operands, begin, end, _ = f.parameters
+    b, panels = (f.load("ptr", shifted(f, operands, "ptr", i), 8) for i in range(2))
+    product, raw = cut.product, stored(cut.product.dtype)
+    b = shifted(f, b, raw, product.origin[1])
+    steps = _flat_steps([axis.size for axis in product.inner])
+    levels = [
+        Level(axis.size, axis.b, step * cut.width)
+        for axis, step in zip(product.inner, steps, strict=True)
+    ]
+    with f.loop(begin, end) as loop:
+        source = offset(
+            f, b, raw, f.binary("mul", loop.index, integer(cut.width)), product.column.b
+        )
+        target = offset(f, panels, cut.element, loop.index, product.depth * cut.width)
+        last = f.compare("icmp eq", loop.index, integer(cut.panels - 1))
+        for width, here in ((cut.edge, last), (cut.width, f.binary("xor", last, TRUE))):
+            full = width == cut.width and not cut.edge
+            if width and full:
+                _pack(f, module, cut, width, levels, source, target)
+            elif width:
+                with f.when(here):
+                    _pack(f, module, cut, width, levels, source, target)
+    f.finish()
+    module.add(f, exported=True)
+    return Packing(name, cut.panels, cut.packed_bytes)
+
+
+def _pack(
+    f: Function,
+    module: Module,
+    cut: Blocking,
+    columns: int,
+    levels: list[Level],
+    source: Ssa,
+    target: Ssa,
+) -> None:
+    panel = Panel(stored(cut.product.dtype), cut.width, columns, cut.product.column.b)
+    pack_panel(f, module, panel, levels, source, target)
+
+
+TRUE = Ssa("i1", "true")
 
 Condition = bool | Ssa
 """What is known when the code is written, or when it runs."""
@@ -111,8 +177,10 @@ class _Writer:
     epilogue: Epilogue | None
     results: int
     adds: bool
+    lines: Lines | None
     pointers: list[Ssa] = field(default_factory=list)
     batch: tuple[Ssa, ...] = ()
+    packed_steps: dict[Axis, int] = field(default_factory=dict)
 
     @property
     def element(self) -> str:
@@ -155,6 +223,8 @@ class _Writer:
             indices.append(index)
         self.batch = tuple(reversed(indices))
         a, b, self.c = (self._origin(i, name) for i, name in enumerate("abc"))
+        if cut.packed:
+            b = self.pointers[1]
         self.first_tile = f.binary("mul", rows, integer(cut.tiles_at_once))
         self.last_tile = self._at_most(self.first_tile, cut.tiles_at_once, cut.tiles)
         self.first_row = self._row_of(self.first_tile)
@@ -199,6 +269,11 @@ class _Writer:
             yield _Pass(a, b, whole)
             return
         axis = cut.product.inner[number]
+        if cut.packed:
+            steps = _flat_steps([each.size for each in cut.product.inner])
+            self.packed_steps = {
+                each: step * cut.width for each, step in zip(cut.product.inner, steps, strict=True)
+            }
         loops = [(each, each.size, 1) for each in outer] + [(axis, axis.size, chunk)]
         yield from self._nest(loops, _Pass(a, b, whole))
 
@@ -208,7 +283,7 @@ class _Writer:
         with f.loop(integer(0), integer(size), step) as loop:
             here = _Pass(
                 offset(f, part.a, self.raw, loop.index, axis.a),
-                offset(f, part.b, self.raw, loop.index, axis.b),
+                offset(f, part.b, self.raw, loop.index, self.packed_steps.get(axis, axis.b)),
                 part.axes,
                 self._both(part.first, f.compare("icmp eq", loop.index, integer(0))),
                 self._both(part.last, f.compare("icmp sge", loop.index, integer(size - step))),
@@ -247,6 +322,8 @@ class _Writer:
     def _panel(self, panel: Ssa, b: Ssa, levels: list[Level]) -> tuple[Ssa, Ssa]:
         """The columns of a panel, packed or where they lie, and the step of k there."""
         f, cut = self.f, self.cut
+        if cut.packed:
+            return offset(f, b, self.raw, panel, cut.product.depth * cut.width), integer(cut.width)
         column = f.binary("mul", panel, integer(cut.width))
         source = offset(f, b, self.raw, column, cut.product.column.b)
         full = self._is_full(panel)
@@ -279,6 +356,9 @@ class _Writer:
             pointers = (line, b, start[0], here[0])
             steps = (depth, a.row, a.k, b_k, start[1], here[1])
             arguments = [*pointers, *(ssa(step) for step in steps)]
+            if self.lines is not None and self.cut.product.depth >= DEEP:
+                with self._when(part.last):
+                    self._fetch(self.lines, panel, row, height)
             f.emit(f"call void {function.name}({', '.join(map(str, arguments))})")
             with self._when(part.last):
                 self._finish(panel, row, height)
@@ -362,6 +442,16 @@ class _Writer:
         for i, count in self._unfinished(panel, height):
             line = offset(f, self.rest, self.element, i, self.cut.width)
             self._store_row(f.binary("add", row, i), panel, line, count)
+
+    def _fetch(self, lines: Lines, panel: Ssa, row: Ssa, height: Ssa) -> None:
+        """Ask for the memory that the epilogue of a tile touches: it comes while k runs."""
+        f, cut = self.f, self.cut
+        column = f.binary("mul", panel, integer(cut.width))
+        with f.loop(integer(0), height) as loop:
+            here, operands = f.binary("add", row, loop.index), tuple(self.pointers[2:])
+            place = Place(self.batch, here, column, cut.width, cut.width, operands)
+            for line, is_written in lines(f, place):
+                f.prefetch(line, is_written)
 
     def _unfinished(self, panel: Ssa, height: Ssa) -> Iterator[tuple[Ssa, int]]:
         """Loops over the rows of a tile that does not lie in C as it is: (row, columns)."""

@@ -73,10 +73,15 @@ class Crowd:
         """Call a kernel from all threads, each for its share."""
         f = self.function
         if kernel.nested is None:
-            f.call(kernel.name, "void", operands, *self._share(kernel.iterations), self.scratch)
+            self.call(kernel.name, kernel.iterations, operands)
         else:
             team = self.thread, self.threads, self.crew
             f.call(kernel.name, "void", operands, *team, self.scratch)
+
+    def call(self, name: str, iterations: int, operands: Ssa) -> None:
+        """Call a kernel for this thread's share of its iterations."""
+        share = self._share(iterations)
+        self.function.call(name, "void", operands, *share, self.scratch)
 
     def _alone(self, kernel: Written, operands: Ssa) -> None:
         f = self.function

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from pullback.backend.lanes import LANES
 from pullback.schedule.kernels import Access, Element, Fold, Load, Loops, Step, Walk
 
 W = TypeVar("W", Access, Walk)
@@ -36,13 +37,18 @@ def flattened(loops: Loops) -> Flat:
 
 
 def _pointwise(loops: Loops, walks: list[Access | Walk]) -> Flat:
-    """A kernel without reductions: its last axis is the inner one, or chunks of its only one."""
+    """A kernel without reductions: its last axis is the inner one, or chunks of its only one.
+
+    Where that axis is a half, a quarter … of a vector, the last two are.
+    """
     groups = _merged(loops.outer, [a.outer for a in walks])
     if len(groups) <= 1:
         total = math.prod(loops.outer)
         flat = _reshaped(loops, [], groups, shift=True)
         return Flat(replace(flat, inner=(total,)), total)
-    return Flat(_reshaped(loops, groups[:-1], groups[-1:], shift=True), None)
+    width = math.prod(loops.outer[axis] for axis in groups[-1])
+    lines = 2 if width and width < LANES and LANES % width == 0 else 1  # or lanes stay idle
+    return Flat(_reshaped(loops, groups[:-lines], groups[-lines:], shift=True), None)
 
 
 def _merged(shape: tuple[int, ...], strides: list[tuple[int, ...]]) -> list[list[int]]:

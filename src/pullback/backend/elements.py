@@ -10,8 +10,7 @@ from pullback.backend.assembly import Function, Ssa, integer
 from pullback.backend.ramps import Mixed, Ramp, Value, uniform
 from pullback.backend.reading import read
 from pullback.backend.vector import Vector, any_lane, cast, where
-from pullback.backend.written import Check
-from pullback.errors import OutOfRangeError, PullbackError
+from pullback.backend.written import Check, OutOfRange
 from pullback.ir.types import TensorType, bool_, int64, is_signed, uint64
 from pullback.schedule.kernels import Element, Literal
 
@@ -99,16 +98,3 @@ class Elements:
         with self.mixed.ahead() if x.width == 1 else nullcontext():
             place = self.checks.inside(x, size, from_end, wrong, self.active)
         return uniform(place.ssa, 0, max(size - 1, 0)) if place.width == 1 else place
-
-
-@dataclass(frozen=True, slots=True)
-class OutOfRange:
-    """The error for an index; equal ones are one check."""
-
-    axis: int
-    size: int
-
-    def __call__(self, index: int) -> PullbackError:
-        return OutOfRangeError(
-            f"index {index} is out of range for axis {self.axis} of size {self.size}"
-        )

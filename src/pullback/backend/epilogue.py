@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pullback.backend.assembly import Function, Ssa, element_of
@@ -13,6 +13,9 @@ from pullback.backend.product import Axis
 from pullback.backend.vector import Vector
 from pullback.ir.types import DType
 from pullback.schedule.kernels import Access, Apply, Literal, Load, Loops
+
+LINE = 64
+"""Bytes of a cache line."""
 
 
 def accesses(after: Loops) -> list[Access]:
@@ -54,6 +57,20 @@ class Pointwise:
         for store in self.after.stores:
             self._store(f, values[store.value], store.access, number, place)
             number += 1
+
+    def lines(self, f: Function, place: Place) -> Iterator[tuple[Ssa, bool]]:
+        """The cache lines of a row of results that lie in memory side by side."""
+        loads = [step for step in self.after.steps if isinstance(step, Load)]
+        values = [*loads, *(self.after.steps[store.value] for store in self.after.stores)]
+        for number, access in enumerate(accesses(self.after)):
+            is_written = number >= len(loads)
+            row, column = (_step(axis, number) for axis in self.axes[-2:])
+            if column != 1 or row == 0 or (access.buffer == self.result and not is_written):
+                continue
+            kind = memory_element(values[number].dtype)
+            here, _ = self._at(f, access, number, kind, place)
+            for start in range(0, place.count, LINE // bytes_of(kind)):
+                yield shifted(f, here, kind, start), is_written
 
     def _of_result(self) -> list[Load]:
         loads = [step for step in self.after.steps if isinstance(step, Load)]

@@ -155,4 +155,7 @@ def _on_buffers_of(form: Canonical, written: Written, first: Canonical) -> Writt
         pairs = [(form.buffers[w], form.buffers[r]) for w, r in nested.in_place]
         nested = replace(nested, in_place=tuple(pairs))
     checks = tuple([moved(each) for each in written.checks])
-    return replace(written, operands=operands, checks=checks, nested=nested)
+    packing = written.packing
+    if packing is not None:
+        packing = replace(packing, source=operands[1])
+    return replace(written, operands=operands, checks=checks, nested=nested, packing=packing)

@@ -11,17 +11,25 @@ otherwise two buffers take turns, so that the last one written is the result.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from pullback.backend.assembly import Function, Module, Ssa, integer
 from pullback.backend.crowd import Crowd
 from pullback.backend.storage import workload
 from pullback.backend.turns import SMALL
-from pullback.backend.written import CALLBACK, STATUS, WORKSPACE, Check, Nest, Placed, Written
-from pullback.errors import LoopLimitError
+from pullback.backend.written import (
+    CALLBACK,
+    STATUS,
+    WORKSPACE,
+    Check,
+    Exceeded,
+    Nest,
+    Placed,
+    Written,
+)
 from pullback.ops.control import too_many_steps
-from pullback.schedule.kernels import Choice, Kernel, Nested, Operand, Repeat, Schedule, Until
+from pullback.schedule.kernels import Call, Choice, Kernel, Nested, Operand, Repeat, Schedule, Until
 from pullback.schedule.memory import Plan, evaluate
 from pullback.schedule.packing import aligned
 
@@ -87,6 +95,8 @@ class _Writer:
         self.own_checks: list[Check] = []
         self.in_place: list[tuple[int, int]] = []
         self.reserved = 0
+        self.packed: dict[int, int] = {}
+        """For kernels of the body with a packed operand where in the workspace that lies."""
         self.outer = (*kernel.inputs, *kernel.outputs)
 
     def write(self) -> None:
@@ -96,8 +106,11 @@ class _Writer:
     def cost(self) -> int:
         raise NotImplementedError
 
-    def part(self, schedule: Schedule, donors: Mapping[int, int] | None = None) -> _Part:
-        kernels = tuple([self.write_kernel(each) for each in schedule.kernels])
+    def part(
+        self, schedule: Schedule, donors: Mapping[int, int] | None = None, constants: int = 0
+    ) -> _Part:
+        fixed = schedule.inputs[:constants]
+        kernels = tuple([self.write_kernel(_with_fixed(k, fixed)) for k in schedule.kernels])
         plan = evaluate(workload(schedule, kernels, donors))
         if plan.conflicts and donors:
             late = {conflict.value for conflict in plan.conflicts}
@@ -148,6 +161,8 @@ class _Writer:
             before = part.callbacks + sum(len(k.callbacks) for k in part.kernels[:i])
             for j, operand in enumerate(part.kernels[i].operands):
                 match operand.buffer:
+                    case _ if j == 1 and part.kernels[i].packing is not None:
+                        at = self.moved(self.workspace, self.packed[i])
                     case buffer if buffer == CALLBACK:
                         at = self.functions[before + operand.offset]
                     case buffer if buffer == STATUS:
@@ -249,7 +264,12 @@ class _Loop(_Writer):
         """Plan the body: which carries may stay in their buffer."""
         inputs = body.inputs[constants : constants + count]
         donors = dict(zip(body.outputs, inputs, strict=False))
-        self.body = self.part(body, donors)
+        self.body = self.part(body, donors, constants)
+        self.packed = {
+            i: self.reserve(kernel.packing.size)
+            for i, kernel in enumerate(self.body.kernels)
+            if kernel.packing is not None
+        }
         taken = self.body.plan.lifetimes.workload.values
         given = self.kernel.inputs[constants:]
         self.carries = []
@@ -264,6 +284,7 @@ class _Loop(_Writer):
 
     def begin(self, constants: int, ends_in_spare: bool) -> None:
         """Carries are read from outside at first; the last of an even number ends in the spare."""
+        self._pack()
         for i, carry in enumerate(self.carries):
             home = self.outputs[i]
             spare = home if carry.spare is None else self.moved(self.workspace, carry.spare)
@@ -271,6 +292,24 @@ class _Loop(_Writer):
             carry.read, carry.write, carry.next = (
                 self._variable(x) for x in (self.inputs[constants + i], first, second)
             )
+
+    def _pack(self) -> None:
+        """Bring constants into the order in which products of the body read them."""
+        f = self.f
+        _, thread, threads, team, scratch = f.parameters
+        crowd = Crowd(f, thread, threads, team, scratch)
+        known = dict(zip(self.body.schedule.inputs, self.inputs, strict=False))
+        for i, place in self.packed.items():
+            packing = self.body.kernels[i].packing
+            assert packing is not None
+            operands = f.assign("ptr", "alloca ptr, i64 2, align 8")
+            source = self.moved(known[packing.source.buffer], packing.source.offset)
+            f.store(source, operands, 8)
+            target = self.moved(self.workspace, place)
+            f.store(target, f.at(operands, "ptr", integer(1)), 8)
+            crowd.call(packing.name, packing.iterations, operands)
+        if self.packed:
+            self.wait()
 
     def _variable(self, pointer: Ssa) -> Ssa:
         variable = self.f.assign("ptr", "alloca ptr, align 8")
@@ -309,6 +348,14 @@ class _Loop(_Writer):
                     count = integer(_bytes(carry.result))
                     copied = Ssa("i1", "false")
                     f.call("llvm.memcpy.p0.p0.i64", "void", home, last, count, copied)
+
+
+def _with_fixed(kernel: Kernel, buffers: Sequence[int]) -> Kernel:
+    """A kernel that knows which of its operands are the same in each step."""
+    if not isinstance(kernel, Call):
+        return kernel
+    fixed = [i for i, x in enumerate(kernel.inputs) if x.buffer in buffers]
+    return replace(kernel, fixed=tuple(fixed))
 
 
 def _bytes(operand: Operand) -> int:
@@ -370,7 +417,7 @@ class _Until(_Loop):
         if form.max_steps is not None:
             limit = form.max_steps
             message = too_many_steps(limit)
-            check = Check("while", kernel.site, lambda _: LoopLimitError(message))
+            check = Check("while", kernel.site, Exceeded(message))
             self.own_checks.append(check)
 
     @property

@@ -6,6 +6,7 @@ a byte beyond: the missing lanes are zero.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,7 @@ class Level:
 # ---- element types --------------------------------------------------------------------------
 
 
+@functools.cache
 def stored(dtype: DType) -> str:
     """The LLVM type of an element in memory."""
     if dtype == bfloat16:

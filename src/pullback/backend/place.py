@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pullback.backend.assembly import Function, Ssa, element_of, floating
@@ -36,6 +36,9 @@ Epilogue = Callable[[Function, Ssa, Place], Ssa | None]
 
 None when the epilogue stored what it wanted itself.
 """
+
+Lines = Callable[[Function, Place], Iterator[tuple[Ssa, bool]]]
+"""The cache lines that an epilogue touches at a row of a tile, and whether it writes them."""
 
 
 def is_floating(kind: str) -> bool:

@@ -6,7 +6,7 @@ import ctypes
 import functools
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -15,14 +15,15 @@ import numpy as np
 from pullback.backend.cache import ObjectCache, load
 from pullback.backend.calling_back import FUNCTION
 from pullback.backend.donation import checks_first, first_overwriting, separate, settled
+from pullback.backend.image import ARENA, Image
 from pullback.backend.jit import Library, assembly
 from pullback.backend.main import Emitter, is_worth_threads, write_main, write_steps
 from pullback.backend.storage import workload
 from pullback.backend.target import Target
 from pullback.backend.threads import Team, team, thread_count
-from pullback.backend.written import CALLBACK, STATUS, WORKSPACE, Check, Written
+from pullback.backend.written import CALLBACK, STATUS, Written
 from pullback.errors import PullbackError
-from pullback.ir.types import Numbers
+from pullback.ir.types import Numbers, TensorType
 from pullback.schedule.kernels import Schedule
 from pullback.schedule.memory import Plan, evaluate
 from pullback.schedule.packing import aligned
@@ -98,6 +99,26 @@ class Memory:
         return memory[start : start + count]
 
 
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """What a program runs, the types of its outputs, and how to write its code again."""
+
+    image: Image
+    library: Library
+    types: Sequence[TensorType]
+    write: Callable[[], Code]
+
+
+def _loaded(schedule: Schedule | None, threads: int | None, code: Code | None) -> Loaded:
+    if code is None:
+        assert schedule is not None
+        code = write_code(schedule, threads)
+    known = code
+    library = load(code.text, ["program"], code.target, ObjectCache.chosen())
+    types = [code.schedule.buffers[buffer].type for buffer in code.schedule.outputs]
+    return Loaded(Image.of(code), library, types, lambda: known)
+
+
 Slots = tuple[tuple[int, int], ...]
 """Places in the table of pointers, and the offset in bytes that each adds."""
 
@@ -121,100 +142,101 @@ class Program:
 
     def __init__(
         self,
-        schedule: Schedule,
+        schedule: Schedule | None = None,
         threads: int | None = None,
         code: Code | None = None,
         memory: Memory | None = None,
+        loaded: Loaded | None = None,
     ) -> None:
-        self.code = code or write_code(schedule, threads)
-        self.schedule, self.plan = self.code.schedule, self.code.plan
-        self.kernels, self.text = self.code.kernels, self.code.text
+        """From a schedule or its code; or from what was `loaded`, made of them before."""
+        loaded = loaded or _loaded(schedule, threads, code)
+        image, self._library, self._write = loaded.image, loaded.library, loaded.write
+        self.image = image
         self.lock = threading.RLock()  # a signal handler that calls it again must not wait
-        library = load(self.text, ["program"], self.code.target, ObjectCache.chosen())
-        self._library = library
-        self._team: Team = team(self.code.threads)
+        self._team: Team = team(image.threads)
         source = memory or Memory()
-        self._arena = source.allocate(self.plan.arena_bytes)
-        self._scratch = source.allocate(self.code.scratch * self.code.threads)
-        self._checks: list[Check] = [c for kernel in self.kernels for c in kernel.checks]
-        self._status = np.zeros((len(self._checks), 2), np.int64)
-        self.callbacks = tuple([c for kernel in self.kernels for c in kernel.callbacks])
-        self._functions = {callback: FUNCTION(callback) for callback in self.callbacks}
+        self._arena = source.allocate(image.arena)
+        self._scratch = source.allocate(image.scratch * image.threads)
+        self._status = np.zeros((len(image.checks), 2), np.int64)
+        self.callbacks = tuple([c.callback for c in image.checks if c.callback is not None])
+        self._functions = [FUNCTION(callback) for callback in self.callbacks]
         self._slots: dict[int, list[tuple[int, int]]] = {}
         self._table = self._fill_table()
         self._pointers = memoryview(self._table)  # type: ignore[arg-type]
         self._argument = (ctypes.c_uint64 * 3)(
-            self._table.ctypes.data, self._scratch.ctypes.data, self.code.scratch
+            self._table.ctypes.data, self._scratch.ctypes.data, image.scratch
         )
-        self._entry = library.addresses["program"], ctypes.addressof(self._argument)
-        inputs = {buffer: i for i, buffer in enumerate(self.schedule.inputs)}
-        self.sources: list[int | None] = [
-            inputs.get(self.code.donors.get(buffer, buffer)) for buffer in self.schedule.outputs
-        ]
+        self._entry = self._library.addresses["program"], ctypes.addressof(self._argument)
+        self.sources: list[int | None] = list(image.sources)
         """For each output the input whose memory it lies in; None: memory of its own."""
-        kinds = [self.schedule.buffers[buffer].type for buffer in self.schedule.outputs]
         self.made = [
-            (i, kind, self.slots_of(self.schedule.outputs[i]))
-            for i, kind in enumerate(kinds)
-            if self.sources[i] is None
+            (i, kind, self.slots_of(image.inputs + i))
+            for i, kind in enumerate(loaded.types)
+            if image.sources[i] is None
         ]
         """The outputs that need memory, their types, where their pointers stand."""
+
+    # ---- what it was made from ----
+
+    @functools.cached_property
+    def code(self) -> Code:
+        return self._write()
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.code.schedule
+
+    @property
+    def plan(self) -> Plan:
+        return self.code.plan
+
+    @property
+    def kernels(self) -> tuple[Written, ...]:
+        return self.code.kernels
+
+    @property
+    def text(self) -> str:
+        return self.code.text
 
     # ---- pointers ----
 
     def _fill_table(self) -> Numbers:
         """Pointers to what lies in the arena, for good; slots for inputs and outputs."""
-        places = self._places()
-        table = np.zeros(1 + sum(len(kernel.operands) for kernel in self.kernels), np.uint64)
+        table = np.zeros(1 + len(self.image.slots), np.uint64)
         arena, status = self._arena.ctypes.data, self._status.ctypes.data
-        slot = 0
-        for position, kernel in enumerate(self.kernels):
-            for operand in kernel.operands:
-                if operand.buffer == STATUS:
-                    table[slot] = status
-                elif operand.buffer == WORKSPACE:
-                    table[slot] = arena + self.plan.writes(position)[-1].offset
-                elif operand.buffer == CALLBACK:
-                    table[slot] = _address(self._functions[kernel.callbacks[operand.offset]])
-                elif operand.buffer in places:
-                    table[slot] = arena + places[operand.buffer] + operand.offset
-                else:
-                    home = self.code.donors.get(operand.buffer, operand.buffer)
-                    self._slots.setdefault(home, []).append((slot, operand.offset))
-                slot += 1
-            status += len(kernel.checks) * self._status.strides[0]
+        for slot, (home, offset) in enumerate(self.image.slots):
+            if home == STATUS:
+                table[slot] = status + offset
+            elif home == ARENA:
+                table[slot] = arena + offset
+            elif home == CALLBACK:
+                table[slot] = _address(self._functions[offset])
+            else:
+                self._slots.setdefault(home, []).append((slot, offset))
         return table
-
-    def _places(self) -> dict[int, int]:
-        places: dict[int, int] = {}
-        for position, kernel in enumerate(self.schedule.kernels):
-            made = self.plan.writes(position)  # last, in some, the workspace
-            for buffer, place in zip(sorted(kernel.writes()), made, strict=False):
-                if place.resident is None:
-                    places[buffer] = place.offset
-        return places
 
     def span(self, first: int, count: int) -> Span:
         """Inputs that are bound together."""
         rows = [
             (slot, i, offset)
             for i in range(count)
-            for slot, offset in self._slots.get(self.schedule.inputs[first + i], ())
+            for slot, offset in self._slots.get(first + i, ())
         ]
         slots, owners, offsets = np.array(rows, np.int64).reshape(-1, 3).T.copy()
         return Span(first, count, slots, owners, offsets.astype(np.uint64))
 
     def bind(self, i: int, numbers: Numbers) -> None:
         """Let input `i` be these numbers, row-major, until it is bound again."""
-        self.point(self.slots_of(self.schedule.inputs[i]), numbers)
+        self.point(self.slots_of(i), numbers)
 
     def bind_span(self, span: Span, addresses: Numbers) -> None:
         """Let consecutive inputs lie at these addresses."""
         self._table[span.slots] = addresses[span.owners] + span.offsets
 
-    def slots_of(self, buffer: int) -> Slots:
-        """Where the pointers to a buffer stand in the table, and how far into it each points."""
-        return tuple(self._slots.get(buffer, ()))
+    def slots_of(self, home: int) -> Slots:
+        """Where the pointers to an input, or after these an output, stand in the table, and how
+        far into it each points."""
+        return tuple(self._slots.get(home, ()))
 
     def point(self, slots: Slots, numbers: Numbers) -> None:
         """Let these pointers show to numbers."""
@@ -231,7 +253,7 @@ class Program:
         then as they were."""
         try:
             self._team.run(*self._entry)
-            failed = self._checks and self._status.any()
+            failed = self.image.checks and self._status.any()
         except BaseException:  # an interrupt, which comes when the job is done
             self._status[:] = 0
             raise
@@ -256,7 +278,7 @@ class Program:
             begin = time.perf_counter()
             self._team.run(address, self._entry[1])
             yield time.perf_counter() - begin
-        if self._checks and self._status.any():
+        if self.image.checks and self._status.any():
             self._fail()
 
     def __call__(self, inputs: Sequence[Numbers]) -> list[Numbers]:
@@ -273,7 +295,7 @@ class Program:
     def _fail(self) -> NoReturn:
         """Raise what the first kernel that failed has to say."""
         failed = int(np.flatnonzero(self._status[:, 0])[0])
-        check, number = self._checks[failed], int(self._status[failed, 1])
+        check, number = self.image.checks[failed], int(self._status[failed, 1])
         self._status[:] = 0
         error = check.error(number)
         if isinstance(error, PullbackError):

@@ -153,14 +153,14 @@ class _Writer:
             left = f.binary("sub", integer(self.flat.total), start)
             count = f.call("llvm.smin.i64", "i64", left, integer(CHUNK))
             self.starts = {walk: self._chunk_of(walk, start) for walk in walks_of(loops)}
-            self._pass(0, count)
+            self._pass(0, count, self.flat.total)
             return
         self.starts = self._starts(row)
-        count = integer(math.prod(loops.inner))
+        length = math.prod(loops.inner)
         for number in range(max(self.levels, default=0) + 1):
             self._rows_ready(number)
             if loops.inner and self._work(number):
-                self._pass(number, count)
+                self._pass(number, integer(length), length)
         self._rows_stored()
 
     def _chunk_of(self, walk: Access | Walk, start: Ssa) -> Ramp:
@@ -299,20 +299,24 @@ class _Writer:
 
     # ---- one pass over a row ----
 
-    def _pass(self, number: int, count: Ssa) -> None:
+    def _pass(self, number: int, count: Ssa, length: int) -> None:
+        """`count` elements; all of the domain's are `length`, cut at whole vectors if at all."""
         f = self.function
         folds = [self._fold(i) for i in self._folds(number)]
         results = tuple(self._start_of_fold(fold) for fold in folds)
         if self.by_line:
             results = self._lines(number, folds, results)
-        elif count.name != "0":
-            whole = f.binary("and", count, integer(-LANES))
-            with f.loop(integer(0), whole, LANES, results) as loop:
-                loop.carry(*self._body(folds, loop, self._spot(number, loop, None)))
-            with f.loop(whole, count, LANES, loop.results) as tail:  # once, or not at all
-                mask = f.first_lanes(f.binary("sub", count, tail.index), LANES)
-                tail.carry(*self._body(folds, tail, self._spot(number, tail, mask)))
-            results = tail.results
+        else:
+            whole = f.binary("and", count, integer(-LANES)) if length % LANES else count
+            if length >= LANES:
+                with f.loop(integer(0), whole, LANES, results) as loop:
+                    loop.carry(*self._body(folds, loop, self._spot(number, loop, None)))
+                results = loop.results
+            if length % LANES:
+                with f.loop(whole, count, LANES, results) as tail:  # once, or not at all
+                    mask = f.first_lanes(f.binary("sub", count, tail.index), LANES)
+                    tail.carry(*self._body(folds, tail, self._spot(number, tail, mask)))
+                results = tail.results
         for i, fold, total in zip(self._folds(number), folds, results, strict=True):
             self.rows[i] = self._folded(fold, total)
 
@@ -425,7 +429,10 @@ class _Writer:
         assert access.inner == row_major_strides(self.flat.loops.inner), "stores go in order"
         place = self._position(access, spot)
         assert isinstance(place, Ramp)
-        pointer, start = self.pointers[access.buffer], spot.mixed.start(place)
+        f, start = self.function, spot.mixed.start(place)
+        if access.offset:
+            start = f.binary("add", start, integer(access.offset))
+        pointer = self.pointers[access.buffer]
         if spot.mask is None:
             self.wide.store(x, pointer, start)
         else:

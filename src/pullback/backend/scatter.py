@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pullback.backend.assembly import Function, Loop, Module, Ssa, integer
-from pullback.backend.elements import Checks, OutOfRange
+from pullback.backend.elements import Checks
 from pullback.backend.lanes import LANES, Lanes
 from pullback.backend.vector import Vector
-from pullback.backend.written import STATUS, Check, Placed, Written
+from pullback.backend.written import STATUS, Check, OutOfRange, Placed, Written
 from pullback.ir.strided import row_major_strides
 from pullback.ir.types import DType, Shape
 from pullback.ops.index import Scatter

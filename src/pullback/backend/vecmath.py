@@ -8,6 +8,7 @@ states and holds the largest error of each in units in the last place.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -44,10 +45,12 @@ from pullback.ir.types import float64
 
 
 def exp(x: Vector) -> Vector:
-    """eˣ."""
+    """eˣ. The 0 of what −∞ masks is selected: rounding it from below the normal numbers is slow."""
     low, high = _exponent_range(x)
-    n, r, rest = _modulo_log_2(clamped(x, low, high))
-    return scale(1 + _expm1_of_rest(r, rest), n)
+    vanishes = x < low
+    x = where(vanishes, x.const(0), x)
+    n, r, rest = _modulo_log_2(where(x > high, x.const(high), x))
+    return where(vanishes, x.const(0), scale(1 + _expm1_of_rest(r, rest), n))
 
 
 def exp2(x: Vector) -> Vector:
@@ -367,11 +370,20 @@ def _erfc_of_positive(a: Vector) -> Vector:
     n, r, rest = _modulo_log_2(-square)
     q = _expm1_of_rest(r, rest)
     q = fma(-square_low, 1 + q, q)  # e^-square_low = 1 − square_low, to the last digit
-    ratio = horner((a - 4) / (a + 4), coefficients(ERFCX, a))
+    t = (a - 4) / (a + 4)
+    first, second, *others = coefficients(ERFCX, a)
+    ratio = fma(fma(_in_halves(t, others), t, second), t, first)
     above = fma(q, ratio, ratio)
     above_low = fma(q, ratio, ratio - above)
     below, below_low = fast_two_sum(a + a, a.const(1))
     inverse = 1 / below
     y = above * inverse
     y = fma(fma(-y, below, above) + fma(-y, below_low, above_low), inverse, y)
-    return scale(y, n)
+    # 2ⁿ may lie below the normal numbers: the first step is exact, the second rounds once
+    return (y * power_of_two(n + 64)) * 2.0**-64
+
+
+def _in_halves(x: Vector, c: Sequence[float]) -> Vector:
+    """c₀ + c₁x + c₂x² + … as a polynomial in x² and x times another: half as long to wait for."""
+    square = x * x
+    return fma(x, horner(square, c[1::2]), horner(square, c[::2]))

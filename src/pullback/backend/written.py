@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pullback.backend.calling_back import Callback
-from pullback.errors import Site
+from pullback.errors import LoopLimitError, OutOfRangeError, PullbackError, Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,29 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
+class OutOfRange:
+    """The error for an index; equal ones are one check."""
+
+    axis: int
+    size: int
+
+    def __call__(self, index: int) -> PullbackError:
+        return OutOfRangeError(
+            f"index {index} is out of range for axis {self.axis} of size {self.size}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Exceeded:
+    """The error of a loop that makes too many steps."""
+
+    message: str
+
+    def __call__(self, number: int) -> PullbackError:
+        return LoopLimitError(self.message)
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
     """A kernel in the module: what the program function must pass to it.
 
@@ -67,6 +90,8 @@ class Written:
     cost: int = 0
     """Nanoseconds on one core, roughly."""
     nested: Nest | None = None
+    packing: Packing | None = None
+    """What is done once before the kernel runs many times: its operand 1 is what that wrote."""
 
     @property
     def status(self) -> int:
@@ -81,6 +106,16 @@ class Written:
     @property
     def callbacks(self) -> tuple[Callback, ...]:
         return tuple([x.callback for x in self.checks if x.callback is not None])
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """A kernel that brings an operand of another into `size` bytes, from where it lies."""
+
+    name: str
+    iterations: int
+    size: int
+    source: Placed
 
 
 @dataclass(frozen=True, slots=True)

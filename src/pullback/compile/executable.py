@@ -13,6 +13,7 @@ from pullback.backend.program import Program, Slots, Span
 from pullback.compile.captured import Watch
 from pullback.compile.nonfinite import explain, is_finite
 from pullback.compile.profile import table
+from pullback.compile.results import Reused
 from pullback.compile.signature import Dynamic, Feed, Kind, ScalarType, Signature, Static, fits
 from pullback.compile.stages import Lowered
 from pullback.compile.state import Home, State, kill, overwrite, owned, twice
@@ -20,7 +21,7 @@ from pullback.errors import ArgumentError, CompileError, NonFiniteError
 from pullback.ir.array import Array, concrete
 from pullback.ir.types import Numbers, TensorType
 from pullback.transforms.trace import Traced
-from pullback.transforms.tree import flatten, paths, unflatten
+from pullback.transforms.tree import flatten, unflatten
 
 Given = list[Numbers]
 """The memory that a call brings for an argument; none for a state, which has its own."""
@@ -31,6 +32,8 @@ class Argument:
     """A dynamic argument of a program: where its leaves stand among the inputs."""
 
     name: str
+    paths: list[str]
+    """What to call each leaf."""
     form: Dynamic
     first: int
     span: Span
@@ -46,10 +49,6 @@ class Argument:
 
     def __post_init__(self) -> None:
         self.is_plain = self.form.is_leaf and not self.donated and not self.cells
-
-    def path(self, i: int) -> str:
-        """What to call a leaf."""
-        return paths(self.form.treedef, self.name)[i]
 
     def bind(self, program: Program, feed: Feed) -> Given:
         """Let the program read, or overwrite, what a call brings."""
@@ -84,7 +83,7 @@ class Argument:
             except OverflowError:
                 raise ArgumentError(f"the integer {leaf} does not fit {kind.dtype}") from None
             return cell
-        return owned(leaf, self.path(i)) if self.donated else numbers_of(leaf, kind)
+        return owned(leaf, self.paths[i]) if self.donated else numbers_of(leaf, kind)
 
 
 class Executable:
@@ -111,6 +110,7 @@ class Executable:
         ]
         """The outputs that lie in the memory of an input and belong to no state."""
         self._tuple = lowered.traced.result.type is tuple
+        self._made = [(i, Reused(kind), slots) for i, kind, slots in self.program.made]
         self._blank: list[Any] = [None] * len(self.program.sources)
 
     def _place(self, names: Sequence[str]) -> list[Argument]:
@@ -126,8 +126,9 @@ class Executable:
                 self.program.bind(first + i, cell)
             span = self.program.span(first, len(form.kinds))
             donated = k in self.lowered.donated
-            slots = self.program.slots_of(self.program.schedule.inputs[first]) if form.kinds else ()
-            placed.append(Argument(names[place], form, first, span, cells, donated, slots))
+            slots = self.program.slots_of(first) if form.kinds else ()
+            leaves = self.lowered.names[first : first + len(form.kinds)]
+            placed.append(Argument(names[place], leaves, form, first, span, cells, donated, slots))
             first += len(form.kinds)
         return placed
 
@@ -193,8 +194,8 @@ class Executable:
             for argument, feed in zip(self._arguments, feeds, strict=True)
         ]
         values = self._blank.copy()
-        for i, kind, slots in program.made:
-            memory = values[i] = np.empty(kind.shape, kind.dtype)
+        for i, reused, slots in self._made:
+            memory = values[i] = reused.take()
             program.point(slots, memory)
         self._run(feeds, given, values)
         return self._result(feeds, given, values)
@@ -326,8 +327,8 @@ def _require_distinct(pairs: Sequence[tuple[Argument, Feed]]) -> None:
     for argument, feed in sorted(pairs, key=lambda pair: pair[0].donated):
         for i, leaf in enumerate(feed if isinstance(feed, list) else feed.built):
             if isinstance(leaf, Array) and argument.donated and id(leaf) in seen:
-                raise twice(argument.path(i), seen[id(leaf)])
-            seen[id(leaf)] = argument.path(i) if argument.donated else argument.name
+                raise twice(argument.paths[i], seen[id(leaf)])
+            seen[id(leaf)] = argument.paths[i] if argument.donated else argument.name
 
 
 def _fitting(value: Any, form: Dynamic) -> list[Any] | None:

@@ -98,10 +98,10 @@ def table(program: Program, seconds: Sequence[float]) -> str:
     The limits are measured: a large product of this library, and a large copy. What stays in cache
     may be faster than the copy.
     """
-    limits = machine(program.code.threads)
+    limits = machine(program.image.threads)
     head = (
         f"{1e3 * sum(seconds):.3f} ms in {len(seconds)} kernels, one by one, on "
-        f"{program.code.threads} threads; limits {limits.flops / 1e9:.0f} GFLOP/s, "
+        f"{program.image.threads} threads; limits {limits.flops / 1e9:.0f} GFLOP/s, "
         f"{limits.bytes / 1e9:.1f} GB/s"
     )
     lines = [head, "         µs  GFLOP/s    GB/s  of limit"]

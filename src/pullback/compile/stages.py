@@ -13,6 +13,7 @@ from pullback.backend.program import Code, Program, write_code
 from pullback.compile.donation import Pairing, pair_up
 from pullback.compile.profile import kernels_of
 from pullback.compile.signature import Signature
+from pullback.compile.stored import Store
 from pullback.ir.graph import Graph
 from pullback.ir.text import print_graph
 from pullback.passes.dump import Dump
@@ -72,9 +73,21 @@ class Lowered:
 
     @functools.cached_property
     def program(self) -> Program:
+        """From the disk, where its graph is known there."""
+        if "code" not in self.__dict__:
+            with timed(self.times, "find"):
+                store = Store(self.graph, self.pairing.pairs, self.threads)
+                loaded = store.find(lambda: self.code)
+                if loaded is not None:
+                    return Program(loaded=loaded)
+        else:
+            store = None
         code = self.code
         with timed(self.times, "load"):
-            return Program(code.schedule, code=code)
+            program = Program(code=code)
+            if store is not None:
+                store.keep(program, code)
+        return program
 
     @property
     def plan(self) -> Plan:

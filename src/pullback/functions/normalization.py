@@ -97,12 +97,7 @@ def channel_moments(x: Any, *, axis: int = 1) -> tuple[Array, Array]:
     array, _ = accumulated(x)
     place = _channels(axis, array)
     axes = tuple(i for i in range(array.ndim) if i != place)
-    mean = _mean(array, axes)
-    # The mean of (x - a)² less (mean - a)² is the variance for every a that does not depend on x.
-    # So no derivative of it sums x - mean again, which is 0.
-    about = pointwise.StopGradient()(mean)
-    rest = mean - about
-    variance = _mean((array - about) * (array - about), axes) - rest * rest
+    mean, variance = _moments(array, axes)
     return reshape(mean, (array.shape[place],)), reshape(variance, (array.shape[place],))
 
 
@@ -110,8 +105,20 @@ def channel_moments(x: Any, *, axis: int = 1) -> tuple[Array, Array]:
 
 
 def _standardized(x: Array, axes: Axes, eps: float) -> Array:
-    centered = x - _mean(x, axes)
-    return centered * pointwise.Rsqrt()(_mean(centered * centered, axes) + eps)
+    mean, variance = _moments(x, axes)
+    return (x - mean) * pointwise.Rsqrt()(variance + eps)
+
+
+def _moments(x: Array, axes: Axes) -> tuple[Array, Array]:
+    """Mean and variance over `axes`, which stay as axes of size 1.
+
+    The mean of (x - a)² less (mean - a)² is the variance for every a that does not depend on x. So
+    no derivative of it sums x - mean again, which is 0.
+    """
+    mean = _mean(x, axes)
+    about = pointwise.StopGradient()(mean)
+    rest = mean - about
+    return mean, _mean((x - about) * (x - about), axes) - rest * rest
 
 
 def _mean(x: Array, axes: Axes) -> Array:

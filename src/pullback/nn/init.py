@@ -15,13 +15,14 @@ import numpy as np
 
 from pullback import random
 from pullback._public import public
-from pullback.errors import ArgumentError, GraphError, ShapeError
+from pullback.errors import ArgumentError, ShapeError
 from pullback.ir.array import Array
-from pullback.ir.builder import record
 from pullback.ir.interpret import interpret
 from pullback.ir.types import Numbers, Shape, TensorType, as_dtype, float32, float64
 from pullback.ops.operators import cut, full, reshape
 from pullback.ops.operators import zeros as zeros_of
+from pullback.transforms.trace import trace_leaves
+from pullback.transforms.tree import flatten
 
 
 class Initializer(Protocol):
@@ -85,20 +86,24 @@ def gain(activation: Callable[[Array], Array]) -> float:
     """
     z = np.linspace(-12.0, 12.0, 24001)  # the density at ±12 is 1e-32
     density = np.exp(-z * z / 2) / math.sqrt(2 * math.pi)
-    square = float(np.trapezoid(_values(activation, z) ** 2 * density, z))
-    if not (math.isfinite(square) and square > 0):
+    terms = _values(activation, z) ** 2 * density
+    square = float(np.trapezoid(terms, z))
+    cut_off = max(terms[0], terms[-1])
+    if not (math.isfinite(square) and 1e6 * cut_off < square):
         raise ArgumentError(f"no gain keeps the scale through it: E[f(z)²] is {square}")
     return 1 / math.sqrt(square)
 
 
 def _values(activation: Callable[[Array], Array], z: Numbers) -> Numbers:
     """f(z), as numbers even where layers are made inside an abstract trace (`vmap` over keys)."""
-    try:
-        graph = record(lambda x: (activation(x),), [TensorType(z.shape, float64)])
-    except GraphError as error:
-        hint = "give the layers another initializer="
-        raise ArgumentError(f"the gain of {activation!r} is unknown: {error}", hint=hint) from None
-    (y,) = interpret(graph, [z])
+    kind = TensorType(z.shape, float64)
+    traced = trace_leaves(activation, [kind], flatten((kind,))[1], evaluating=False)
+    if not all(x.has_numbers for x in traced.captured):
+        raise ArgumentError(
+            f"the gain of {getattr(activation, '__name__', 'f')} depends on a traced value",
+            hint="give the layers an initializer=",
+        )
+    (y,) = interpret(traced.graph, [z, *[x.numpy() for x in traced.captured]])
     return y.astype(float64)
 
 

@@ -1,11 +1,11 @@
-"""What every step of a loop computes alike is computed once, before the loop."""
+"""What every step of a loop computes alike is computed once, and what it gives twice, too."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from pullback.ir.array import Array
-from pullback.ir.graph import Graph, Node, depends_on, needed_nodes
+from pullback.ir.graph import Graph, Node, depends_on, needed_nodes, with_outputs
 from pullback.ops.control import Check
 from pullback.ops.layout import Layout
 from pullback.ops.remat import Barrier
@@ -51,4 +51,17 @@ def _invariants(body: Graph, constants: int) -> tuple[Array, ...]:
     return tuple([y for y in made if y in used])
 
 
-LOOPS = Rewrites(same_in_each_step)
+@rewrites(Scan)
+def stacked_once(sweep: Sweep, op: Scan, *inputs: Array) -> Result:
+    """Results that are the same value in each step are stacked once."""
+    carried, rows = op.body.outputs[: op.carries], op.body.outputs[op.carries :]
+    once = tuple(dict.fromkeys(rows))
+    if len(once) == len(rows):
+        return None
+    loop = replace(op, body=with_outputs(op.body, (*carried, *once)))
+    made = loop.outputs(*inputs)
+    stacked = dict(zip(once, made[op.carries :], strict=True))
+    return (*made[: op.carries], *[stacked[y] for y in rows])
+
+
+LOOPS = Rewrites(same_in_each_step, stacked_once)

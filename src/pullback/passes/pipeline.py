@@ -15,9 +15,11 @@ from pullback.passes.dump import Dump
 from pullback.passes.indexing import INDEXING
 from pullback.passes.layout import SINKING
 from pullback.passes.loops import LOOPS
+from pullback.passes.pieces import PIECES
 from pullback.passes.rewrite import Rewrites, sweep
 from pullback.passes.saved import choose_saved
 from pullback.passes.stability import TOLERANCE, stabilize
+from pullback.passes.stacked import unstacked
 
 Pass = Callable[[Graph], Graph]
 
@@ -28,7 +30,14 @@ class Observer(Protocol):
     def __call__(self, name: str, before: Graph, after: Graph) -> None: ...
 
 
-EXACT = Rewrites(*CLEANUP.every, *ALGEBRA.every, *SINKING.every, *INDEXING.every, *LOOPS.every)
+EXACT = Rewrites(
+    *CLEANUP.every,
+    *ALGEBRA.every,
+    *SINKING.every,
+    *INDEXING.every,
+    *PIECES.every,
+    *LOOPS.every,
+)
 
 
 def simplify(graph: Graph) -> Graph:
@@ -65,7 +74,7 @@ def optimize(graph: Graph, observe: Observer | None = None) -> Graph:
         graph = run(PIPELINE[-1:], graph, watch)
         if graph is before:
             break
-    return run((choose_saved,), graph, watch)
+    return run((unstacked, choose_saved), graph, watch)
 
 
 def prepare(graph: Graph, observe: Observer | None = None) -> Graph:

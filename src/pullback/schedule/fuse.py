@@ -31,6 +31,7 @@ from pullback.schedule.epilogue import join_epilogues
 from pullback.schedule.groups import Group, Grouping, Place
 from pullback.schedule.kernels import Extent, Schedule
 from pullback.schedule.nested import nested
+from pullback.schedule.pieces import joined
 from pullback.schedule.writing import write_schedule
 
 
@@ -63,7 +64,7 @@ class _Fuser:
         grouping = Grouping(
             self.graph, outputs, groups, self.places, self.home, self.literals, self.sources
         )
-        return join_epilogues(chained(write_schedule(grouping)))
+        return joined(join_epilogues(chained(write_schedule(grouping))))
 
     def _assign(self, node: Node) -> None:
         op = node.op

@@ -167,7 +167,8 @@ class Call:
     `after` is elementwise work over the shape of the one output, done on each tile of it before it
     is stored. A load of the output's buffer is then the result itself, and what reaches memory is
     what `after` stores: the result only where that is among it.
-    One that `adds` is a product that goes on from the sums that its output holds.
+    One that `adds` is a product that goes on from the sums that its output holds. The inputs
+    numbered in `fixed` are the same each time, in a loop that runs the kernel many times.
     """
 
     op: Op
@@ -177,6 +178,7 @@ class Call:
     after: Loops | None = None
     start: Literal | None = None
     adds: bool = False
+    fixed: tuple[int, ...] = ()
 
     def reads(self) -> set[int]:
         given = {x.buffer for x in self.inputs}

@@ -281,3 +281,15 @@ def test_reading_by_index_shares_a_kernel_with_reductions(side):
     np.testing.assert_allclose(total, expected.sum((2, 3)), rtol=1e-4, atol=1e-5)
     apart_expected = 1 / (1 + np.exp(expected.max((2, 3), keepdims=True) - expected))
     np.testing.assert_allclose(apart, apart_expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 4, 8])
+def test_short_lines_fill_vectors_together(side):
+    x, row = normal(3, 5, 2 * side, 2 * side), normal(5, 1, 1)
+    bar = normal(3, 5, side, side)
+    made = program(lambda x, row: MaxPool(SQUARE)(x) + row, x, row)
+    assert (made([x, row])[0] == MaxPool(SQUARE).reference(x) + row).all()
+    made = program(MaxPoolRoute(SQUARE), bar, x)
+    assert (made([bar, x])[0] == MaxPoolRoute(SQUARE).reference(bar, x)).all()
+    made = program(lambda x: pb.permute_dims(x, (3, 1, 2, 0)) * 2, x)
+    assert (made([x])[0] == x.transpose(3, 1, 2, 0) * 2).all()

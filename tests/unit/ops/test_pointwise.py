@@ -361,8 +361,6 @@ def test_stop_gradient_and_straight_through():
         pb.straight_through(np.zeros(2), np.zeros(3))
 
 
-def test_every_elementwise_op_but_one_has_a_body():
-    """nextafter is a step in the bits of its element type, which a body does not know."""
-    assert [
-        op.name for op in every_op() if issubclass(op, Elementwise) and op.body is Elementwise.body
-    ] == ["nextafter"]
+def test_every_elementwise_op_has_a_body():
+    elementwise = [op for op in every_op() if issubclass(op, Elementwise)]
+    assert not [op.name for op in elementwise if op.body is Elementwise.body]

@@ -76,3 +76,21 @@ def test_inner_loops_hand_outwards():
     outside, inside = optimized(f, normal(4), normal(4), normal(2, 3, 4))
     assert outside == ["exp"]
     assert inside == ["scan"]
+
+
+def test_equal_results_of_each_step_are_stacked_once():
+    def step(h, x):
+        y = pb.tanh(h + x)
+        return y, (y * 2.0, y * 2.0, h)
+
+    def run(h, xs):
+        return pb.scan(step, h, xs)
+
+    h, xs = np.float32(0.5), np.linspace(-1, 1, 5).astype(np.float32)
+    compiled = pb.compile(run)
+    (loop,) = [n.op for n in compiled.lower(h, xs).optimized.nodes if n.op.name == "scan"]
+    assert len(loop.body.outputs) == 3
+    last, (a, b, c) = compiled(h, xs)
+    expected, (x, y, z) = run(h, xs)
+    for found, wanted in zip((last, a, b, c), (expected, x, y, z), strict=True):
+        np.testing.assert_allclose(np.asarray(found), np.asarray(wanted), rtol=1e-6)

@@ -1,0 +1,172 @@
+"""Programs kept on disk: a second process makes none of their kernels again.
+
+A program is found by the graph that was traced, so the passes, the schedule, the plan and the code
+are then not made at all. Its file (`backend/image.py`) names the file of its object code. The key
+holds all that a program depends on, this library's own source among it. A graph with anything in it
+that is not data, such as a user's function, has no key, and its program is made each time.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import platform
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import pullback
+from pullback._settings import log, settings
+from pullback.backend.cache import ObjectCache, key_of, load_object
+from pullback.backend.image import Image
+from pullback.backend.program import Code, Loaded, Program
+from pullback.backend.target import Target
+from pullback.backend.threads import thread_count
+from pullback.errors import Site
+from pullback.ir.array import Array
+from pullback.ir.graph import Graph
+from pullback.ir.types import TensorType
+
+MAKERS = ("ir", "ops", "passes", "schedule", "backend", "compile")
+"""The packages that a program depends on, once its graph is there."""
+
+
+class Opaque(Exception):
+    """Something that is no data."""
+
+
+class Store:
+    """Where the program of a graph is kept: under which key, and how its lines are numbered."""
+
+    def __init__(self, graph: Graph, pairs: Mapping[int, int], threads: int | None) -> None:
+        self.graph = graph
+        self.cache = ObjectCache.chosen()
+        self.target = Target.chosen()
+        reader = _Reader()
+        self.key: str | None = None
+        if self.cache.folder is not None and not settings().check:
+            try:
+                described = reader.graph(graph)
+            except Opaque as reason:
+                log("compile", f"the program is not kept: {reason} is no data")
+            else:
+                count = threads or thread_count()
+                parts = (*_versions(), described, sorted(pairs.items()), threads is None, count)
+                self.key = key_of(repr(parts), self.target)
+        self.numbers, self.sites = reader.lines, reader.sites
+
+    def find(self, write: Any) -> Loaded | None:
+        """The program, as it was kept; `write` makes its code where that is asked for."""
+        held = None if self.key is None else self.cache.get(self.key)
+        if held is None:
+            return None
+        image, key = Image.parse(held.decode(), self.sites)
+        library = load_object(key, ["program"], self.target, self.cache)
+        if library is None:
+            return None
+        return Loaded(image, library, [x.type for x in self.graph.outputs], write)
+
+    def keep(self, program: Program, code: Code) -> None:
+        if self.key is None:
+            return
+        text = program.image.text(self._number, key_of(code.text, self.target))
+        if text is not None:
+            self.cache.put(self.key, text.encode())
+
+    def _number(self, site: Site) -> int | None:
+        return self.numbers.get(_place(site))
+
+
+@functools.cache
+def _versions() -> tuple[str, ...]:
+    """The software that makes programs from graphs."""
+    root, source = Path(pullback.__file__).parent, hashlib.sha256()
+    for package in MAKERS:
+        for path in sorted((root / package).rglob("*.py")):
+            content = hashlib.sha256(path.read_bytes()).hexdigest()
+            source.update(f"{path.relative_to(root)} {content}\n".encode())
+    return platform.python_version(), np.__version__, source.hexdigest()
+
+
+# ---- graphs as data -------------------------------------------------------------------------
+
+
+class _Reader:
+    """Nested tuples of numbers and text, equal for graphs with the same program.
+
+    A line counts by where it is met first: two graphs are as equal as the programs' messages.
+    """
+
+    def __init__(self) -> None:
+        self.lines: dict[Any, int] = {}
+        self.sites: list[Site] = []
+
+    def graph(self, graph: Graph) -> tuple[Any, ...]:
+        values: dict[Array, int] = {x: i for i, x in enumerate(graph.inputs)}
+        types: dict[TensorType, int] = {}
+        read: list[Any] = [self._type(x.type, types) for x in graph.inputs]
+        for node in graph.nodes:
+            operands = [values[x] for x in node.inputs]
+            for y in node.outputs:
+                values[y] = len(values)
+            made = [self._type(y.type, types) for y in node.outputs]
+            read.append((self.read(node.op), operands, made, self._line(node.site)))
+        kinds = [(kind.shape, kind.dtype.name) for kind in types]
+        return read, [values[x] for x in graph.outputs], kinds
+
+    def read(self, x: Any) -> Any:
+        kind: Any = type(x)
+        if kind in _PLAIN:
+            return x
+        if kind is float:
+            return "float", struct.pack("<d", x).hex()
+        if kind is tuple:
+            return [self.read(each) for each in x]
+        if isinstance(x, np.dtype):
+            return "dtype", x.name, x.str
+        if kind is Graph:
+            return self.graph(x)
+        form = _form(kind)
+        if form is None:
+            raise Opaque(f"{kind.__module__}.{kind.__qualname__}")
+        if isinstance(x, Enum):
+            return form[0], x.name
+        return form[0], *[self.read(getattr(x, name)) for name in form[1]]
+
+    def _line(self, site: Site) -> tuple[int, str]:
+        place = _place(site)
+        number = self.lines.setdefault(place, len(self.lines))
+        if number == len(self.sites):
+            self.sites.append(site)
+        return number, site.phase.value
+
+    @staticmethod
+    def _type(kind: TensorType, types: dict[TensorType, int]) -> int:
+        return types.setdefault(kind, len(types))
+
+
+_PLAIN = frozenset({int, str, bool, type(None)})
+
+
+@functools.cache
+def _form(kind: Any) -> tuple[str, Sequence[str]] | None:
+    """The name of a class of this library, and its fields; None for one of somebody else."""
+    if kind.__module__.partition(".")[0] != pullback.__name__:
+        return None
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    if issubclass(kind, Enum):
+        return name, ()
+    if issubclass(kind, Array) or not is_dataclass(kind):
+        return None
+    return name, [field.name for field in fields(kind)]
+
+
+def _place(site: Site) -> Any:
+    """What makes two sites the same line, cheaply."""
+    frames = [(id(frame.code), frame.offset) for frame in site.frames]
+    return tuple(frames), site.scope, site.phase
