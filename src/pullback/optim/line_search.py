@@ -25,7 +25,7 @@ class Point(NamedTuple):
 
 
 class _Search(NamedTuple):
-    count: Array
+    steps: Array
     low: Point  # the best so far that decreases enough
     high: Point  # the other end of the bracket
     trial: Array
@@ -42,7 +42,7 @@ def strong_wolfe(phi: Callable[[Array], Point], begin: Point, first: Array, step
     """
 
     def going(state: _Search) -> Array:
-        return (state.count < steps) & ~state.done
+        return (state.steps < steps) & ~state.done
 
     def step(state: _Search) -> _Search:
         low, high, bracketed = state.low, state.high, state.bracketed
@@ -56,7 +56,7 @@ def strong_wolfe(phi: Callable[[Array], Point], begin: Point, first: Array, step
         new_low = _chosen(over, low, t)
         closed = bracketed | over | turns
         trial = where(closed, _between(new_low, new_high), t.length * 2.0)
-        return _Search(state.count + 1, new_low, new_high, trial, closed, done)
+        return _Search(state.steps + 1, new_low, new_high, trial, closed, done)
 
     start = _Search(
         constant(0, int64), begin, begin, first, constant(False, bool_), constant(False, bool_)

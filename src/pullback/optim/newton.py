@@ -42,8 +42,8 @@ def newton_cg(
         extra = number(damping)
 
         def curvature(v: Array) -> Array:
-            product: Array = ravel(hvp(loss, (params,), (unravel(v),)))[0]
-            return product + v * extra
+            product: Array = ravel(hvp(loss, (params,), (unravel(v),)))[0] + v * extra
+            return product
 
         def along(length: Array) -> Point:
             value, slope = value_and_grad(loss)(unravel(x + direction * length))
@@ -82,8 +82,8 @@ def natural_gradient(
         extra: Any = number(damping)
 
         def metric(v: Array) -> Array:
-            product: Array = ravel(ggnvp(f, loss, (params,), (unravel(v),)))[0]
-            return product + v * extra
+            product: Array = ravel(ggnvp(f, loss, (params,), (unravel(v),)))[0] + v * extra
+            return product
 
         solved = conjugate_gradients(metric, g, steps, 1e-6)
         return unravel(solved * -number(lr)), None
