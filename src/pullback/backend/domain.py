@@ -47,7 +47,9 @@ def _pointwise(loops: Loops, walks: list[Access | Walk]) -> Flat:
         flat = _reshaped(loops, [], groups, shift=True)
         return Flat(replace(flat, inner=(total,)), total)
     width = math.prod(loops.outer[axis] for axis in groups[-1])
-    lines = 2 if width and width < LANES and LANES % width == 0 else 1  # or lanes stay idle
+    short = width and width < LANES and LANES % width == 0  # lanes would stay idle
+    in_order = all(s.access.outer[groups[-2][-1]] == width for s in loops.stores)
+    lines = 2 if short and in_order else 1
     return Flat(_reshaped(loops, groups[:-lines], groups[-lines:], shift=True), None)
 
 

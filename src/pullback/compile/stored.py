@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 
-import pullback
 from pullback._settings import log, settings
 from pullback.backend.cache import ObjectCache, key_of, load_object
 from pullback.backend.image import Image
@@ -85,7 +84,7 @@ class Store:
 @functools.cache
 def _versions() -> tuple[str, ...]:
     """The software that makes programs from graphs."""
-    root, source = Path(pullback.__file__).parent, hashlib.sha256()
+    root, source = Path(__file__).parents[1], hashlib.sha256()
     for package in MAKERS:
         for path in sorted((root / package).rglob("*.py")):
             content = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -156,7 +155,7 @@ _PLAIN = frozenset({int, str, bool, type(None)})
 @functools.cache
 def _form(kind: Any) -> tuple[str, Sequence[str]] | None:
     """The name of a class of this library, and its fields; None for one of somebody else."""
-    if kind.__module__.partition(".")[0] != pullback.__name__:
+    if kind.__module__.partition(".")[0] != __name__.partition(".")[0]:
         return None
     name = f"{kind.__module__}.{kind.__qualname__}"
     if issubclass(kind, Enum):

@@ -135,7 +135,7 @@ def _leaves(tree: Tree) -> dict[str, Any]:
 def _statics(tree: Tree) -> dict[str, str]:
     """What the modules of a tree hold besides arrays (sizes, functions), as text by path."""
     parts, structure = optree.tree_flatten(built(tree), is_leaf=_is_module, namespace=NAMESPACE)
-    table = {}
+    table: dict[str, str] = {}
     for path, part in zip(paths(structure, ""), parts, strict=True):
         if _is_module(part):
             table |= {f"{path}.{name}".removeprefix("."): x for name, x in _settings(part)}

@@ -53,7 +53,7 @@ def test_pieces_that_do_not_touch_stay(gap):
     assert optimize(graph) is graph
 
 
-@pytest.mark.parametrize(("n", "m"), [(3, 6), (3, 16), (2, 20), (5, 64), (1, 7)])
+@pytest.mark.parametrize(("n", "m"), [(3, 6), (3, 8), (6, 4), (3, 16), (2, 20), (5, 64), (1, 7)])
 def test_pieces_are_stored_where_they_belong(n, m):
     f, x = split_gates(n, m)
     compiled = pb.compile(f)

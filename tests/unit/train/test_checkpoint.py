@@ -230,3 +230,52 @@ def test_arrays_of_a_file_are_their_own(tmp_path):
     array = read(tmp_path / "x").arrays["['w']"]
     assert array.flags.aligned
     assert array.base is None or array.base.nbytes == array.nbytes
+
+
+def test_resuming_is_never_having_stopped(tmp_path):
+    """Stopped within an epoch, from files alone: the same bits as without the stop."""
+    optimizer = pb.optim.adam(0.01)
+
+    def train(state, x, y):
+        model, slots, key = state
+        noise = pb.random.normal(pb.random.fold_in(key, 0), x.shape)
+
+        def loss(model):
+            return pb.nn.mse(model(x + 0.1 * noise), y)
+
+        value, grads = pb.value_and_grad(loss)(model)
+        updates, slots = optimizer.update(grads, slots, model)
+        return (pb.optim.apply_updates(model, updates), slots, pb.random.fold_in(key, 1)), value
+
+    step = pb.compile(train, donate=0)
+    x = np.random.default_rng(0).normal(size=(26, 4)).astype(np.float32)
+
+    def begin():
+        model = pb.nn.MLP(4, 1, 8, 1, key=pb.random.key(0))
+        state = (model, optimizer.init(model), pb.random.key(1))
+        copied = map_leaves(lambda a: pb.asarray(a, copy=True), state)
+        return copied, pb.train.DataLoader((x, x[:, :1]), 5, seed=2)
+
+    def run(state, loader, steps):
+        values = []
+        while len(values) < steps:
+            for batch in loader:
+                state, value = step(state, *batch)
+                values.append(value.item())
+                if len(values) == steps:
+                    break
+        return state, values
+
+    expected, losses = run(*begin(), 12)
+    state, loader = begin()
+    state, before = run(state, loader, 7)
+    kept = Checkpoints(tmp_path)
+    kept.save(7, state, loader=loader.state())
+    del state
+    like, loader = begin()
+    state, notes = kept.load(kept.last(), like)
+    loader.restore(notes["loader"])
+    assert (loader.epoch, loader.batch) == (1, 2)
+    state, after = run(state, loader, 5)
+    assert before + after == losses
+    same(state, expected)
