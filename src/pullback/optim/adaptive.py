@@ -36,7 +36,7 @@ class AdamState(NamedTuple):
     step: Array
     mean: Tree
     square: Tree
-    largest: Tree
+    largest: Tree = None
 
 
 @public
