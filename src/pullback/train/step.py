@@ -177,11 +177,11 @@ class _Recipe:
         norms = sqrt(stack(squares))
         norm = sqrt(total(stack(squares)))
         good = isfinite(loss) & isfinite(norm)
-        if self.clip is not None:
-            factor = select(norm > self.clip, self.clip / norm, 1.0)
-            grads = map_leaves(lambda g: g * cast(factor, g.dtype), grads)
-        updates, optimizer = self.optimizer.update(grads, state.optimizer, params)
-        model = completed(apply_updates(params, updates), state.model, marks(state.model))
+        updates, optimizer = self.optimizer.update(
+            self._bounded(grads, norm, good), state.optimizer, params
+        )
+        updated = apply_updates(params, updates)
+        model = completed(updated, state.model, marks(state.model))
         scale = None if state.scale is None else state.scale.after(good)
         changed = (model, optimizer, network_state, state.step + 1)
         before = (state.model, state.optimizer, state.network_state, state.step)
@@ -193,10 +193,20 @@ class _Recipe:
             skipped=~good,
             scale=constant(1.0, float32) if state.scale is None else state.scale.value,
             norms=norms,
-            ratios=select(good, _ratios(updates, params), 0.0),
+            ratios=select(good, _ratios(updates, updated), 0.0),
             aux=aux,
             names=Names(tuple([p.removeprefix(".") for p in paths(flatten(params)[1], "")])),
         )
+
+    def _bounded(self, grads: Tree, norm: Array, good: Array) -> Tree:
+        """The gradients clipped, and 0 in a step that is skipped.
+
+        So all of the update waits for the norm, and is one kernel a parameter.
+        """
+        if self.clip is None:
+            return map_leaves(lambda g: select(good, g, 0.0), grads)
+        factor = select(norm > self.clip, self.clip / norm, 1.0)
+        return map_leaves(lambda g: g * cast(factor, g.dtype), grads)
 
     def _accumulated(
         self, state: TrainState, params: Tree, batch: tuple[Any, ...]
@@ -291,9 +301,11 @@ def _divided(grads: Tree, by: Any) -> Tree:
     return map_leaves(lambda g: g * factor, grads)
 
 
-def _ratios(updates: Tree, params: Tree) -> Array:
-    """‖update‖ / ‖parameter‖ of each parameter; 0 where the parameter is all zeros."""
-    pairs = list(zip(flatten(updates)[0], flatten(params)[0], strict=True))
+def _ratios(updates: Tree, updated: Tree) -> Array:
+    """‖update‖ / ‖parameter‖ of each parameter, which is the updated one: it is at hand where the
+    update is computed.
+    """
+    pairs = list(zip(flatten(updates)[0], flatten(updated)[0], strict=True))
     moved = stack([total(cast(u, x.dtype) * cast(u, x.dtype)) for u, x in pairs])
     size = stack([total(x * x) for _, x in pairs])
     return sqrt(select(size > 0, moved / select(size > 0, size, 1.0), 0.0))
