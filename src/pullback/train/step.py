@@ -106,6 +106,7 @@ class TrainStep:
             return recipe.step(state, batch)
 
         step.__qualname__ = f"train_step of {recipe.loss.name}"
+        recipe.loss.sign(step, "state")
         self._recipe = recipe
         self._program: CompiledFunction = compile(step, donate=0, threads=threads, memory=memory)
 
@@ -151,6 +152,7 @@ def eval_step(
         return widened(function(rounded(model, compute), *rounded(batch, compute), **given))
 
     evaluated.__qualname__ = f"eval_step of {function.name}"
+    function.sign(evaluated, "model")
     return compile(evaluated, threads=threads)
 
 
@@ -243,7 +245,8 @@ class _Recipe:
             model = rounded(completed(params, state.model, chosen), self.compute)
             given = self.loss.named(network_state, key)
             result = self.loss(model, *rounded(tuple(batch), self.compute), **given)
-            loss, after, aux = self._taken_apart(result, network_state)
+            taken_apart = public(self._taken_apart, self.loss.name)  # whose errors are its own
+            loss, after, aux = taken_apart(result, network_state)
             scale = state.scale
             return loss if scale is None else loss * scale.value, (loss, after, aux)
 
@@ -256,12 +259,12 @@ class _Recipe:
         form = self.loss.form(self.has_aux)
         loss, rest = result, None
         if form != "loss":
-            loss, rest = paired(result, self.loss, form)
+            loss, rest = paired(result, form)
         state, aux = network_state, rest
         if self.loss.takes_state:
-            state, aux = paired(rest, self.loss, form) if self.has_aux else (rest, None)
-            state = same_types(state, network_state, self.loss)
-        return cast(scalar_loss(loss, self.loss), master_dtype(self.compute)), state, widened(aux)
+            state, aux = paired(rest, form) if self.has_aux else (rest, None)
+            state = same_types(state, network_state)
+        return cast(scalar_loss(loss), master_dtype(self.compute)), state, widened(aux)
 
     def _check(self, state: Any, batch: tuple[Any, ...]) -> None:
         if not isinstance(state, TrainState):
@@ -317,7 +320,8 @@ def _chosen(good: Array, new: Tree, old: Tree) -> Tree:
     before, expected = flatten_arrays(old, "the state")
     if structure != expected or [x.type for x in leaves] != [x.type for x in before]:
         raise StructureError(
-            "the optimiser's new state has not the structure and types of the old one"
+            "the optimiser's new state has not the structure and types of the old one",
+            hint="`update` keeps shapes and element types, so that one program serves all steps",
         )
     pairs = zip(leaves, before, strict=True)
     return unflatten(structure, [x if x is y else select(good, x, y) for x, y in pairs])
