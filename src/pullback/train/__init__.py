@@ -2,15 +2,21 @@
 
 from pullback.data.loader import DataLoader
 from pullback.train.checkpoint import Checkpoints, Saved, load, load_notes, save
+from pullback.train.fit import fit
+from pullback.train.result import Best, FitResult, Stopped
 from pullback.train.run import Run
 from pullback.train.safetensors import load_safetensors
 from pullback.train.torch_layout import from_torch
 
 __all__ = [
+    "Best",
     "Checkpoints",
     "DataLoader",
+    "FitResult",
     "Run",
     "Saved",
+    "Stopped",
+    "fit",
     "from_torch",
     "load",
     "load_notes",
