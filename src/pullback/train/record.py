@@ -16,7 +16,7 @@ from typing import Any
 
 from pullback.errors import ArgumentError, FileFormatError
 from pullback.train.checkpoint import Checkpoints, Saved
-from pullback.train.logs import Log, Row, numbers, plain
+from pullback.train.logs import Log, numbers, plain
 from pullback.train.source import Position, Source, arguments, digest
 from pullback.transforms.tree import Tree
 
@@ -135,7 +135,7 @@ class Folder:
         raise ArgumentError(f"{self.checkpoints.folder} has no checkpoint of step {step} any more")
 
     def _require_choices(self, found: Mapping[str, Any]) -> None:
-        for name in self.choices | found:
+        for name in {**self.choices, **found}:
             old, new = found.get(name), self.choices.get(name)
             if old != new:
                 raise ArgumentError(
@@ -181,5 +181,3 @@ def _as_json(choices: Mapping[str, Any]) -> dict[str, Any]:
             f"config is plain data (dicts, lists, texts, finite numbers): {error}"
         ) from None
     return again
-
-
