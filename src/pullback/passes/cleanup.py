@@ -32,12 +32,7 @@ from pullback.ops.operators import broadcast_to, reshape
 from pullback.ops.pointwise import Cast, Constant, Select, StopGradient, StraightThrough
 from pullback.ops.reduce import Max, Min, Sum, accumulated
 from pullback.ops.remat import Checkpoint
-from pullback.passes.rewrite import REARRANGING, Result, Rewrites, Sweep, rewrites, sweep
-
-
-def forget_derivatives(graph: Graph) -> Graph:
-    """`graph` without what only a derivative sees: all derivatives have been taken."""
-    return sweep(graph, PRIMAL)
+from pullback.passes.rewrite import REARRANGING, Result, Rewrites, Sweep, rewrites
 
 
 # ---- what only derivatives see --------------------------------------------------------------

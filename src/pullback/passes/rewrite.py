@@ -103,6 +103,20 @@ def sweep(graph: Graph, using: Rewrites) -> Graph:
     return Sweep(graph, using).run()
 
 
+ROUNDS = 8
+"""Two do; the bound is for rewrites that undo each other."""
+
+
+def settled(graph: Graph, using: Rewrites) -> Graph:
+    """`graph` in the form that no rewrite changes."""
+    for _ in range(ROUNDS):
+        once = Sweep(graph, using)
+        graph = once.run()
+        if once.is_settled:
+            break
+    return graph
+
+
 class Sweep(Builder):
     """A builder that rewrites each application as it records it."""
 
@@ -115,8 +129,10 @@ class Sweep(Builder):
         self._heads: dict[Array, type[Op]] = {}
         self._free: set[Array] = set()
         self._known: dict[object, tuple[Array, ...]] = {}
-        self._uses = Counter([x for node in graph.nodes for x in node.inputs])
-        self._uses.update(graph.outputs)
+        self._pending = needed_nodes(graph.nodes, graph.outputs)
+        self._uses = _uses(self._pending, graph.outputs)
+        self._refused: set[Array] = set()
+        self._ended_early = False
         self._bodies: dict[Graph, Graph] = {}
         self._barriers = 0
         self._depth = 0
@@ -124,7 +140,7 @@ class Sweep(Builder):
     def run(self) -> Graph:
         env: dict[Array, Array] = {}
         with at_work(self):
-            for node in self.graph.nodes:
+            for node in self._pending:
                 inputs = tuple([env.get(x, x) for x in node.inputs])
                 self.inherited = node.site
                 made = self._visit(node, inputs)
@@ -134,9 +150,21 @@ class Sweep(Builder):
                         self._uses[new] += self._uses[old]
         outputs = tuple([env.get(x, x) for x in self.graph.outputs])
         nodes = needed_nodes(self.nodes, outputs)
+        if self._refused:
+            uses = _uses(nodes, outputs)
+            self._refused = {x for x in self._refused if uses[x] == 1}
         if _same(nodes, self.graph.nodes) and _same(outputs, self.graph.outputs):
             return self.graph
         return Graph(self.graph.inputs, nodes, outputs)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether another sweep would change nothing.
+
+        Each application was recorded as no rewrite changes it: a rewrite looks at the nodes above
+        it, which are final, and at who else uses them, which is what may have changed since.
+        """
+        return not (self._refused or self._ended_early)
 
     # ---- what rewrites ask ----
 
@@ -147,31 +175,42 @@ class Sweep(Builder):
 
     def used_once(self, x: Array) -> bool:
         """Whether no other node needs `x`, so that to replace it costs nothing twice."""
-        return self._uses[x] == 1
+        once = self._uses[x] == 1
+        if not once:
+            self._refused.add(x)
+        return once
 
     # ---- recording ----
 
     def record(self, op: Op, inputs: Sequence[Array]) -> tuple[Array, ...]:
         operands = tuple(inputs)
+        if isinstance(op, HigherOrder):
+            op = self._with_bodies_settled(op)
         made = self._rewritten(op, operands)
         return self._append(op, operands, None) if made is None else made
 
     def _visit(self, node: Node, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
         op = node.op
         if isinstance(op, HigherOrder):
-            op = self._with_bodies_swept(op)
+            op = self._with_bodies_settled(op)
         made = self._rewritten(op, inputs)
-        return self._append(op, inputs, node) if made is None else made
+        if made is None:
+            return self._append(op, inputs, node)
+        if any(made[0] is x for x in inputs):  # nobody uses these operands in place of the node
+            self._uses.subtract(inputs)
+        return made
 
-    def _with_bodies_swept(self, op: HigherOrder) -> HigherOrder:
+    def _with_bodies_settled(self, op: HigherOrder) -> HigherOrder:
         changed: dict[str, Any] = {}
         for field in fields(op):
             body = getattr(op, field.name)
             if isinstance(body, Graph):
-                if body not in self._bodies:
-                    self._bodies[body] = sweep(body, self.using)
-                if self._bodies[body] is not body:
-                    changed[field.name] = self._bodies[body]
+                better = self._bodies.get(body)
+                if better is None:
+                    better = self._bodies[body] = settled(body, self.using)
+                    self._bodies[better] = better
+                if better is not body:
+                    changed[field.name] = better
         return replace(op, **changed) if changed else op
 
     def _rewritten(self, op: Op, inputs: tuple[Array, ...]) -> tuple[Array, ...] | None:
@@ -179,6 +218,7 @@ class Sweep(Builder):
         if not candidates:
             return None
         if self._depth == DEPTH:
+            self._ended_early = True
             self._report(candidates)
             return None
         self._depth += 1
@@ -251,6 +291,13 @@ class Sweep(Builder):
         for x in node.outputs:
             self.made_by[x] = node
             self._heads[x] = head
+
+
+def _uses(nodes: Sequence[Node], outputs: Sequence[Array]) -> Counter[Array]:
+    """How many operands and outputs each value is."""
+    uses = Counter([x for node in nodes for x in node.inputs])
+    uses.update(outputs)
+    return uses
 
 
 def _fitted(made: Array, op: Op, inputs: tuple[Array, ...]) -> Array:
