@@ -57,6 +57,7 @@ BEFORE_DERIVATIVES: tuple[Pass, ...] = (stabilize,)
 """Approximate passes. A derivative taken afterwards is that of the rewritten function, so forward
 and backward agree; rewriting both apart would not keep them so."""
 
+
 def optimize(graph: Graph, observe: Observer | None = None) -> Graph:
     """`graph` with the same results, to the bit, from fewer nodes and layouts.
 
