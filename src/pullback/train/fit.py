@@ -241,8 +241,10 @@ class _Run:
                 self._rows.append({"epoch": record.epoch, "step": record.step} | numbers(metrics))
                 if now > self._flush_at:
                     self._flush_or_stop()
+        if not self._display.examples:
+            self._display.first(record.step, examples(batch))
         if now > self._display.due:
-            self._display.step(record.step, loss, examples(batch))
+            self._display.step(record.step, loss)
         if self._on_step is not None:
             self._on_step(metrics)
 

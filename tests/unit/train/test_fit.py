@@ -280,6 +280,14 @@ def test_a_log_that_was_changed_is_told(tmp_path, damage):
 # ---- Ctrl-C ---------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def usual_interrupt():
+    """Where the tests run in the background Ctrl-C is ignored, and would be here."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupting(at):
     calls = []
 
@@ -291,6 +299,7 @@ def interrupting(at):
     return hook
 
 
+@pytest.mark.usefixtures("usual_interrupt")
 def test_ctrl_c_saves_and_returns(tmp_path, capsys):
     result = run(epochs=4, folder=tmp_path, on_step=interrupting(7), progress=True)
     assert result.stopped is Stopped.INTERRUPTED
@@ -301,6 +310,7 @@ def test_ctrl_c_saves_and_returns(tmp_path, capsys):
     assert equal(run(epochs=4, folder=tmp_path, resume=True).state, run(epochs=4).state)
 
 
+@pytest.mark.usefixtures("usual_interrupt")
 def test_a_second_ctrl_c_ends_at_once(tmp_path):
     def hook(_):
         os.kill(os.getpid(), signal.SIGINT)
@@ -311,7 +321,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_another_handler_stays(monkeypatch):
+def test_another_handler_stays():
     seen = []
     before = signal.signal(signal.SIGINT, lambda *_: seen.append("mine"))
     try:
