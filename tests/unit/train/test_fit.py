@@ -8,6 +8,7 @@ import math
 import os
 import resource
 import signal
+import sys
 import threading
 
 import numpy as np
@@ -238,6 +239,32 @@ def test_going_on_is_never_having_stopped(tmp_path, kind, data, every):
     assert without_time(result.history) == without_time(whole.history)
     for name in ("steps.csv", "steps.jsonl"):
         assert (tmp_path / "cut" / name).read_text() == (tmp_path / "whole" / name).read_text()
+
+
+def test_a_checkpoint_comes_when_it_is_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["pullback.train.fit"], "SAVE_SECONDS", 0.0)
+    with pytest.raises(Unplugged):
+        run(epochs=4, folder=tmp_path, on_step=dying(8, Unplugged))
+    assert Checkpoints(tmp_path / "checkpoints").last().step == 8
+    assert Checkpoints(tmp_path / "checkpoints").best().step == 5
+    assert equal(run(epochs=4, folder=tmp_path, resume=True).state, run(epochs=4).state)
+
+
+def test_going_on_with_crops_and_a_scaled_loss(tmp_path):
+    tokens = np.arange(50, dtype=np.uint8)
+    step = train_step(
+        lambda m, x, y: pb.mean(m(x[:, :2] * 1.0)) - pb.mean(y * 1.0), OPTIMIZER, precision="fp16"
+    )
+
+    def run_for(steps, **options):
+        model = pb.nn.Linear(2, 2, key=pb.random.key(0))
+        state = TrainState.create(model, OPTIMIZER, precision="fp16")
+        data = Crops(tokens, 4, 2)
+        options = {"steps": steps, "every": 4, "validate": None} | options
+        return run(data, step=step, state=state, **options)
+
+    run_for(3, folder=tmp_path)
+    assert equal(run_for(9, folder=tmp_path, resume=True).state, run_for(9).state)
 
 
 def test_a_longer_run_goes_on_where_a_shorter_one_ended(tmp_path):
