@@ -456,7 +456,7 @@ class _Run:
         )
 
     def _tell_interrupt(self) -> None:
-        self._display.tell("stopping after this step; Ctrl-C again to stop at once")
+        self._display.tell_at_once("stopping after this step; Ctrl-C again to stop at once")
 
 
 def numbers(metrics: Any) -> dict[str, float]:

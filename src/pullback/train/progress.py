@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -72,12 +74,16 @@ class Display:
         if self._bar is None:
             shown.append(self._left(int(row["step"])))
         shown.append("best" if is_best else "")
-        self.tell("  ".join(filter(None, shown)))
+        self._tell("  ".join(filter(None, shown)))
 
-    def tell(self, text: str) -> None:
+    def tell_at_once(self, text: str) -> None:
+        """The same from a signal handler, which may have come in the middle of a print."""
+        if self._shown:
+            with contextlib.suppress(AttributeError, OSError, ValueError):  # no terminal's stderr
+                os.write(sys.stderr.fileno(), f"\n{text}\n".encode())
+
+    def _tell(self, text: str) -> None:
         """A line of its own, above the bar."""
-        if not self._shown:
-            return
         if self._bar is not None:
             self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
         else:

@@ -327,12 +327,12 @@ def interrupting(at):
 
 
 @pytest.mark.usefixtures("usual_interrupt")
-def test_ctrl_c_saves_and_returns(tmp_path, capsys):
+def test_ctrl_c_saves_and_returns(tmp_path, capfd):
     result = run(epochs=4, folder=tmp_path, on_step=interrupting(7), progress=True)
     assert result.stopped is Stopped.INTERRUPTED
     assert result.steps == 7
     assert Checkpoints(tmp_path / "checkpoints").last().step == 7
-    assert "Ctrl-C again" in capsys.readouterr().err
+    assert "Ctrl-C again" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert equal(run(epochs=4, folder=tmp_path, resume=True).state, run(epochs=4).state)
 
