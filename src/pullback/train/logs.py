@@ -165,9 +165,15 @@ class Log:
         return {each.path.name: each.size for each in self.files}
 
     def go_back(self, sizes: Mapping[str, int]) -> None:
-        """Cut each file to the length that `sizes` has; begin those it does not know."""
+        """Cut each file to the length that `sizes` has; begin those it does not know.
+
+        Raises `ArgumentError` for one that cannot be written, or holds something else.
+        """
         for each in self.files:
-            if each.path.name in sizes:
-                each.go_back(sizes[each.path.name])
-            else:
-                each.start()
+            try:
+                if each.path.name in sizes:
+                    each.go_back(sizes[each.path.name])
+                else:
+                    each.start()
+            except OSError as error:
+                raise ArgumentError(f"{each.path} cannot be written: {error.strerror}") from None
