@@ -21,6 +21,7 @@ from pullback.ir.array import Array
 from pullback.ir.builder import Builder, building
 from pullback.ir.graph import Graph, Node
 from pullback.ir.types import DType, Numbers, is_float
+from pullback.nn.freezing import trainable
 from pullback.ops.operators import zeros
 from pullback.schedule.fuse import fuse
 from pullback.transforms.derivatives import chosen_positions, name_of, value_and_grad
@@ -124,6 +125,8 @@ class Replay:
             for x, owner in zip(self.graph.inputs, owners, strict=False)
             if owner in positions and is_float(x.dtype)
         ]
+        marks = [not learns for learns in flatten(trainable(tuple(args)))[0]]
+        self.frozen = {x for x, mark in zip(self.graph.inputs, marks, strict=False) if mark}
         self.captured = self.graph.inputs[len(leaves) :]
         self.is_loss = _is_loss(self.graph.outputs)
         self.totals: dict[Array, Array] = {}

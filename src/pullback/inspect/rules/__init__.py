@@ -6,9 +6,10 @@ import difflib
 
 from pullback.errors import ArgumentError
 from pullback.inspect.findings import Rule
+from pullback.inspect.rules.cuts import CUT01, CUT04
 from pullback.inspect.rules.numeric import NUM01, NUM02
 
-RULES: tuple[type[Rule], ...] = (NUM01, NUM02)
+RULES: tuple[type[Rule], ...] = (NUM01, NUM02, CUT01, CUT04)
 
 
 def rule(identifier: str) -> type[Rule]:
