@@ -71,7 +71,7 @@ class LogFile:
         head = _head(self.path, size)
         if head is None or (head and not head.endswith(b"\n")):
             raise FileFormatError(
-                f"{self.path} is not as the run left it: its first {size} bytes are to be lines",
+                f"{self.path} is not as the run left it: lines of it are gone or changed",
                 hint="bring it back, or go on without it: log=()",
             )
         os.truncate(self.path, size)
