@@ -11,7 +11,7 @@ import numpy as np
 from pullback._settings import log, settings
 from pullback.backend.program import Program, Slots, Span
 from pullback.compile.captured import Watch
-from pullback.compile.nonfinite import explain, is_finite
+from pullback.compile.nonfinite import explain
 from pullback.compile.profile import table
 from pullback.compile.results import Reused
 from pullback.compile.signature import Dynamic, Feed, Kind, ScalarType, Signature, Static, fits
@@ -19,6 +19,7 @@ from pullback.compile.stages import Lowered
 from pullback.compile.state import Home, State, kill, overwrite, owned, twice
 from pullback.errors import ArgumentError, CompileError, DTypeError, NonFiniteError
 from pullback.ir.array import Array, concrete
+from pullback.ir.builder import is_finite
 from pullback.ir.types import DType, Numbers, TensorType
 from pullback.transforms.trace import Traced
 from pullback.transforms.tree import flatten, unflatten
