@@ -76,7 +76,7 @@ def test_one_program_updates_its_state_in_place():
     assert state._home.addresses.tolist() == place
     settings = pb.optim.with_hyperparams(state.optimizer, lr=0.01)
     state, _ = trained(step, state.replace(optimizer=settings), 2)
-    assert repr(step) == "<compiled train_step of loss: 1 programs>"
+    assert repr(step) == "<compiled train_step of loss: 1 program>"
     old = state
     state, _ = step(state, X, Y)
     with pytest.raises(pb.errors.DonationError):
