@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import PurePath
 from typing import Any, ClassVar
 
 from pullback.errors import Frame, Site
@@ -170,6 +171,13 @@ class Finding:
             "numbers": dict(self.numbers),
             "explained_by": self.explained_by,
         }
+
+
+def short_place(site: Site | None) -> str:
+    """`model.py:41`, for tables and asides."""
+    if site is None or site.frame is None:
+        return "an unknown line"
+    return f"{PurePath(site.frame.file).name}:{site.frame.line}"
 
 
 _DECLARATION = re.compile(r"#\s*intended:\s*([A-Z]{2,4}\d{2}(?:\s*,\s*[A-Z]{2,4}\d{2})*)")

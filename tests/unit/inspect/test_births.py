@@ -96,6 +96,41 @@ def test_a_mask_by_multiplication(wrap):
     assert "0·∞ is NaN" in finding.why
 
 
+def test_a_coordinate_that_only_looks_like_a_sample_is_none():
+    """Row 2 of image 5 of a batch of 8 images of 8 × 8."""
+
+    def f(w, x):
+        return pb.mean((x * 10.0) ** 2) * w
+
+    x = np.ones((8, 1, 8, 8), np.float32)
+    x[5, 0, 2, 3] = 3e38
+    finding = only(births(f, np.float32(1.0), x))
+    assert finding.what == "3e+38 ⊙ 10 = inf in sample 5, element (5, 0, 2, 3)"
+    assert "largest float32" in finding.why
+    assert "scale the operands down" in finding.fix
+
+
+@MODES
+def test_a_sum_and_a_product_that_overflow_in_half_precision(wrap):
+    def f(w, x):
+        return pb.mean(pb.sum(x * w, axis=1).astype("float32"))
+
+    x = np.ones((4, 8), np.float16)
+    x[2] = 60000.0
+    finding = only(births(wrap(f), np.ones(8, np.float16), x))
+    assert finding.evidence.node.op.name == "sum"
+    assert finding.evidence.samples == (2,)
+    finding = only(
+        births(
+            wrap(lambda w, x: pb.sum(x @ w)),
+            np.full((8, 3), 1e30, np.float32),
+            np.full((4, 8), 1e30, np.float32),
+        )
+    )
+    assert finding.evidence.node.op.name == "contract"
+    assert "largest float32" in finding.why
+
+
 def test_the_first_of_several_in_order_of_the_program():
     def two(x):
         a = pb.log(x)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pullback.errors import Site
-from pullback.inspect.findings import Finding, Rule, Severity
+from pullback.inspect.findings import Finding, Rule, Severity, short_place
 from pullback.ir.graph import Node
 
 if TYPE_CHECKING:
@@ -128,6 +128,4 @@ class CUT04(Rule):
 
 def said(text: str, site: Site | None) -> str:
     """A reason with its line."""
-    if site is None or site.frame is None:
-        return text
-    return f"{text}  {site.frame.file}:{site.frame.line}"
+    return text if site is None else f"{text}  {short_place(site)}"
