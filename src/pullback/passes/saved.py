@@ -172,7 +172,7 @@ def _is_view(node: Node) -> bool:
 
 def _is_cheap(node: Node) -> bool:
     """Whether a kernel can do it by the way."""
-    return isinstance(node.op, Elementwise | Reduction) or not node.inputs or _is_view(node)
+    return isinstance(node.op, (Elementwise, Reduction)) or not node.inputs or _is_view(node)
 
 
 def _has_batch(op: Contract) -> bool:
