@@ -47,12 +47,14 @@ class Training:
     """Steps between two evaluations; each epoch unless given."""
     patience: int | None = None
     """Evaluations without a better validation loss after which the run ends."""
+    log: int = 1
+    """Steps between two lines of the table of steps."""
     seed: int = 0
     threads: int = 0
     """0: as many as there are cores to use."""
 
     def __post_init__(self) -> None:
-        counts = ("epochs", "steps", "batch_size", "accumulate", "evaluate", "patience")
+        counts = ("epochs", "steps", "batch_size", "accumulate", "evaluate", "patience", "log")
         for name in counts:
             require_at_least(f"training.{name}", getattr(self, name), 1)
         require_at_least("training.threads", self.threads, 0)
@@ -102,7 +104,9 @@ def parse(section: type[S], name: str, table: Table) -> S:
 def plain(section: Any) -> dict[str, Any]:
     """The table of a section, without what is not given."""
     table = dataclasses.asdict(section)
-    return {key: list(x) if isinstance(x, tuple) else x for key, x in table.items() if x is not None}
+    return {
+        key: list(x) if isinstance(x, tuple) else x for key, x in table.items() if x is not None
+    }
 
 
 def require_known(keys: Iterable[str], known: Iterable[str], where: str) -> None:
@@ -200,7 +204,7 @@ def _toml(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(_toml(each) for each in value)}]"
     if isinstance(value, str | bool):
-        # A text of JSON is one of TOML, but for the one control character that JSON leaves as it is.
+        # A text of JSON is one of TOML, but for the one control character that JSON leaves.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return repr(value)
 

@@ -28,6 +28,7 @@ DIGITS_SOURCE = (
 class ImageTask(ExampleTask):
     """A class of an image (1, H, W), whose pixels are kept as they come and brought to [0, 1]."""
 
+    example = "images"
     largest: float
     """Of the values a pixel can have."""
 
@@ -91,7 +92,7 @@ class DigitsTask(ImageTask):
 
 @dataclass(frozen=True)
 class FolderData:
-    """The share of the training files that is held out; with 0 the test part is measured instead."""
+    """The share of the training files that is held out; with 0 the test part stands for it."""
 
     validation: float = 0.1
     split_seed: int = 0
@@ -124,7 +125,7 @@ class FolderTask(ImageTask):
             if len(chosen)
         } | {"test": Examples(test.images, tested)}
         self.inputs = (1, *train.images.shape[1:])
-        note = "no validation part: the test part is measured after each epoch, and the last model kept"
+        note = "no validation part: the test part is measured on the way, and the last model kept"
         self.notes = (self._found(), *([] if held else [note]))
 
     def defaults(self, model: str | None) -> Tables:
@@ -142,6 +143,7 @@ class FolderTask(ImageTask):
 
 
 # ---- new images -----------------------------------------------------------------------------
+
 
 def read_images(path: str, state: Mapping[str, Any]) -> Numbers:
     """float32[n,1,H,W] of an IDX or NumPy file with images as those of the training.

@@ -14,10 +14,28 @@ from pullback.functions.activations import relu
 from pullback.functions.pooling import max_pool
 from pullback.ir.array import Array
 from pullback.ir.types import Shape, float32
-from pullback.nn import MLP, Conv2d, Dropout, Embedding, LayerNorm, Linear, Module, TransformerBlock
-from pullback.nn import init
+from pullback.nn import (
+    MLP,
+    Conv2d,
+    Dropout,
+    Embedding,
+    LayerNorm,
+    Linear,
+    Module,
+    TransformerBlock,
+    init,
+)
 from pullback.ops.operators import lift, reshape
-from pullback.train.config import one_of, parse, plain, require_at_least, require_known, require_share
+from pullback.train.config import (
+    one_of,
+    parse,
+    plain,
+    require_at_least,
+    require_known,
+    require_share,
+)
+
+convolution: Any = Conv2d  # whose `__init__` is inherited, which the type checker does not see
 
 
 class Choice(Protocol):
@@ -37,7 +55,9 @@ def parse_model(table: Mapping[str, Any]) -> Choice:
     """The choice of a section; `ArgumentError` for an unknown network or key."""
     require_known(["name"], ["name"] if "name" in table else [], "the section model")
     name = one_of("model.name", table["name"], tuple(MODELS))
-    return parse(MODELS[name], f"model {name}", {k: x for k, x in table.items() if k != "name"})
+    rest = {key: value for key, value in table.items() if key != "name"}
+    choice: Choice = parse(MODELS[name], f"model {name}", rest)
+    return choice
 
 
 def plain_model(choice: Choice) -> dict[str, Any]:
@@ -85,7 +105,7 @@ class MLPChoice:
 
 
 class ConvolutionalNetwork(Module):
-    """Convolutions with ReLU and maxima over windows, then two affine layers: (N, C, H, W) → (N, n).
+    """Convolutions with ReLU and maxima over windows, two affine layers: (N, C, H, W) → (N, n).
 
     Dropout, where there is any, stands before the last layer.
     """
@@ -137,7 +157,7 @@ class CNNChoice:
         convolutions = []
         for i, (width, window) in enumerate(zip(self.channels, self.pool, strict=True)):
             here = random.fold_in(key, i)
-            convolutions.append(Conv2d(channels, width, 3, padding=1, key=here))
+            convolutions.append(convolution(channels, width, 3, padding=1, key=here))
             channels, sides = width, [side // window for side in sides]
         if not all(sides):
             raise ArgumentError(f"model.pool = {list(self.pool)} leaves nothing of images {inputs}")
@@ -164,7 +184,7 @@ class TwoConvolutionsChoice:
         channels, *sides = _image(self.name, inputs)
         keys = random.split(key, 4)
         first, second = (
-            Conv2d(n, m, 5, padding=2, key=k, initializer=_narrow)
+            convolution(n, m, 5, padding=2, key=k, initializer=_narrow)
             for n, m, k in ((channels, 32, keys[0]), (32, 64, keys[1]))
         )
         features = 64 * math.prod(side // 4 for side in sides)
@@ -208,13 +228,17 @@ class GPT(Module):
         """The most tokens it sees at once."""
         return self.places.weight.shape[0]
 
-    def __call__(self, tokens: Any, *, train: bool | None = None, key: Array | None = None) -> Array:
+    def __call__(
+        self, tokens: Any, *, train: bool | None = None, key: Array | None = None
+    ) -> Array:
         x = self.tokens(tokens) + self.places.weight[: lift(tokens).shape[-1]]
         if not self.takes_train:
             for block in self.blocks:
                 x = block(x)
             return self.tokens.attend(self.norm(x))
-        keys = [None] * (len(self.blocks) + 1) if key is None else _folded(key, len(self.blocks) + 1)
+        keys = (
+            [None] * (len(self.blocks) + 1) if key is None else _folded(key, len(self.blocks) + 1)
+        )
         x = self.dropout(x, train=train, key=keys[-1])
         for block, mine in zip(self.blocks, keys, strict=False):
             x = block(x, train=train, key=mine)

@@ -94,7 +94,7 @@ class Classification(Objective):
         """Row: the true class, column: the predicted one."""
         table = np.zeros((self.outputs, self.outputs), int)
         np.add.at(table, (targets, np.argmax(outputs, axis=-1)), 1)
-        return table.tolist()  # type: ignore[no-any-return]
+        return table.tolist()
 
     def state(self) -> dict[str, Any]:
         return {"classes": list(self.classes)}

@@ -30,10 +30,14 @@ STYLE: dict[Any, Any] = {
     "axes.grid": True,
     "grid.color": "#e5e7eb",
     "grid.linewidth": 0.8,
-    "legend.frameon": False,
+    "legend.framealpha": 0.9,
+    "legend.edgecolor": "none",
+    "legend.fancybox": False,
     "lines.linewidth": 1.8,
     "svg.fonttype": "path",
 }
+
+
 @dataclass(frozen=True)
 class Plot:
     """A figure with its name, and the sentence that says how to read it."""
@@ -80,7 +84,9 @@ def learning_curves(log: Steps, rows: Sequence[Row], curves: Curves) -> Plot:
     with rc_context(STYLE):
         figure = Figure(figsize=(9.2, 3.9), layout="constrained")
         left, right = figure.subplots(1, 2)
-        left.plot(log.steps, log.losses, color=GREY, alpha=0.35, lw=0.7, label="each training batch")
+        left.plot(
+            log.steps, log.losses, color=GREY, alpha=0.35, lw=0.7, label="each training batch"
+        )
         smooth, places = _smoothed(log)
         left.plot(places, smooth, color=BLUE, label="training, mean of neighbours")
         _measured(left, rows, f"{curves.part}_loss", curves.part)
@@ -113,9 +119,7 @@ def _smoothed(log: Steps, columns: int = 60) -> tuple[Numbers, Numbers]:
     return means, np.add.reduceat(np.asarray(log.steps, float), edges) / counts
 
 
-def _measured(
-    axes: Axes, rows: Sequence[Row], name: str, label: str, scale: float = 1.0
-) -> None:
+def _measured(axes: Axes, rows: Sequence[Row], name: str, label: str, scale: float = 1.0) -> None:
     known = [row for row in rows if name in row]
     marker = "o" if len(known) < 12 else ""
     values = [scale * row[name] for row in known]

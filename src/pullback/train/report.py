@@ -5,6 +5,7 @@ Needs the extra `train` (matplotlib, jinja2).
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -14,6 +15,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from pullback.train.checkpoint import versions
 from pullback.train.images import ImageTask
 from pullback.train.objectives import Baseline, Classification, Regression
 from pullback.train.plots import (
@@ -26,7 +28,8 @@ from pullback.train.plots import (
     residuals,
     update_ratios,
 )
-from pullback.train.run import Row, Run, Steps
+from pullback.train.run import STEPS, Row, Run, Steps
+from pullback.train.session import Outcome, Session
 from pullback.train.tasks import ExampleTask, Task
 
 SHOWN_MISTAKES = 20
@@ -69,7 +72,10 @@ def write_report(run: Run, page: Page) -> None:
     columns = list(dict.fromkeys(name for row in page.rows for name in row))
     cells = [[_number(name, row.get(name)) for name in columns] for row in page.rows]
     text = environment.from_string(template).render(
-        page=page, drawings=drawings, columns=[name.replace("_", " ") for name in columns], cells=cells
+        page=page,
+        drawings=drawings,
+        columns=[name.replace("_", " ") for name in columns],
+        cells=cells,
     )
     run.write("report.html", text)
 
@@ -129,3 +135,40 @@ def _mistakes(task: ImageTask, objective: Classification, outputs: Any) -> list[
     which = "The" if len(shown) == len(wrong) else f"{len(shown)} of the"
     caption = f"{which} {len(wrong)} test images the network gets wrong: the class → what it says."
     return [gallery("mistakes", caption, test.x[shown], titles)]
+
+
+# ---- the page of a session ------------------------------------------------------------------
+
+
+def page_of(session: Session, outcome: Outcome) -> Page:
+    """Everything the page shows of a run that has finished."""
+    task, history = session.task, outcome.fit.history
+    steps = Steps.read(session.run.folder / STEPS)
+    names = list(outcome.scores)
+
+    def line(name: str, scores: Mapping[str, float]) -> Line:
+        return Line(name, {k: task.shown(k, scores[k]) for k in names})
+
+    others = [line(each.name, each.scores) for each in outcome.baselines]
+    summary = {
+        f"{task.measured} {task.score}": task.shown(task.score, outcome.scores[task.score]),
+        f"{task.measured} loss": task.shown("loss", outcome.scores["loss"]),
+        "parameters": f"{session.model.parameter_count:,}",
+        "steps": f"{outcome.fit.steps:,}",
+        "time": f"{history[-1]['seconds']:.1f} s",
+    }
+    kept = f"The network of step {outcome.kept_step:,} is kept and measured"
+    why = "which had the lowest validation loss" if task.held_out == "validation" else "the last"
+    made = dt.datetime.now().astimezone()
+    return Page(
+        title=task.title,
+        summary=summary,
+        lines=[line(f"network ({session.choices.model.name})", outcome.scores), *others],
+        measured=task.measured,
+        notes=[*task.notes, f"{kept}: {why}."],
+        plots=plots_of(task, steps, history, outcome.baselines, outcome.outputs),
+        samples=outcome.samples,
+        sections={"": {"source": session.choices.source}, **session.choices.sections()},
+        rows=history,
+        footer=[f"pullback {versions()['pullback']}, {made:%Y-%m-%d %H:%M}."],
+    )

@@ -1,10 +1,7 @@
 """`Run`: the folder of one training run, and what was measured in each step.
 
-| file | holds |
-|---|---|
-| `config.toml` | every choice; `pullback train --config` repeats the run |
-| `run.json` | who made it, how far it has come, its result |
-| `layers.csv` | each step: loss, norm of each gradient, size of each update |
+`config.toml` has every choice (`pullback train --config` repeats the run), `run.json` who made it,
+how far it has come and its result. What `fit` writes stands beside them.
 """
 
 from __future__ import annotations
@@ -16,22 +13,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Self, TextIO
+from typing import Any, Self
 
 import numpy as np
 
 from pullback.errors import ArgumentError, FileFormatError
 from pullback.ir.types import Numbers, float64
 from pullback.train.files import write_whole
-from pullback.train.metrics import Metrics
 
 Row = Mapping[str, float]
 
-DOCUMENT, CONFIG, LAYERS = "run.json", "config.toml", "layers.csv"
+DOCUMENT, CONFIG, STEPS = "run.json", "config.toml", "steps.csv"
 MAKER = "pullback train"
 """Stands in DOCUMENT; a folder without it is somebody else's."""
-GRADIENT, UPDATE = "grad ", "update "
-"""Begin the columns of the norm of a gradient, and of ‖update‖ / ‖parameter‖."""
+GRADIENT, UPDATE = "grad_norm ", "update_ratio "
+"""Begin the columns that `fit` writes for each parameter."""
 
 
 class State(Enum):
@@ -156,67 +152,18 @@ class Steps:
     ratios: Numbers
     """float64[steps,parameters], ‖update‖ / ‖parameter‖."""
 
-
-class StepLog:
-    """Writes the numbers of each step as a line of a CSV file, and keeps them.
-
-    A run that goes on reads the lines of the steps before, and writes on.
-    """
-
-    def __init__(self, path: Path, *, resumes: bool = False) -> None:
-        self._path = path
-        self._rows: list[list[float]] = []
-        self._names, self._before = _read(path) if resumes and path.exists() else ((), [])
-        self._stream: TextIO | None = None
-
-    def add(self, step: int, metrics: Metrics) -> None:
-        """The numbers of a step, counted from 1."""
-        if self._stream is None:
-            self._names = metrics.names.paths
-            self._stream = self._begun(step)
-        norms, ratios = metrics.norms.numpy().tolist(), metrics.ratios.numpy().tolist()
-        row = [step, float(metrics.loss), float(metrics.grad_norm), *norms, *ratios]
-        self._rows.append(row)
-        self._stream.write(_line(row))
-
-    def close(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-
-    def steps(self) -> Steps:
-        """What was written so far, by this process and those before."""
-        rows = self._rows if self._stream is not None else self._before
-        table = np.array(rows, float64).reshape(-1, 3 + 2 * len(self._names))
-        norms, ratios = np.split(table[:, 3:], 2, axis=1)
-        return Steps(
-            self._names, table[:, 0].astype(int).tolist(), table[:, 1].tolist(), norms, ratios
-        )
-
-    def _begun(self, step: int) -> TextIO:
-        self._rows = [row for row in self._before if row[0] < step]
-        stream = self._path.open("w", encoding="utf-8", newline="")
-        stream.write(",".join(_header(self._names)) + "\n")
-        stream.writelines(_line(row) for row in self._rows)
-        return stream
-
-
-def _line(row: Sequence[float]) -> str:
-    return ",".join([f"{row[0]:.0f}", *(f"{x:.6g}" for x in row[1:])]) + "\n"
-
-
-def _read(path: Path) -> tuple[tuple[str, ...], list[list[float]]]:
-    with path.open(encoding="utf-8", newline="") as stream:
-        header, *rows = list(csv.reader(stream)) or [[]]
-    gradients = [name for name in header if name.startswith(GRADIENT)]
-    names = tuple(name.removeprefix(GRADIENT) for name in gradients)
-    # The process may have ended within a line.
-    whole = [row for row in rows if len(row) == len(header)]
-    try:
-        return names, [[float(x) for x in row] for row in whole]
-    except ValueError:
-        raise FileFormatError(f"{path} holds a line that is no step") from None
-
-
-def _header(names: Sequence[str]) -> list[str]:
-    gradients, updates = ([f"{what}{name}" for name in names] for what in (GRADIENT, UPDATE))
-    return ["step", "loss", "grad_norm", *gradients, *updates]
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """What `fit` wrote in its table of steps; `FileFormatError` for anything else."""
+        with path.open(encoding="utf-8", newline="") as stream:
+            header, *rows = list(csv.reader(stream)) or [[]]
+        names = [name.removeprefix(GRADIENT) for name in header if name.startswith(GRADIENT)]
+        place = {name: i for i, name in enumerate(header)}
+        try:
+            table = np.array(rows, float64).reshape(-1, len(header))
+            norms = table[:, [place[GRADIENT + name] for name in names]]
+            ratios = table[:, [place[UPDATE + name] for name in names]]
+            steps, losses = table[:, place["step"]].astype(int), table[:, place["loss"]]
+        except (ValueError, KeyError) as error:
+            raise FileFormatError(f"{path} is no table of steps: {error}") from None
+        return cls(names, steps.tolist(), losses.tolist(), norms, ratios)

@@ -1,7 +1,7 @@
 """A run from its choices to its report: what `pullback train` does, without the terminal.
 
-    session = Session(chosen("digits", {}, {"training": {"epochs": 3}}), Path("runs/digits"))
-    outcome = session.finish(session.train())
+session = Session(chosen("digits", {}, {"training": {"epochs": 3}}), Path("runs/digits"))
+outcome = session.finish(session.train())
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pullback.train.models import Choice, apply, parse_model, plain_model
 from pullback.train.objectives import Baseline, Scores
 from pullback.train.optimizers import OptimizerChoice
 from pullback.train.result import FitResult, Stopped
-from pullback.train.run import CONFIG, LAYERS, Run, State, StepLog
+from pullback.train.run import CONFIG, Run, State
 from pullback.train.state import TrainState
 from pullback.train.step import eval_step, train_step
 from pullback.train.tables import TABLES, TableTask
@@ -203,7 +203,6 @@ class Session:
         state = TrainState.create(
             self.model, self._optimizer, key=self._first, precision=training.precision
         )
-        self.log = StepLog(folder / LAYERS, resumes=self._resume)
         try:
             result = fit(
                 self._step,
@@ -217,15 +216,14 @@ class Session:
                 metric=f"{self.task.held_out}_loss",
                 folder=folder,
                 resume=self._resume,
+                config=_lasting(self.choices.sections()),
+                log_every=training.log,
                 progress=progress,
-                on_step=self.log.add,
             )
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)
             self.run.end(State.STOPPED if interrupted else State.FAILED)
             raise
-        finally:
-            self.log.close()
         if result.stopped is Stopped.INTERRUPTED:
             self.run.end(State.STOPPED)
         return result
@@ -260,8 +258,12 @@ class Session:
         if choices.samples is not None and isinstance(task, TextTask):
             samples = written(model, task.vocabulary, choices.samples, choices.training.seed)
         outcome = Outcome(
-            result, best.step if best else result.steps, scores, task.baselines(choices.training),
-            samples, outputs,
+            result,
+            best.step if best else result.steps,
+            scores,
+            task.baselines(choices.training),
+            samples,
+            outputs,
         )
         self.run.end(State.FINISHED, result=self._noted(outcome))
         return outcome
@@ -284,6 +286,13 @@ class Session:
 def outputs_of(model: Any, x: Any) -> Any:
     """What a network says of inputs, in use."""
     return apply(model, x)
+
+
+def _lasting(sections: Tables) -> dict[str, dict[str, Any]]:
+    """The choices that a run which goes on must have as before."""
+    free = {name for section, name in MAY_CHANGE if section == "training"}
+    training = {key: x for key, x in sections["training"].items() if key not in free}
+    return {**{name: dict(table) for name, table in sections.items()}, "training": training}
 
 
 def _steps(training: Training, loader: DataLoader | Crops) -> int:

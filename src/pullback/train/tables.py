@@ -60,6 +60,7 @@ class TableTask(ExampleTask):
     """The class or the number in a column, of all the others."""
 
     kind = "a table"
+    example = "rows"
     data_choices = TableData
 
     def __init__(self, source: str, choices: TableData) -> None:
@@ -125,7 +126,7 @@ def _kept_rows(table: Table, choices: TableData) -> tuple[Numbers, list[str]]:
         raise FileFormatError(
             f"{table.source}: values are missing, the first in column {name!r} on {place} "
             f"(missing: {counts}; {len(table)} rows)",
-            hint='--missing drop leaves such rows out, --missing mean fills them, --drop COLUMN',
+            hint="--missing drop leaves such rows out, --missing mean fills them, --drop COLUMN",
         )
     keep = np.ones(len(table), bool)
     for name in lacking:

@@ -18,20 +18,19 @@ from pullback.data.loader import Crops, DataLoader
 from pullback.functions.losses import cross_entropy
 from pullback.ir.array import Array
 from pullback.ir.types import Numbers, Shape, float32, float64
-from pullback.nn import Linear, Module, init
+from pullback.nn import Linear, init
 from pullback.optim import adam, cosine
-from pullback.train.config import Table, Tables, Training
+from pullback.train.config import Tables, Training
 from pullback.train.models import Choice, apply
 from pullback.train.objectives import (
     Baseline,
-    Classification,
     Objective,
     Regression,
     Scores,
     repeated,
 )
 from pullback.train.state import TrainState
-from pullback.train.step import eval_step, train_step
+from pullback.train.step import train_step
 
 Outputs = Callable[[Any, Any], Array]
 """A network and a batch of inputs → its outputs, compiled."""
@@ -61,6 +60,8 @@ class Task(ABC):
     """How many examples (tokens) each part has."""
     measured: str
     """The part that the network is measured on at the end."""
+    example: str
+    """What an example is called: "images"."""
 
     @abstractmethod
     def defaults(self, model: str | None) -> Tables:

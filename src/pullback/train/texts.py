@@ -15,12 +15,12 @@ from pullback.compile import compile
 from pullback.data.loader import Crops
 from pullback.data.text import Bytes, Characters, read_text
 from pullback.errors import ArgumentError, FileFormatError
-from pullback.functions.losses import cross_entropy
 from pullback.functions.gathering import take
+from pullback.functions.losses import cross_entropy
 from pullback.ir.array import Array
 from pullback.ir.types import Numbers, int64
 from pullback.train.config import Samples, Tables, Training, require_share
-from pullback.train.models import Choice, apply
+from pullback.train.models import apply
 from pullback.train.objectives import Baseline, Scores, log_probabilities
 from pullback.train.tasks import Outputs, Task
 
@@ -44,6 +44,7 @@ class TextTask(Task):
     """The next character (or byte) of a text; the last part of it is held out and measured."""
 
     kind = "a text"
+    example = "crops"
     data_choices = TextData
     inputs = ()
     score = "perplexity"
@@ -60,10 +61,10 @@ class TextTask(Task):
         self._cut = len(self._tokens) - math.ceil(choices.validation * len(self._tokens))
         self.outputs = self.vocabulary.size
         self.parts = {"train": self._cut, "validation": len(self._tokens) - self._cut}
-        self.block = 0
+        sizes = f"{self.parts['train']:,} training and {self.parts['validation']:,} validation"
         self.notes = (
-            f"{self.parts['train']:,} training and {self.parts['validation']:,} validation "
-            f"{choices.tokens}, {self.outputs} different; the end of the text is held out",
+            f"{sizes} {choices.tokens}, {self.outputs} different",
+            "the end of the text is held out",
         )
 
     def tokens(self, part: str) -> Numbers:
@@ -127,7 +128,9 @@ class TextTask(Task):
             pairs = np.bincount(train[:-1] * size + train[1:], minlength=size * size)
             table = pairs.reshape(size, size) + 0.1
             logs = np.log(table / table.sum(axis=1, keepdims=True))
-            found.insert(0, Baseline("linear model (pairs)", _scores(-logs[held[:-1], held[1:]].mean())))
+            found.insert(
+                0, Baseline("linear model (pairs)", _scores(-logs[held[:-1], held[1:]].mean()))
+            )
         return found
 
     def shown(self, name: str, value: float) -> str:
