@@ -85,8 +85,8 @@ class DigitsTask(ImageTask):
         }
         return {
             "model": networks.get(model or "cnn", {"name": model}),
-            "optimizer": {"name": "adamw", "lr": 3e-3, "schedule": "cosine", "warmup": 40},
-            "training": {"epochs": 15, "batch_size": 32},
+            "optimizer": {"name": "adamw", "lr": 3e-3, "schedule": "cosine", "warmup": 0.06},
+            "training": {"epochs": 12, "batch_size": 32},
         }
 
 

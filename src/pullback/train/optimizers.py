@@ -21,7 +21,7 @@ from pullback.optim import (
     sgd,
     warmup_cosine,
 )
-from pullback.train.config import one_of, require_at_least, require_known
+from pullback.train.config import one_of, require_known
 from pullback.transforms.tree import map_leaves
 
 OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {
@@ -35,14 +35,15 @@ _OWN = ("name", "schedule", "warmup", "end_lr", "decay_only_matrices")
 class OptimizerChoice:
     """An optimiser by name, its numbers, and how its rate changes: the keys of the section.
 
-    `cosine` rises in `warmup` steps from 0 to `lr` and falls to `end_lr` at the last step.
+    `cosine` rises in `warmup` steps (below 1: in this share of the run) from 0 to `lr` and falls
+    to `end_lr` at the last step.
     `decay_only_matrices` leaves biases and the weights of norms without decay.
     """
 
     name: str = "adam"
     lr: float = 1e-3
     schedule: str = "constant"
-    warmup: int = 0
+    warmup: float = 0
     end_lr: float = 0.0
     decay_only_matrices: bool = False
     numbers: Mapping[str, Any] = field(default_factory=dict)
@@ -55,13 +56,12 @@ class OptimizerChoice:
         taken = [key for key in inspect.signature(OPTIMIZERS[name]).parameters if key != "mask"]
         require_known(table, (*_OWN, *taken), f"optimizer {name}")
         own = {key: table[key] for key in (*_OWN, "lr") if key in table}
-        for key in ("lr", "end_lr"):
+        for key in ("lr", "end_lr", "warmup"):
             if key in own and (isinstance(own[key], bool) or not isinstance(own[key], float | int)):
                 raise ArgumentError(f"optimizer.{key} is a number, not {own[key]!r:.60}")
-        for key, kind in (("warmup", int), ("decay_only_matrices", bool)):
-            if key in own and type(own[key]) is not kind:
-                what = "an integer" if kind is int else "true or false"
-                raise ArgumentError(f"optimizer.{key} is {what}, not {own[key]!r:.60}")
+        flag = own.get("decay_only_matrices", False)
+        if not isinstance(flag, bool):
+            raise ArgumentError(f"optimizer.decay_only_matrices is true or false, not {flag!r:.60}")
         numbers = {key: x for key, x in table.items() if key not in own}
         for key, value in numbers.items():
             default = inspect.signature(OPTIMIZERS[name]).parameters[key].default
@@ -74,7 +74,10 @@ class OptimizerChoice:
 
     def _check(self) -> None:
         one_of("optimizer.schedule", self.schedule, SCHEDULES)
-        require_at_least("optimizer.warmup", self.warmup, 0)
+        if not (self.warmup >= 0 and (self.warmup < 1 or self.warmup == int(self.warmup))):
+            raise ArgumentError(
+                f"optimizer.warmup is a number of steps, or a share below 1, not {self.warmup}"
+            )
         if self.schedule == "constant" and (self.warmup or self.end_lr):
             key = "warmup" if self.warmup else "end_lr"
             raise ArgumentError(
@@ -89,13 +92,14 @@ class OptimizerChoice:
         """The optimiser of a run of so many steps."""
         if self.schedule == "constant":
             return self._made(self.lr)
-        if not self.warmup:
+        rising = int(self.warmup if self.warmup >= 1 else self.warmup * steps)
+        if not rising:
             return self._made(cosine(self.lr, steps, self.end_lr))
-        if self.warmup >= steps:
+        if rising >= steps:
             raise ArgumentError(
                 f"optimizer.warmup = {self.warmup} is not shorter than the run, {steps} steps"
             )
-        return self._made(warmup_cosine(self.lr, self.warmup, steps, end=self.end_lr))
+        return self._made(warmup_cosine(self.lr, rising, steps, end=self.end_lr))
 
     def _made(self, lr: Any) -> Optimizer:
         mask: Any = {"mask": _matrices} if self.decay_only_matrices else {}

@@ -165,9 +165,9 @@ def _objective(
     if task == "auto":
         few = values.dtype.kind in "iu" and len(different) <= MOST_CLASSES
         task = "classification" if values.dtype.kind in "bUS" or few else "regression"
-        kinds = {"b": "true and false", "U": "text", "i": "integers", "f": "numbers"}
         other = "regression" if task == "classification" else "classification"
-        why = f"{len(different)} different {kinds[values.dtype.kind]}; --task {other} if not"
+        why = f"{len(different)} different values"
+        why += f"; --task {other} if not" if values.dtype.kind in "iuf" else ""
     head = f"target {choices.target!r}: {task} ({why})"
     if task == "classification":
         return _classes(source, choices, values, train, head)

@@ -78,7 +78,7 @@ class TextTask(Task):
                 "name": "adamw",
                 "lr": 1e-3,
                 "schedule": "cosine",
-                "warmup": 100,
+                "warmup": 0.05,
                 "end_lr": 1e-4,
                 "b2": 0.99,
                 "weight_decay": 0.1,
