@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
+import contextlib
 import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pullback._public import public
-from pullback.data.philox import require_count
 from pullback.errors import ArgumentError, DivergedError, PullbackError, TrainingError
 from pullback.ir.array import DONATED, Array, concrete
 from pullback.train.interrupt import Wish, polite_interrupt
+from pullback.train.limits import TRAIN_LOSS, VALIDATION_LOSS, Limits
 from pullback.train.logs import require_formats
 from pullback.train.progress import Display
 from pullback.train.record import Folder, Record
@@ -33,7 +32,6 @@ MOST_SKIPPED = 30
 time, is then 2⁻³⁰ of what it was, and the gradient is not finite for another reason."""
 FLUSH_SECONDS = 1.0
 """How long rows of steps wait until they are written."""
-VALIDATION_LOSS, TRAIN_LOSS = "validation_loss", "train_loss"
 COLUMNS = ("epoch", "step", "seconds", TRAIN_LOSS, "skipped")
 
 
@@ -68,10 +66,10 @@ def fit(
     ends after n evaluations without a better `metric` (`mode` "min" or "max").
 
     With a `folder`, each evaluation leaves a checkpoint there (the last `keep` stay, and the best)
-    and a row in `metrics.csv` and `metrics.jsonl`; one step in `log_every` leaves one in
-    `steps.csv` and `steps.jsonl`. With `resume=True` a run that ended in whatever way goes on from
-    its last checkpoint, bit for bit as if it had never stopped; a folder without one is a new run.
-    `config`, plain data, is kept with it.
+    and a row in `metrics.csv` and `metrics.jsonl`; the first step and each `log_every`-th leave one
+    in `steps.csv` and `steps.jsonl`. With `resume=True` a run that ended in whatever way goes on
+    from its last checkpoint, bit for bit as if it had never stopped; a folder without one is a new
+    run. `config`, plain data, is kept with it.
 
     Ctrl-C ends the run after the step it is in, with a checkpoint; a second one at once.
     `on_step(metrics)` is called after each step, `on_epoch(row)` after each evaluation. The
@@ -105,72 +103,6 @@ def fit(
     run = _Run(limits, step, state, source, validate, kept, log_every, on_step, on_epoch)
     run.begin(resume)
     return run.run(Display(bool(progress), limits.total(source)))
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When to evaluate, and when to end."""
-
-    epochs: int | None
-    steps: int | None
-    every: int | None
-    patience: int | None
-    metric: str
-    mode: str
-
-    def check(self, step: Any, validate: Any, log_every: Any) -> None:
-        """Raise `ArgumentError` for what makes no sense."""
-        for name in ("epochs", "steps", "every", "patience"):
-            if getattr(self, name) is not None:
-                require_count(name, getattr(self, name))
-        require_count("log_every", log_every)
-        if self.epochs is None and self.steps is None:
-            raise ArgumentError("how long? give epochs= or steps=")
-        if not callable(step):
-            raise ArgumentError(
-                f"step is a function of a state and a batch, not {step!r:.60}",
-                hint="step = pb.train.train_step(loss, optimizer)",
-            )
-        if validate is not None and not callable(validate):
-            raise ArgumentError(f"validate is a function of the state, not {validate!r:.60}")
-        if self.mode not in ("min", "max"):
-            raise ArgumentError(f'mode is "min" or "max", not {self.mode!r:.40}')
-        is_default = self.metric == VALIDATION_LOSS and self.patience is None
-        if validate is None and not is_default:
-            self.require_metric((TRAIN_LOSS,))
-
-    def check_data(self, source: Source, evaluates: bool) -> None:
-        """Refuse data that may never end where nothing else says when to evaluate."""
-        if evaluates and self.epochs is None and self.every is None and source.length is None:
-            raise ArgumentError(
-                f"a {type(source.data).__name__} does not say how long an epoch is, so when to "
-                "evaluate and save?",
-                hint="every=100 does so each 100 steps",
-            )
-
-    def require_metric(self, known: Iterable[str]) -> None:
-        names = [name for name in known if name not in ("epoch", "step", "seconds")]
-        if self.metric not in names:
-            near = difflib.get_close_matches(self.metric, names, 1)
-            raise ArgumentError(
-                f"there is no metric {self.metric!r}; there is {', '.join(names)}",
-                hint=f"did you mean {near[0]!r} ?"
-                if near
-                else "validate(state) returns numbers by name, and metric= names one of them",
-            )
-
-    def total(self, source: Source) -> int | None:
-        """How many steps there will be, as far as that is known."""
-        by_epochs = None
-        if self.epochs is not None and source.length is not None:
-            by_epochs = self.epochs * source.length
-        return min((n for n in (self.steps, by_epochs) if n is not None), default=None)
-
-    def is_better(self, value: float, best: float | None) -> bool:
-        """Of equals the earlier is the better, and NaN is nobody's best."""
-        if not math.isfinite(value):
-            return False
-        return best is None or (value < best if self.mode == "min" else value > best)
 
 
 class _Run:
@@ -274,11 +206,10 @@ class _Run:
     def _take(self, batch: Any) -> None:
         """One step."""
         record = self._record
-        state, metrics = self._stepped(batch)
+        self._state, metrics = self._stepped(batch)
         loss = float(metrics.loss)
         skipped = bool(metrics.skipped)
         self._require_finite(loss, skipped, metrics)
-        self._state = state
         self._position = self._source.position()
         record.step += 1
         record.seen += 1
@@ -306,7 +237,7 @@ class _Run:
         if self._folder is not None:
             if record.step == 1:
                 self._folder.note(self._step, self._state, batch)
-            if self._log_every and record.step % self._log_every == 0:
+            if self._is_logged(record.step):
                 self._rows.append({"epoch": record.epoch, "step": record.step} | numbers(metrics))
                 if now > self._flush_at:
                     self._flush_or_stop()
@@ -314,6 +245,9 @@ class _Run:
             self._display.step(record.step, loss, examples(batch))
         if self._on_step is not None:
             self._on_step(metrics)
+
+    def _is_logged(self, step: int) -> bool:
+        return self._log_every > 0 and (step == 1 or step % self._log_every == 0)
 
     def _ended(self, wish: Wish) -> Stopped | None:
         record, limits = self._record, self._limits
@@ -466,10 +400,8 @@ class _Run:
         if folder is None:
             return
         if record.step != folder.saved:
-            try:
+            with contextlib.suppress(OSError, PullbackError):  # the error that goes on says more
                 self._save()
-            except (OSError, PullbackError):  # the error that goes on says more
-                pass
         error.add_note(f"    the last checkpoint in {folder.path} is of step {folder.saved}")
 
     def _result(self, stopped: Stopped) -> FitResult:
@@ -502,8 +434,8 @@ class _Run:
         raise DivergedError(
             f"{what} at step {number}, in epoch {self._record.epoch}{often}",
             self._result(Stopped.FAILED),
-            hint="take a smaller learning rate or clip=1.0, and look for NaN in the data; "
-            "error.result.state is the state before that step",
+            hint="take a smaller learning rate or clip=1.0, and look for NaN in the data"
+            + ("; error.result.state is the state before that step" if skipped else ""),
         )
 
     def _failure(self, what: str, hint: str | None = None) -> TrainingError:

@@ -135,7 +135,7 @@ class Folder:
         raise ArgumentError(f"{self.checkpoints.folder} has no checkpoint of step {step} any more")
 
     def _require_choices(self, found: Mapping[str, Any]) -> None:
-        for name in self.choices | found:
+        for name in {**self.choices, **found}:
             old, new = found.get(name), self.choices.get(name)
             if old != new:
                 raise ArgumentError(
