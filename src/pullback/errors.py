@@ -11,6 +11,7 @@ PullbackError
 ├── NotDifferentiableError   no derivative exists on the path asked for  (also a TypeError)
 ├── GradientError            a derivative rule disagrees with its function
 ├── DonationError            an array that was given away was used again
+├── DiagnosisError           a check of a program found an error
 ├── NonFiniteError           a NaN or infinity was born (at CHECK ≥ 1; also an ArithmeticError)
 ├── TrainingError            a run had to stop; `.result` is what it had  (also a RuntimeError)
 │   └── DivergedError        its loss or gradient is no number any more  (also a NonFiniteError)
@@ -240,6 +241,12 @@ class NotDifferentiableError(PullbackError, TypeError):
 
 class GradientError(PullbackError):
     """A derivative rule disagrees with the function it belongs to."""
+
+
+class DiagnosisError(PullbackError):
+    """A check of a program or a training run found an error; `report` holds all that it found."""
+
+    report: object = None
 
 
 class DonationError(PullbackError):

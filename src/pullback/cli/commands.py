@@ -6,6 +6,7 @@ import click
 
 import pullback
 from pullback.cli.benchmark import bench
+from pullback.cli.explaining import explain
 from pullback.cli.predicting import predict
 from pullback.cli.training import train
 
@@ -16,5 +17,5 @@ def root() -> None:
     """Backpropagation, compiled and accountable."""
 
 
-for command in (train, predict, bench):
+for command in (train, predict, bench, explain):
     root.add_command(command)
