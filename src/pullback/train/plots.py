@@ -233,7 +233,11 @@ def residuals(true: Numbers, predicted: Numbers, target: str, what: str) -> Plot
         left.plot(ends, ends, color=GREY, lw=1)
         left.scatter(true, predicted, s=12, color=BLUE, alpha=0.5, linewidths=0)
         left.set(title=f"{what}: predictions", xlabel=f"true {target}", ylabel="predicted")
-        right.hist(predicted - true, bins=30, color=BLUE, alpha=0.8)
+        errors = predicted - true
+        # A predictor that is always off by the same has a range of rounding errors alone.
+        middle, half = np.mean(errors), max(np.ptp(errors) / 2, 1e-6 * np.abs(true).max(), 1e-12)
+        span = (min(errors.min(), middle - half), max(errors.max(), middle + half))
+        right.hist(errors, bins=30, range=span, color=BLUE, alpha=0.8)
         right.axvline(0, color=GREY, lw=1)
         right.set(title="Residuals", xlabel=f"predicted - true {target}", ylabel="rows")
     caption = (
