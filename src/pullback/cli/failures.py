@@ -7,20 +7,23 @@ from contextlib import contextmanager
 
 import click
 
-from pullback.errors import ArgumentError, PullbackError
+from pullback.errors import ArgumentError, DivergedError, PullbackError
 
 INTERRUPTED = 130
 """What a shell reports of a command that Ctrl-C ended: 128 + SIGINT."""
 
 
 @contextmanager
-def failures() -> Iterator[None]:
-    """A senseless argument exits with 2, what fails on the way with 1, Ctrl-C with 130."""
+def failures(*, begun: bool = False) -> Iterator[None]:
+    """A senseless argument exits with 2, what fails on the way with 1, Ctrl-C with 130.
+
+    Once the work has `begun`, everything that goes wrong is a failure.
+    """
     try:
         yield
-    except ArgumentError as error:
-        raise click.UsageError(_message(error)) from None
     except PullbackError as error:
+        if isinstance(error, ArgumentError) and not begun:
+            raise click.UsageError(_message(error)) from None
         raise click.ClickException(_message(error)) from None
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
@@ -34,4 +37,6 @@ def failures() -> Iterator[None]:
 def _message(error: PullbackError) -> str:
     notes = [note.strip() for note in getattr(error, "__notes__", ())]
     hint = [] if error.hint is None else [error.hint]
+    if isinstance(error, DivergedError):  # whose own hint is for those who call `fit`
+        hint = ["take a smaller --lr or --clip 1, and look for extreme values in the data"]
     return "\n  ".join([error.what, *hint, *notes])

@@ -93,19 +93,10 @@ def train(
     """
     console = Console(highlight=False, soft_wrap=True, markup=False)
     with failures():
-        named, file = (None, {}) if config is None else read_toml(config)
-        given, origin = _given(options), source or named
-        if resume:
-            if out is None:
-                raise click.UsageError("--resume needs --out, the folder of the run")
-            choices, folder = resumed(out, origin, file, given), out
-        else:
-            if origin is None:
-                raise click.UsageError("train what? SOURCE is missing: digits, a folder or a file")
-            choices = chosen(origin, file, given)
-            folder = out or _new_folder(choices.task.name)
+        choices, folder = _chosen(source, config, out, _given(options), resume)
         session = Session(choices, folder, resume=resume)
         _introduce(console, session)
+    with failures(begun=True):
         result = session.train(progress=not quiet)
         if result.stopped is Stopped.INTERRUPTED:
             console.print(_stopped(result, folder))
@@ -113,6 +104,22 @@ def train(
         outcome = session.finish(result)
         write_report(session.run, page_of(session, outcome))
         _conclude(console, session, outcome)
+
+
+def _chosen(
+    source: str | None, config: Path | None, out: Path | None, given: Tables, resume: bool
+) -> tuple[Choices, Path]:
+    """The choices of the run, and its folder."""
+    named, file = (None, {}) if config is None else read_toml(config)
+    origin = source or named
+    if resume:
+        if out is None:
+            raise click.UsageError("--resume needs --out, the folder of the run")
+        return resumed(out, origin, file, given), out
+    if origin is None:
+        raise click.UsageError("train what? SOURCE is missing: digits, a folder or a file")
+    choices = chosen(origin, file, given)
+    return choices, out or _new_folder(choices.task.name)
 
 
 def _given(options: dict[str, Any]) -> Tables:

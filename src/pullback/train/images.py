@@ -108,7 +108,10 @@ class FolderTask(ImageTask):
     data_choices = FolderData
 
     def __init__(self, source: str, choices: FolderData) -> None:
-        train, test = read_mnist(source)
+        try:
+            train, test = read_mnist(source)
+        except ArgumentError as error:  # which the caller of `read_mnist` could have avoided
+            raise FileFormatError(error.what, hint=error.hint) from None
         self.name = os.path.basename(os.path.abspath(source))
         self.title = f"Images of {self.name}"
         self.largest = 255.0
@@ -138,7 +141,7 @@ class FolderTask(ImageTask):
         return {
             "model": {"name": model or "cnn"},
             "optimizer": {"name": "adamw", "lr": 1e-3, "schedule": "cosine"},
-            "training": {"epochs": 3, "batch_size": 128},
+            "training": {"epochs": 3, "batch_size": min(128, self.parts["train"])},
         }
 
 
@@ -169,8 +172,8 @@ def _numpy(path: str) -> Numbers:
         array = np.load(path, allow_pickle=False)
     except OSError as error:
         raise FileFormatError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (ValueError, EOFError) as error:
-        raise FileFormatError(f"{path} is no NumPy file: {error}") from None
+    except (ValueError, EOFError):
+        raise FileFormatError(f"{path} is no NumPy file, or one of something else") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
         raise FileFormatError(f"{path} holds no array of numbers")
     return array

@@ -272,7 +272,10 @@ class GPTChoice:
 
     def build(self, inputs: Shape, outputs: int, *, key: Array) -> Module:
         if inputs:
-            raise ArgumentError(f"model gpt reads text, and an example here has shape {inputs}")
+            raise ArgumentError(
+                f"model gpt reads text, and an example here has shape {inputs}",
+                hint="--model cnn for images, mlp for anything",
+            )
         # The two products of a block that are added to x: their sum keeps its scale (GPT-2).
         last = functools.partial(init.normal, std=0.02 / math.sqrt(2 * self.layers))
         blocks = tuple(
@@ -310,7 +313,9 @@ def _rows(x: Any) -> Array:
 
 def _image(name: str, inputs: Shape) -> Shape:
     if len(inputs) != 3:
-        raise ArgumentError(f"model {name} sees images, and an example here has shape {inputs}")
+        raise ArgumentError(
+            f"model {name} sees images, and an example here has shape {inputs}", hint="--model mlp"
+        )
     return inputs
 
 

@@ -6,6 +6,7 @@ outcome = session.finish(session.train())
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,9 +81,12 @@ def kind_of(source: str) -> type[Task]:
     if path.is_dir():
         return FolderTask
     if not path.exists():
+        near = difflib.get_close_matches(source, ["digits"])
         raise ArgumentError(
             f"there is no file or folder {source!r}",
-            hint="SOURCE is digits, a folder of IDX files, a .csv or .parquet file, or a text",
+            hint="did you mean digits?"
+            if near
+            else "SOURCE is digits, a folder of IDX files, a .csv or .parquet file, or a text",
         )
     return TableTask if source.endswith(TABLES) else TextTask
 
@@ -173,11 +177,13 @@ class Session:
         """
         self.choices, self.task, self._resume = choices, choices.task, resume
         training = choices.training
-        self.loader = self.task.batches(training, choices.model)
-        self.steps = _steps(training, self.loader)
         key = random.key(training.seed)
         shape, outputs = self.task.inputs, self.task.outputs
         self.model = choices.model.build(shape, outputs, key=random.fold_in(key, 0))
+        self.loader = self.task.batches(training, choices.model)
+        self.steps = _steps(training, self.loader)
+        if choices.samples is not None and isinstance(self.task, TextTask):
+            self.task.vocabulary.encode(choices.samples.prompt)  # before the run, not after it
         optimizer = choices.optimizer.build(self.steps)
         precision, threads = training.precision, training.threads or None
         self._first = random.fold_in(key, 1)

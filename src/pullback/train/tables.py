@@ -194,7 +194,11 @@ def _classes(
         )
     labels = encoder.encode(values)
     part = f"the training part of {source} ({choices.target!r})"
-    require_every_class(labels[train], [str(each) for each in encoder.classes], part)
+    try:
+        require_every_class(labels[train], [str(each) for each in encoder.classes], part)
+    except ArgumentError as error:
+        hint = "a class needs more rows; or another data.split_seed"
+        raise FileFormatError(error.what, hint=hint) from None
     return Classification(encoder.classes), labels, f"{head}: {listed(encoder.classes)}"
 
 
@@ -251,7 +255,7 @@ class Columns:
         scale = None
         if numbers:
             filled = _filled(table, numbers, np.nanmean(_raw(table, numbers)[train], axis=0))
-            scale = Standardizer.fit(filled.matrix(*numbers)[train], numbers)
+            scale = Standardizer.fit(_matrix(filled)[train], numbers)
         said = []
         if constant:
             said.append(f"constant, and left out: {listed(constant)}")
@@ -265,7 +269,7 @@ class Columns:
         parts = []
         if self.scale is not None:
             filled = _filled(table, self.numbers, self.scale.mean)
-            parts.append(self.scale(filled.matrix(*self.numbers)))
+            parts.append(self.scale(_matrix(filled)))
         for name, encoder in self.words.items():
             parts.append(np.eye(len(encoder.classes))[_encoded(table, name, encoder)])
         return np.concatenate(parts, axis=1).astype(float32)
@@ -328,6 +332,13 @@ def _filled(table: Table, names: Sequence[str], means: Numbers) -> Table:
             column[table.missing[name]] = mean
         columns[name] = column
     return Table(table.source, columns, {}, table.lines)
+
+
+def _matrix(table: Table) -> Numbers:
+    try:
+        return table.matrix()
+    except ArgumentError as error:
+        raise FileFormatError(error.what, hint=error.hint) from None
 
 
 def _encoder(table: Table, name: str) -> LabelEncoder:

@@ -15,6 +15,7 @@ import numpy as np
 
 from pullback import random
 from pullback.data.loader import Crops, DataLoader
+from pullback.errors import ArgumentError
 from pullback.functions.losses import cross_entropy
 from pullback.ir.array import Array
 from pullback.ir.types import Numbers, Shape, float32, float64
@@ -144,6 +145,11 @@ class ExampleTask(Task):
 
     def batches(self, training: Training, model: Choice) -> DataLoader:
         train = self.examples["train"]
+        if training.batch_size > len(train):
+            raise ArgumentError(
+                f"training.batch_size = {training.batch_size} is more than the training part has, "
+                f"{len(train)} {self.example}"
+            )
         return DataLoader(
             (train.x, train.y),
             training.batch_size,
