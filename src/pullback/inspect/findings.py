@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import linecache
 import re
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -84,9 +85,9 @@ class Rule:
             head,
             inspect.cleandoc(cls.__doc__ or ""),
             *(["Thresholds\n" + "\n".join(bounds)] if bounds else []),
-            f"Fix\n    {cls.fix}",
-            *([f"Intended?\n    {cls.intended}"] if cls.intended else []),
-            f"Source\n    {cls.source}",
+            _section("Fix", cls.fix),
+            *([_section("Intended?", cls.intended)] if cls.intended else []),
+            _section("Source", cls.source),
         ]
         return "\n\n".join(parts)
 
@@ -99,6 +100,11 @@ class Rule:
             "intended": cls.intended,
         }
         return Finding(rule=cls, what=what, site=site, **(usual | details))
+
+
+def _section(head: str, text: str) -> str:
+    body = textwrap.fill(text, 80, initial_indent="    ", subsequent_indent="    ")
+    return f"{head}\n{body}"
 
 
 @dataclass(frozen=True, eq=False)
