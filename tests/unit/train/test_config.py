@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ import pytest
 import pullback as pb
 from pullback.errors import ArgumentError
 from pullback.train import config, models, optimizers
+from pullback.train.images import DigitsTask, FolderTask
 from pullback.train.session import chosen
+from pullback.train.texts import TextTask
 
 
 def test_a_later_layer_has_the_last_word_key_by_key():
@@ -119,3 +122,34 @@ def test_dropout_acts_in_training_alone(name):
     np.testing.assert_array_equal(*used)
     trained = [models.apply(model, x, pb.random.key(i)).numpy() for i in range(2)]
     assert not np.allclose(*trained)
+
+
+# ---- the examples ---------------------------------------------------------------------------
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.name)
+def test_every_section_of_the_examples_is_understood(path):
+    _, file = config.read_toml(path)
+    kinds = {"mlp": DigitsTask, "cnn": DigitsTask, "2c2d": FolderTask, "gpt": TextTask}
+    kind = kinds[file["model"]["name"]]
+    config.parse(kind.data_choices, "data", file.get("data", {}))
+    models.parse_model(file["model"])
+    optimizers.OptimizerChoice.parse(file["optimizer"])
+    config.parse(config.Training, "training", file["training"])
+    config.parse(config.Samples, "samples", file.get("samples", {}))
+
+
+def test_the_example_of_digits_is_what_the_command_does_by_itself():
+    source, file = config.read_toml(EXAMPLES / "digits.toml")
+    assert chosen(source, file, {}).sections() == chosen("digits", {}, {}).sections()
+
+
+def test_the_example_of_a_text_is_what_the_command_does_by_itself(tmp_path):
+    (tmp_path / "t.txt").write_text("to be or not to be\n" * 100)
+    _, file = config.read_toml(EXAMPLES / "tinyshakespeare.toml")
+    told = chosen(str(tmp_path / "t.txt"), {}, {}).sections()
+    told["optimizer"] |= {"warmup": 100, "b1": 0.9}  # 0.05 of 2,000 steps; Adam's own
+    told["samples"]["length"] = 500
+    assert chosen(str(tmp_path / "t.txt"), file, {}).sections() == told
