@@ -9,10 +9,10 @@ from pullback.train.fit import fit
 from pullback.train.metrics import Metrics
 from pullback.train.precision import LossScale
 from pullback.train.result import Best, FitResult, Stopped
-from pullback.train.safetensors import load_safetensors
+from pullback.train.safetensors import load_safetensors, save_safetensors
 from pullback.train.state import TrainState
 from pullback.train.step import TrainStep, eval_step, train_step
-from pullback.train.torch_layout import from_torch
+from pullback.train.torch_layout import from_torch, to_torch
 
 __all__ = [
     "Best",
@@ -32,5 +32,7 @@ __all__ = [
     "load_notes",
     "load_safetensors",
     "save",
+    "save_safetensors",
+    "to_torch",
     "train_step",
 ]
