@@ -39,12 +39,12 @@ def workload(
     homes = dict(donors or {})
     given = [i for i in sorted(set(schedule.outputs) - set(schedule.inputs)) if i not in homes]
     homes |= {buffer: len(buffers) + i for i, buffer in enumerate(given)}
-    known = _named(schedule, names)
+    known, inputs = _named(schedule, names), frozenset(schedule.inputs)
     values = [
         Value(
             known[i][0],
             b.type.nbytes,
-            resident=i in schedule.inputs,
+            resident=i in inputs,
             kept=i in homes,
             donor=homes.get(i),
             site=known[i][1],
