@@ -142,6 +142,10 @@ class Function:
             return Ssa("void", "")
         return self.assign(result, text)
 
+    def invoke(self, function: Ssa, *arguments: Ssa) -> None:
+        """Call a function without a result by its address."""
+        self.emit(f"call void {function.name}({', '.join(map(str, arguments))})")
+
     def prefetch(self, pointer: Ssa, is_written: bool) -> None:
         """Ask for a cache line that will soon be read, or written."""
         kind = integer(int(is_written), "i32")
@@ -239,9 +243,7 @@ class Function:
         self.emit(f"%next{label} = insertvalue [1 x i64] poison, {following}, 0")
         end, before = self._block, loop.before
         self.emit(f"br label %head{label}")
-        phis = [
-            f"  {held} = phi [1 x i64] [ %start{label}, %{before} ], [ %next{label}, %{end} ]"
-        ]
+        phis = [f"  {held} = phi [1 x i64] [ %start{label}, %{before} ], [ %next{label}, %{end} ]"]
         for value, first, last in zip(values, carried, loop.next, strict=True):
             phis.append(
                 f"  {value.name} = phi {value.type} "

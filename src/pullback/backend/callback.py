@@ -25,7 +25,7 @@ def write_callback(call: Call, name: str, module: Module, target: Target) -> Wri
     well = f.compare("icmp eq", f.load("i64", status, 8), integer(0))
     with f.when(f.binary("and", f.binary("and", first, some), well)):
         f.store(integer(1), status, 8)
-        f.emit(f"call void {function.name}({f.parameters[0]})")
+        f.invoke(function, f.parameters[0])
     f.finish()
     module.add(f)
     operands = (Placed(CALLBACK, 0), Placed(STATUS, 0), *placed((*call.inputs, *call.outputs)))

@@ -351,7 +351,7 @@ class _Writer:
             if self.lines and not self.late and self.cut.product.depth >= DEEP:
                 with self._when(part.last):
                     self._fetch(self.lines, panel, row, height)
-            f.emit(f"call void {function.name}({', '.join(map(str, arguments))})")
+            f.invoke(function, *arguments)
             if not self.late:
                 with self._when(part.last):
                     self._finish(panel, row, height)
