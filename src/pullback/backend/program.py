@@ -63,9 +63,13 @@ def write_code(
     threads: int | None = None,
     pairs: Mapping[int, int] | None = None,
     names: Sequence[str] = (),
+    target: Target | None = None,
 ) -> Code:
-    """The code of a schedule. `pairs`: output → donated input, by their places."""
-    target = Target.chosen()
+    """The code of a schedule. `pairs`: output → donated input, by their places.
+
+    A `target` that is given may be another machine's.
+    """
+    target = target or Target.chosen()
     donation = separate(schedule, pairs or {})
     emitter = Emitter.begin(target)
     kernels = tuple([emitter.write(kernel) for kernel in donation.schedule.kernels])

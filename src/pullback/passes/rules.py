@@ -27,7 +27,7 @@ from pullback.ir.graph import Graph, Node, with_outputs
 from pullback.ir.op import Op
 from pullback.ir.types import DType, TensorType, bool_, is_float
 from pullback.ops.pointwise import Constant
-from pullback.passes.rewrite import Heads, Sweep
+from pullback.passes.rewrite import LITERAL, Head, Heads, Sweep
 
 Example = tuple[Any, ...]
 Function = Callable[..., tuple[Array, Array]]
@@ -93,8 +93,10 @@ def applies(
             found[position] = actual
         elif found[position] != actual:
             return False
-    pairs = zip(pattern.operands, inputs, strict=True)
-    return all(matches(operand, x, sweep, found) for operand, x in pairs)
+    for operand, x in zip(pattern.operands, inputs, strict=True):
+        if not matches(operand, x, sweep, found):
+            return False
+    return True
 
 
 def _agrees(pattern: Literal, value: float, found: Found) -> bool:
@@ -229,10 +231,10 @@ def rule(
     return made
 
 
-def _has_head(pattern: Pattern, head: type[Op] | None) -> bool:
+def _has_head(pattern: Pattern, head: Head) -> bool:
     if isinstance(pattern, Application):
         return head is pattern.op
-    return isinstance(pattern, Variable) or head is Constant
+    return isinstance(pattern, Variable) or head in LITERAL
 
 
 def _parsed(example: Any) -> Any:

@@ -21,7 +21,6 @@ from pullback.errors import Phase
 from pullback.ir.array import Array
 from pullback.ir.families import Elementwise
 from pullback.ir.graph import Graph, Node, needed_nodes
-from pullback.ir.strided import Strided
 from pullback.ops.contract import Contract
 from pullback.ops.layout import Layout
 from pullback.ops.reduce import Reduction
@@ -120,31 +119,34 @@ class _Early:
         """The needed values that are not kept, and all that they are computed from."""
         network, ends = Network(), {}
         source, sink = network.node(), network.node()
-        for x in self._reachable():
+        for x in self._open():
             ends[x] = network.node(), network.node()
         for x, (entry, leave) in ends.items():
-            price = self._again_price(x) if self.again(x) else UNLIMITED
-            network.connect(source, entry, price)
+            network.connect(source, entry, self._again_price(x) if self.again(x) else UNLIMITED)
             network.connect(entry, leave, self._keep_price(x))
             if x in self.needed:
                 network.connect(leave, sink, UNLIMITED)
-            if self.again(x):
-                for operand in self._operands(x):
+            for operand in self._operands(x) if self.again(x) else ():
+                if operand in ends:
                     network.connect(ends[operand][1], entry, UNLIMITED)
         near = network.near(source, sink)
         return {x for x, (entry, _) in ends.items() if entry not in near}
 
-    def _reachable(self) -> list[Array]:
-        """The needed values, and what they could be computed from."""
-        seen = dict.fromkeys(self.needed)
+    def _open(self) -> list[Array]:
+        """The needed values that may be computed again, and what they could be computed from."""
+        seen = dict.fromkeys(x for x in self.needed if not self._is_kept(x))
         pending = list(seen)
         while pending:
             x = pending.pop()
             if self.again(x):
-                new = [operand for operand in self._operands(x) if operand not in seen]
+                new = [y for y in self._operands(x) if y not in seen and not self._is_kept(y)]
                 seen.update(dict.fromkeys(new))
                 pending += new
         return list(seen)
+
+    def _is_kept(self, x: Array) -> bool:
+        """Whether a value is kept in any case: for nothing, or because there is no other way."""
+        return not self._keep_price(x) or (x in self.needed and not self.again(x))
 
     def _operands(self, x: Array) -> Iterator[Array]:
         return (self.root.get(each, each) for each in self.maker[x].inputs)
@@ -165,8 +167,7 @@ class _Early:
 
 
 def _is_view(node: Node) -> bool:
-    op = node.op
-    return isinstance(op, Layout) and op.view(Strided.row_major(node.inputs[0].shape)) is not None
+    return isinstance(node.op, Layout) and node.op.is_view
 
 
 def _is_cheap(node: Node) -> bool:
