@@ -12,6 +12,7 @@ from pullback.backend.calls import write_kernel
 from pullback.backend.crowd import Crowd, runs_of
 from pullback.backend.nested import write_nested
 from pullback.backend.roster import Roster
+from pullback.backend.sharing import share
 from pullback.backend.target import Target
 from pullback.backend.written import Check, Placed, Written
 from pullback.schedule.canonical import Canonical, canonical, renumbered
@@ -56,6 +57,7 @@ def write_main(
             roster.run(crowd, table, guard, len(kernels))
     f.finish()
     module.add(f, exported=True)
+    share(module)
     return str(module)
 
 
@@ -82,6 +84,7 @@ def write_steps(module: Module, kernels: Sequence[Written]) -> str:
         crowd.together(kernel, f.at(table, "ptr", integer(slots[i])))
         f.finish()
         module.add(f, exported=True)
+    share(module)
     return str(module)
 
 
