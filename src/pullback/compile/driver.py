@@ -27,7 +27,7 @@ from pullback.compile.signature import (
     difference,
     read,
 )
-from pullback.compile.stages import Lowered, timed
+from pullback.compile.stages import Lowered, Met, timed
 from pullback.errors import ArgumentError, PullbackError, calling_site
 from pullback.ir.array import Array
 from pullback.ir.builder import current
@@ -55,9 +55,10 @@ def compile(
 
     A signature is the structure of the arguments, their shapes and element types, and the values of
     the `static` arguments (positions or names; these must be hashable). Python scalars are no part
-    of it: a changed learning rate compiles nothing. The results have the structure that `f`
-    returns, and their bits do not depend on `threads` (by default `PULLBACK_THREADS`, or all
-    cores).
+    of it: a changed learning rate compiles nothing. An integer that does not fit the element type
+    of what it meets raises, as it does eagerly; what is computed from scalars wraps. The results
+    have the structure that `f` returns, and their bits do not depend on `threads` (by default
+    `PULLBACK_THREADS`, or all cores).
 
     The arrays of `donate`d arguments (positions or names) are given away: their memory is reused in
     place for results of the same type, and using them again raises `DonationError`. A donated tree
@@ -77,7 +78,8 @@ def compile(
     what is being transformed.
 
     Raises `StructureError` for an argument that is no tree of arrays, `TracedValueError` where `f`
-    asks a traced value for its number, `CompileError` for an operation without native code.
+    asks a traced value for its number, `DTypeError` for a scalar that does not fit, `CompileError`
+    for an operation without native code.
 
     >>> import pullback as pb
     >>> float(pb.compile(lambda x: x * x + 1)(3.0))
@@ -195,29 +197,32 @@ class CompiledFunction:
     def _lowered(self, signature: Signature) -> Lowered:
         times: dict[str, float] = {}
         with timed(times, "trace"), preparing(prepare):
-            traced = self._trace(signature)
+            traced, met = self._trace(signature)
         dynamic = enumerate(signature.dynamic)
         donated = tuple([k for k, (i, _) in dynamic if self._donate.has(signature, i)])
         names = signature.leaf_names(self._function)
         return Lowered(
-            name_of(self._function), traced, signature, names, donated, self._threads, times
+            name_of(self._function), traced, signature, names, donated, self._threads, times, met
         )
 
-    def _trace(self, signature: Signature) -> Traced:
+    def _trace(self, signature: Signature) -> tuple[Traced, Met]:
         kinds = signature.kinds
+        scalars: dict[int, Weak] = {}
 
         def body(*leaves: Any) -> Any:
             values = [_stand_in(x, kind) for x, kind in zip(leaves, kinds, strict=True)]
+            scalars.update((i, x) for i, x in enumerate(values) if isinstance(x, Weak))
             positional, named = _rebuilt(signature, values)
             return self._function(*positional, **named)
 
-        return trace_leaves(
+        traced = trace_leaves(
             body,
             [kind.type if isinstance(kind, ScalarType) else kind for kind in kinds],
             flatten(tuple(kinds))[1],
             evaluating=False,
             naming=lambda: signature.leaf_names(self._function),
         )
+        return traced, {i: frozenset(x.met) for i, x in scalars.items()}
 
     def _tell_why(self, signature: Signature) -> None:
         name = name_of(self._function)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -16,12 +16,16 @@ from pullback.compile.signature import Signature
 from pullback.compile.stored import Store
 from pullback.ir.graph import Graph
 from pullback.ir.text import print_graph
+from pullback.ir.types import DType
 from pullback.passes.dump import Dump
 from pullback.passes.pipeline import optimize
 from pullback.schedule.fuse import fuse
 from pullback.schedule.kernels import Schedule
 from pullback.schedule.memory import Plan
 from pullback.transforms.trace import Traced
+
+Met = Mapping[int, frozenset[DType]]
+"""For each scalar among the inputs the element types of integers that it is brought to."""
 
 
 @dataclass(eq=False, repr=False)
@@ -40,6 +44,7 @@ class Lowered:
     """The donated ones among the dynamic arguments."""
     threads: int | None = None
     times: dict[str, float] = field(default_factory=dict)
+    met: Met = field(default_factory=dict)
 
     @functools.cached_property
     def pairing(self) -> Pairing:

@@ -7,6 +7,7 @@
 from pullback.inspect.account import Account, Explanation, explain
 from pullback.inspect.birth import Birth, births
 from pullback.inspect.findings import Finding, Rule, Severity
+from pullback.inspect.hazard import hazards
 from pullback.inspect.report import Report
 from pullback.inspect.rules import RULES, rule
 
@@ -21,5 +22,6 @@ __all__ = [
     "Severity",
     "births",
     "explain",
+    "hazards",
     "rule",
 ]

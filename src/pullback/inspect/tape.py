@@ -106,7 +106,9 @@ class Replay:
     builder that played it, and all have numbers. `floats` are the inputs that are differentiated.
     """
 
-    def __init__(self, f: Function, args: Sequence[Any], positions: Sequence[int]) -> None:
+    def __init__(
+        self, f: Function, args: Sequence[Any], positions: Sequence[int], pull: bool = True
+    ) -> None:
         leaves, treedef = flatten_arrays(args, "argument")
         for leaf in leaves:
             leaf.numpy()
@@ -129,6 +131,7 @@ class Replay:
         self.frozen = {x for x, mark in zip(self.graph.inputs, marks, strict=False) if mark}
         self.captured = self.graph.inputs[len(leaves) :]
         self.is_loss = _is_loss(self.graph.outputs)
+        self.pulled = pull and self.is_loss
         self.totals: dict[Array, Array] = {}
         self.uses: dict[Array, list[Use]] = {}
         self.forward_of: dict[Node, Node] = {}
@@ -139,9 +142,9 @@ class Replay:
         self.builder = builder
         played = [builder.input(x) for x in inputs]
         place = {x: i for i, x in enumerate(self.graph.inputs)}
-        wrt = [place[x] for x in self.parameters] if self.is_loss else []
+        wrt = [place[x] for x in self.parameters] if self.pulled else []
         self.reverse = Reverse(self.graph, played, wrt, TRANSFORMS)
-        if self.is_loss:
+        if self.pulled:
             loss = self.graph.outputs[0]
             seed = zeros(loss.type) + 1
             self.totals[loss] = seed

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from pullback import random
-from pullback.errors import ArgumentError, ShapeError
+from pullback.errors import ArgumentError, OutOfRangeError, ShapeError
 from pullback.functions.activations import gelu
 from pullback.functions.attention import attention
 from pullback.functions.manipulation import swapaxes
@@ -117,7 +117,7 @@ class MultiHeadAttention(Module):
 
         `mask` (bool, True = may be seen) and `bias` broadcast to (…, heads, T, S), S positions of
         the context or of the cache. One program serves all lengths of a cache; `OutOfRangeError`
-        when it is full.
+        when it is full, from a compiled step in the words of the index that lies outside.
         """
         self._check(context, cache)
         source = x if context is None else context
@@ -304,9 +304,21 @@ def _extended(cache: KeyValueCache, places: Array, keys: Array, values: Array) -
             f"the cache holds keys {cache.keys.type}, and those of x are {keys.type}",
             hint="initial_cache(capacity, batch) with the leading sizes of x",
         )
+    _require_room(cache, keys.shape[-2])
     dtype = cache.keys.dtype
     return KeyValueCache(
         cache.keys.at[..., places, :].set(cast(keys, dtype)),
         cache.values.at[..., places, :].set(cast(values, dtype)),
         cache.length + keys.shape[-2],
     )
+
+
+def _require_room(cache: KeyValueCache, count: int) -> None:
+    """Raise where the positions do not fit; a traced length is asked when the step writes them."""
+    capacity = cache.keys.shape[-2]
+    held = int(cache.length.item()) if cache.length.has_numbers else 0
+    if held + count > capacity:
+        raise OutOfRangeError(
+            f"the cache has room for {capacity} positions: {held} are held and {count} come",
+            hint="initial_cache(capacity, batch) with a larger capacity",
+        )

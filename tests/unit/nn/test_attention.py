@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import pullback as pb
+from pullback.errors import OutOfRangeError
 from pullback.ir.array import Array
 
 nn = pb.nn
@@ -179,3 +180,20 @@ def test_dropout_in_a_block():
     assert not np.array_equal(once.numpy(), other.numpy())
     calm = nn.TransformerBlock(8, 2, key=KEY, dtype="float64")
     np.testing.assert_array_equal(block(X, train=False).numpy(), calm(X).numpy())
+
+
+def test_a_full_cache_says_so():
+    layer = causal()
+    _, cache = layer(X, cache=layer.initial_cache(9, (2,)))
+    with pytest.raises(OutOfRangeError, match="room for 9 positions: 7 are held and 3 come"):
+        layer(X[:, :3], cache=cache)
+    with pytest.raises(OutOfRangeError, match="room for 4 positions"):
+        pb.compile(lambda x: layer(x, cache=layer.initial_cache(4, (2,)))[0])(X)
+
+
+def test_a_compiled_step_refuses_a_full_cache():
+    layer = causal()
+    step = pb.compile(lambda x, cache: layer(x, cache=cache)[1])
+    cache = step(X, layer.initial_cache(9, (2,)))
+    with pytest.raises(OutOfRangeError, match="index 9 is out of range"):
+        step(X, cache)

@@ -304,6 +304,19 @@ def test_a_log_that_was_changed_is_told(tmp_path, damage):
     assert run(epochs=2, folder=tmp_path, resume=True, log=()).steps == 10
 
 
+def test_a_function_is_not_another_because_it_lies_elsewhere(tmp_path):
+    def made():
+        @pb.custom_derivative
+        def square(x):
+            return x * x
+
+        square.defvjp(lambda x: (x * x, x), lambda x, bar: (2 * x * bar,))
+        return train_step(lambda model, x, y: pb.mean(square(model(x) - y)), OPTIMIZER)
+
+    run(step=made(), steps=2, folder=tmp_path)
+    assert run(step=made(), steps=4, folder=tmp_path, resume=True).steps == 4
+
+
 # ---- Ctrl-C ---------------------------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -129,6 +131,16 @@ CASES = {
     "no position": again(data=NoPosition()),
     "a run is there": lambda: (run(folder="run")(), run(folder="run")()),
     "a foreign checkpoint": foreign_checkpoint,
+    "a folder for a log": lambda: (
+        Path("run/metrics.csv/x").mkdir(parents=True),
+        run(folder="run")(),
+    ),
+    "a foreign log": lambda: (Path("metrics.csv").write_text("mine"), run(folder=".")()),
+    "a log that is gone": lambda: (
+        run(folder="run")(),
+        Path("run/steps.csv").unlink(),
+        run(folder="run", resume=True)(),
+    ),
     "a file for a folder": run(folder="file"),
 }
 

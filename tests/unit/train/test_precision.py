@@ -144,7 +144,7 @@ def test_good_steps_let_the_scale_grow():
     # Steps 0-2 are good and it grows; step 3 is good, step 4 is not, 5-7 are.
     assert scales == [4, 4, 4, 8, 8, 4, 4, 4]
     assert float(state.scale.value) == 8
-    assert repr(step) == "<compiled train_step of loss: 1 programs>"
+    assert repr(step) == "<compiled train_step of loss: 1 program>"
 
 
 def test_the_scale_has_bounds():
