@@ -117,6 +117,13 @@ class Function:
     def binary(self, instruction: str, x: Ssa, y: Ssa) -> Ssa:
         return self.assign(x.type, f"{instruction} {x.type} {x.name}, {y.name}")
 
+    def divided(self, number: Ssa, size: int) -> tuple[Ssa, Ssa]:
+        """Quotient and remainder of an unsigned division."""
+        if size == 1:
+            return number, integer(0, number.type)
+        by = integer(size, number.type)
+        return self.binary("udiv", number, by), self.binary("urem", number, by)
+
     def compare(self, predicate: str, x: Ssa, y: Ssa) -> Ssa:
         """`predicate` is a whole one: `icmp slt`, `fcmp oeq`."""
         return self.assign(

@@ -204,11 +204,11 @@ class _Writer:
 
     def _iteration(self, number: Ssa) -> None:
         f, cut, product = self.f, self.cut, self.cut.product
-        number, columns = self._split(number, cut.column_blocks)
-        number, rows = self._split(number, cut.row_blocks)
+        number, columns = self.f.divided(number, cut.column_blocks)
+        number, rows = self.f.divided(number, cut.row_blocks)
         indices = []
         for axis in reversed(product.batch):
-            number, index = self._split(number, axis.size)
+            number, index = self.f.divided(number, axis.size)
             indices.append(index)
         self.batch = tuple(reversed(indices))
         a, b, self.c = (self._origin(i, name) for i, name in enumerate("abc"))
@@ -221,13 +221,6 @@ class _Writer:
         self.last_panel = self._at_most(self.first_panel, cut.panels_at_once, cut.panels)
         for part in self._passes(a, b):
             self._pass(part)
-
-    def _split(self, number: Ssa, size: int) -> tuple[Ssa, Ssa]:
-        """Quotient and remainder."""
-        if size == 1:
-            return number, integer(0)
-        f = self.f
-        return f.binary("udiv", number, integer(size)), f.binary("urem", number, integer(size))
 
     def _origin(self, operand: int, name: str) -> Ssa:
         pointer = shifted(
