@@ -7,7 +7,7 @@ more. No flag that would let LLVM change a floating-point result is ever written
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -96,6 +96,20 @@ class Function:
         self._lines: list[str] = []
         self._count = 0
         self._block = "entry"
+
+    @classmethod
+    def kernel(cls, name: str, apart: Collection[str] = ()) -> Function:
+        """`void @name(ptr %operands, i64 %begin, i64 %end, ptr %scratch)`.
+
+        Nothing else reaches the memory behind the pointers named in `apart`.
+        """
+
+        def pointer(label: str) -> tuple[str, str]:
+            return ("ptr noalias" if label in apart else "ptr"), label
+
+        return cls(
+            name, [pointer("operands"), ("i64", "begin"), ("i64", "end"), pointer("scratch")]
+        )
 
     def __str__(self) -> str:
         body = "\n".join(self._lines)

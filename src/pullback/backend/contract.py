@@ -78,8 +78,7 @@ def write(
     is the next part of a longer one. Of a B that is `fixed` while the product runs many times the
     panels are packed once, by another kernel, where that pays.
     """
-    parameters = [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]
-    f = Function(name, parameters)
+    f = Function.kernel(name)
     if product.row.size == product.column.size == 1 and product.sums:
         assert not adds, "a dot product is not written in parts"
         kernel = Kernel(name, product.batches, write_dot(f, product, epilogue, results))
@@ -97,8 +96,7 @@ def write(
 
 
 def _write_packing(cut: Blocking, module: Module, name: str) -> Packing:
-    parameters = [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]
-    f = Function(name, parameters)
+    f = Function.kernel(name)
     operands, begin, end, _ = f.parameters
     product, raw = cut.product, stored(cut.product.dtype)
     b, panels = (f.load("ptr", shifted(f, operands, "ptr", i), 8) for i in range(2))

@@ -210,8 +210,7 @@ def write_correlation(
     The place of a vector is (image, group), channel of the group, and pixel. An epilogue needs a
     result whose parts do not leap.
     """
-    parameters = [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]
-    f, cut = Function(name, parameters), Cut(work, machine)
+    f, cut = Function.kernel(name), Cut(work, machine)
     if cut.iterations:
         _Writer(f, cut, module, epilogue, results).write()
     f.finish()

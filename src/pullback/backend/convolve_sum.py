@@ -178,8 +178,7 @@ class Cut:
 
 def write_kernel_sum(work: KernelSum, machine: Machine, module: Module, name: str) -> Kernel:
     """Write the kernel: its operands are x, y and w."""
-    parameters = [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]
-    f, cut = Function(name, parameters), Cut(work, machine)
+    f, cut = Function.kernel(name), Cut(work, machine)
     if cut.iterations:
         _Writer(f, cut, module).write()
     f.finish()
