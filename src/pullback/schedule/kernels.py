@@ -94,8 +94,12 @@ class Operand:
     dtype: DType
     layout: Strided
 
+    @property
+    def type(self) -> TensorType:
+        return TensorType(self.layout.shape, self.dtype)
+
     def __str__(self) -> str:
-        return f"b{self.buffer}: {TensorType(self.layout.shape, self.dtype)}"
+        return f"b{self.buffer}: {self.type}"
 
 
 @dataclass(frozen=True, slots=True)
