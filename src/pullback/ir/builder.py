@@ -102,9 +102,11 @@ class Builder:
     def record(self, op: Op, inputs: Sequence[Array]) -> tuple[Array, ...]:
         """Append `op(*inputs)`; raises the op's errors completed with the user's line."""
         trace = self.trace
+        if not inputs:
+            known = self.constants.get(op)
+            if known is not None:
+                return (known,)
         admitted = tuple([x if x.trace == trace else self.admit(x) for x in inputs])
-        if not admitted and op in self.constants:
-            return (self.constants[op],)
         site = self.inherited or self._capture()
         types = [x.type for x in admitted]
         try:
@@ -148,11 +150,14 @@ class Builder:
         frames = _user_frames(sys._getframe(3), self.depth)
         scope = _scope.get()
         # By identity, because hashing a code object reads its bytecode; the site keeps it alive.
-        key = (scope, *[(id(each.f_code), each.f_lasti) for each in frames])
-        site = self._sites.get(key)
+        key: list[object] = [scope]
+        for each in frames:
+            key += id(each.f_code), each.f_lasti
+        place = tuple(key)
+        site = self._sites.get(place)
         if site is None:
             stack = tuple([Frame(each.f_code, each.f_lasti) for each in frames])
-            site = self._sites[key] = Site(stack, scope)
+            site = self._sites[place] = Site(stack, scope)
         return site
 
     def origin(self, value: Array) -> str:

@@ -110,7 +110,7 @@ class Elementwise(Op):
         shape = first.shape
         for each in types:
             if each.shape != shape:
-                shape = broadcast_shapes(*(t.shape for t in types))
+                shape = broadcast_shapes(*[t.shape for t in types])
                 break
         result = self.result_dtype(dtype)
         return first if shape == first.shape and result == dtype else TensorType(shape, result)

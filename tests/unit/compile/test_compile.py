@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -264,6 +265,23 @@ def test_a_second_process_compiles_nothing(tmp_path):
     assert "functions in" in told[0].stderr
     assert "functions in" not in told[1].stderr
     assert "from the cache" in told[1].stderr
+
+
+def test_the_collector_rests_while_a_program_is_made():
+    works = []
+
+    def f(x, fails):
+        works.append(gc.isenabled())
+        if fails:
+            raise ValueError("no")
+        return x + 1
+
+    compiled = pb.compile(f, static="fails")
+    compiled(normal(3), False)
+    with pytest.raises(ValueError, match="no"):
+        compiled(normal(3), True)
+    assert works == [False, False]
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize("number", [300, -129, 2**40, np.int64(128), np.uint8(200)])
