@@ -17,7 +17,7 @@ from pullback.inspect.cuts import cuts, deaths, detours, readers
 from pullback.inspect.findings import Finding, short_place
 from pullback.inspect.report import WIDTH, Report
 from pullback.inspect.rules.cuts import CUT01, CUT04
-from pullback.inspect.tape import Replay, Use
+from pullback.inspect.tape import Replay
 from pullback.ir.array import Array
 from pullback.ir.graph import Node, depends_on, needed_nodes
 from pullback.ir.types import Numbers
@@ -54,9 +54,9 @@ class Gain:
         return self.gain * self.merge
 
     @property
-    def identity(self) -> float | None:
-        """Where the path divides: the share of this use. The shares of all add up to 1."""
-        return next((x.share for x in self.shares if x.site is self.node.site), None)
+    def share(self) -> float:
+        """What this use has of the operand's gradient. The shares of all uses add up to 1."""
+        return max([x.share for x in self.shares], default=1.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -94,7 +94,7 @@ class Account:
         head = f"{self.name}  {self.status}, norm {self.norm:.4g}, rms {self.rms:.3g}"
         if not self.path:
             return head
-        lines = [head, f"{'factor':>10} {'so far':>10}  from the loss to {self.name}"]
+        lines = [head, f"{'factor':>10} {'so far':>10} {'share':>6}  from the loss to {self.name}"]
         so_far = 1.0
         for place, factor, steps in self.layers():
             so_far *= factor
@@ -103,7 +103,7 @@ class Account:
             half = ROWS // 2
             lines = [
                 *lines[:half],
-                f"{'…':>10} {'…':>10}  {len(lines) - ROWS} more",
+                f"{'…':>10} {'…':>10} {'…':>6}  {len(lines) - ROWS} more",
                 *lines[-half:],
             ]
         return "\n".join(lines)
@@ -275,31 +275,34 @@ class _Paths:
         return tuple(path[::-1])
 
     def _step(self, x: Array) -> tuple[Gain, Array]:
-        """The use of `x` with the largest share, and the result it leads up to."""
-        totals, uses = self.replay.totals, self.replay.uses[x]
-        total = totals[x].numpy().astype(np.float64)
-        shares = [_share(use, total) for use in uses]
-        best = uses[max(range(len(uses)), key=shares.__getitem__)]
-        norms = {y: _norm(totals[y].numpy()) for y in best.node.outputs if y in totals}
+        """The node that has the largest share of the gradient of `x`, and its result."""
+        totals = self.replay.totals
+        total = _double(totals[x])
+        given: dict[Node, Numbers] = {}
+        for use in self.replay.uses[x]:  # x·x uses x twice
+            bar = _double(use.bar)
+            given[use.node] = given[use.node] + bar if use.node in given else bar
+        shares = {
+            node: float(np.vdot(b, total) / np.vdot(total, total)) for node, b in given.items()
+        }
+        best = max(shares, key=shares.__getitem__)
+        norms = {y: _norm(totals[y].numpy()) for y in best.outputs if y in totals}
         above = max(norms, key=norms.__getitem__)
-        contribution = _norm(best.bar.numpy())
-        gain, merge = contribution / norms[above], _norm(total) / contribution
-        return Gain(best.node, gain, merge, _merged(uses, shares)), above
+        contribution = _norm(given[best])
+        told = [Share(n.op.name, n.site, share) for n, share in shares.items()]
+        return (
+            Gain(
+                best,
+                contribution / norms[above],
+                _norm(total) / contribution,
+                tuple(told) if len(told) > 1 else (),
+            ),
+            above,
+        )
 
 
-def _share(use: Use, total: Numbers) -> float:
-    return float(np.vdot(use.bar.numpy().astype(np.float64), total) / np.vdot(total, total))
-
-
-def _merged(uses: Sequence[Use], shares: Sequence[float]) -> tuple[Share, ...]:
-    if len(uses) == 1:
-        return ()
-    return tuple(
-        [
-            Share(use.node.op.name, use.node.site, share)
-            for use, share in zip(uses, shares, strict=True)
-        ]
-    )
+def _double(x: Array) -> Numbers:
+    return x.numpy().astype(np.float64)
 
 
 # ---- text -----------------------------------------------------------------------------------
@@ -310,6 +313,10 @@ def _place(site: Site) -> str:
 
 
 def _row(place: str, factor: float, so_far: float, steps: Sequence[Gain]) -> str:
+    """Factors, the share of the way that is followed where there are several, place, operations."""
     ops = ", ".join(dict.fromkeys(step.node.op.name for step in steps))
-    text = f"{factor:10.3g} {so_far:10.3g}  {place}  {ops}"
+    least = min(step.share for step in steps)
+    merged = any(step.shares for step in steps)
+    share = f"{least:6.0%}" if merged else f"{'':6}"
+    text = f"{factor:10.3g} {so_far:10.3g} {share}  {place}  {ops}"
     return text if len(text) <= WIDTH else f"{text[: WIDTH - 2]} …"
