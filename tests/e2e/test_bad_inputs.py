@@ -62,8 +62,11 @@ def text(content, *arguments):
     return run
 
 
-def images(*arguments, labels=(0, 1, 2, 0, 1, 2), tested=(0, 1, 2), side=(8, 8), cut=0):
+def images(
+    *arguments, labels=(0, 1, 2, 0, 1, 2), tested=(0, 1, 2), side=(8, 8), cut=0, also=("a", "")
+):
     def run():
+        write(*also)
         folder = Path("images")
         folder.mkdir()
         for part, each, size in (("train", labels, 8), ("t10k", tested, side[1])):
@@ -241,6 +244,9 @@ CASES = {
     "images: a class missing": images(labels=(0, 0, 2, 2)),
     "images: another size for the test": images(side=(8, 9)),
     "images: fewer than a batch": images("--batch-size", "6"),
+    "images: patience without validation": images(
+        "--config", "p.toml", also=("p.toml", "[data]\nvalidation = 0\n[training]\npatience = 3")
+    ),
     # ---- texts
     "text: empty": text(""),
     "text: no UTF-8": text(b"abc\xff" * 99),

@@ -177,6 +177,11 @@ class Session:
         """
         self.choices, self.task, self._resume = choices, choices.task, resume
         training = choices.training
+        if training.patience is not None and self.task.held_out == "test":
+            raise ArgumentError(
+                "training.patience looks at a validation part, and there is none",
+                hint="data.validation = 0.1 holds one out; the test part decides nothing",
+            )
         key = random.key(training.seed)
         shape, outputs = self.task.inputs, self.task.outputs
         self.model = choices.model.build(shape, outputs, key=random.fold_in(key, 0))
