@@ -39,6 +39,8 @@ class Lowered:
     donated: tuple[int, ...] = ()
     """The donated ones among the dynamic arguments."""
     threads: int | None = None
+    memory: int | None = None
+    """The most bytes that the program may hold."""
     times: dict[str, float] = field(default_factory=dict)
 
     @functools.cached_property
@@ -69,14 +71,14 @@ class Lowered:
     def code(self) -> Code:
         schedule = self.schedule
         with timed(self.times, "emit"):
-            return write_code(schedule, self.threads, self.pairing.pairs, self.names)
+            return write_code(schedule, self.threads, self.pairing.pairs, self.names, self.memory)
 
     @functools.cached_property
     def program(self) -> Program:
         """From the disk, where its graph is known there."""
         if "code" not in self.__dict__:
             with timed(self.times, "find"):
-                store = Store(self.graph, self.pairing.pairs, self.threads)
+                store = Store(self.graph, self.pairing.pairs, self.threads, self.memory)
                 loaded = store.find(lambda: self.code)
                 if loaded is not None:
                     return Program(loaded=loaded)
