@@ -25,7 +25,7 @@ from pullback.backend.written import CALLBACK, STATUS, Written
 from pullback.errors import MemoryPlanError, PullbackError
 from pullback.ir.types import Numbers, TensorType
 from pullback.schedule.kernels import Schedule
-from pullback.schedule.memory import Plan, evaluate
+from pullback.schedule.memory import Plan, Workload, evaluate
 from pullback.schedule.packing import aligned
 from pullback.schedule.picture import bytes_text
 from pullback.schedule.planner.driver import Planner
@@ -89,16 +89,21 @@ def write_code(
     count = 1 if threads is None and not is_worth_threads(kernels) else threads or thread_count()
     scratch = aligned(max((kernel.scratch for kernel in kernels), default=0) + ALIGNMENT)
     asked = workload(schedule, kernels, donation.donors, scratch * count, names, guarded=True)
-    order = frugal_order(asked)
-    asked = asked.ordered(order)
-    plan = evaluate(asked) if memory is None else Planner(asked).fit(memory)
-    runs = [order[k] for k in plan.schedule]
+    plan, runs = _planned(asked, memory)
     schedule = replace(schedule, kernels=tuple([schedule.kernels[k] for k in runs]))
     kernels = tuple([kernels[k] for k in runs])
     may_fail = any(kernel.checks for kernel in kernels)
     guard = first_overwriting(plan, schedule) if may_fail else None
     text = write_main(emitter.module, kernels, plan, guard)
     return Code(schedule, kernels, donation.donors, plan, text, target, count, scratch, guard)
+
+
+def _planned(asked: Workload, memory: int | None) -> tuple[Plan, list[int]]:
+    """A plan, and which step runs when."""
+    order = frugal_order(asked)
+    ordered = asked.ordered(order)
+    plan = evaluate(ordered) if memory is None else Planner(ordered).fit(memory)
+    return plan, [order[k] for k in plan.schedule]
 
 
 # ---- programs -------------------------------------------------------------------------------

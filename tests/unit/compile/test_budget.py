@@ -20,7 +20,7 @@ from unit.compile.test_memory import PATTERNS, Watched, aligned
 
 KEY = pb.random.key(3)
 random = np.random.default_rng(4)
-POINTS = {"updates": 20, "gradients": 4}
+POINTS = {"updates": 5, "gradients": 3}
 
 
 def keys(count):
@@ -161,7 +161,7 @@ def test_what_is_measured_under_the_least_budget_is_what_was_predicted(name):
     lowered = pb.compile(f, donate=donate, threads=1, memory=limit).lower(*arguments())
     code = lowered.code
     assert code.plan.peak_bytes == limit
-    inputs = [np.asarray(x) for x in flatten(arguments())[0]]
+    inputs = [np.asarray(x) for x in (*flatten(arguments())[0], *lowered.traced.captured)]
     touched, results = [], []
     for pattern in PATTERNS:
         memory = Watched(pattern)
@@ -183,7 +183,8 @@ def test_nobody_reads_what_a_plan_under_a_budget_has_freed(name):
     wanted = bits(pb.compile(f, donate=donate, threads=1)(*arguments()))
     limit = least_of(f, donate, arguments())
     held = pb.compile(f, donate=donate, threads=1, memory=limit)
-    code = held.lower(*arguments()).code
+    lowered = held.lower(*arguments())
+    code = lowered.code
     memory = Watched(0xFF)
     program = Program(code.schedule, code=code, memory=memory)
     arena = memory.whole[0][len(memory.whole[0]) - memory.counts[0] - 4096 :][: memory.counts[0]]
@@ -195,7 +196,8 @@ def test_nobody_reads_what_a_plan_under_a_budget_has_freed(name):
                 arena[begin:end] = 0xFF
 
     program.run = run
-    inputs = [np.asarray(x).copy() for x in flatten(arguments())[0]]
+    given = (*flatten(arguments())[0], *lowered.traced.captured)
+    inputs = [np.asarray(x).copy() for x in given]
     assert [x.tobytes() for x in program(inputs)] == wanted
     memory.require_canaries()
 
