@@ -11,7 +11,10 @@ PullbackError
 ├── NotDifferentiableError   no derivative exists on the path asked for  (also a TypeError)
 ├── GradientError            a derivative rule disagrees with its function
 ├── DonationError            an array that was given away was used again
+├── DiagnosisError           a check of a program found an error
 ├── NonFiniteError           a NaN or infinity was born (at CHECK ≥ 1; also an ArithmeticError)
+├── TrainingError            a run had to stop; `.result` is what it had  (also a RuntimeError)
+│   └── DivergedError        its loss or gradient is no number any more  (also a NonFiniteError)
 ├── SingularMatrixError      a matrix has no inverse or Cholesky factor  (also an ArithmeticError)
 ├── LoopLimitError           a loop passed its `max_steps`               (also a RuntimeError)
 ├── CompileError             no native code could be made or loaded      (also a RuntimeError)
@@ -240,12 +243,30 @@ class GradientError(PullbackError):
     """A derivative rule disagrees with the function it belongs to."""
 
 
+class DiagnosisError(PullbackError):
+    """A check of a program or a training run found an error; `report` holds all that it found."""
+
+    report: object = None
+
+
 class DonationError(PullbackError):
     """An array that was given to a program was used again, or could not be given."""
 
 
 class NonFiniteError(PullbackError, ArithmeticError):
     """A NaN or an infinity was born from finite operands."""
+
+
+class TrainingError(PullbackError, RuntimeError):
+    """A training run had to stop; `result` is the `FitResult` of what it had reached."""
+
+    def __init__(self, what: str, result: object, *, hint: str | None = None) -> None:
+        super().__init__(what, hint=hint)
+        self.result = result
+
+
+class DivergedError(TrainingError, NonFiniteError):
+    """The loss or the gradient of a run is no number any more; `result.state` is the last good."""
 
 
 class SingularMatrixError(PullbackError, ArithmeticError):

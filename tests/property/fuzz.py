@@ -4,7 +4,7 @@ For each program, in a process that may die of it:
 
 - every node, compiled alone, agrees with the op's reference on the very operands it meets;
 - the whole program, optimised and fused, gives the bits of its nodes compiled alone;
-- on 2 and 4 threads it gives the same bits again.
+- on 2 and 8 threads it gives the same bits again.
 
 A node that has no native kernel is counted, and what depends on it is not asked for. Failures are
 cut to their shortest beginning and written with the text of the program; the exit code tells.
@@ -41,10 +41,11 @@ from pullback.passes.pipeline import optimize
 from pullback.schedule.fuse import fuse
 from pullback.transforms.trace import trace
 
-THREADS = (1, 2, 4)
+THREADS = (1, 2, 8)
 WORKER = (sys.executable, "-m", "property.fuzz", "--work")
 PATIENCE = 90.0  # seconds for one program
 RESULTS = 5
+PROGRESS = 100
 
 
 class Broken(Exception):
@@ -299,6 +300,8 @@ class Crew:
         late = not alarm.is_alive()
         alarm.cancel()
         self.checked += 1
+        if self.checked % PROGRESS == 0:
+            print(f"{self.checked} programs", file=sys.stderr, flush=True)
         if not lines[1]:
             worker.communicate()
             code = worker.returncode

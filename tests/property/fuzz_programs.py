@@ -17,6 +17,7 @@ import numpy as np
 
 import pullback as pb
 from conformance.catalogue import every_sample
+from property.fuzz_steps import STEPS
 from pullback.errors import NotDifferentiableError, PullbackError
 from pullback.ir import types
 from pullback.ir.array import Array
@@ -24,12 +25,12 @@ from pullback.ir.families import Elementwise
 from pullback.ir.graph import Graph
 from pullback.ir.op import HigherOrder, Sample
 from pullback.ir.types import TensorType, is_float, is_integer
-from pullback.nn import gelu, layer_norm
+from pullback.transforms.trace import trace_leaves
+from pullback.transforms.tree import flatten
 
 LENGTH = 10
 MOST_ELEMENTS = 4096
 MOST_RESULTS = 5
-GRADIENTS = 0.35  # of the programs
 FLOATS = (types.float32,) * 4 + (types.float64,) * 2 + (types.bfloat16, types.float16)
 SHAPES = ((), (1,), (2,), (3,), (7,), (16,), (17,), (33,), (0,), (3, 4), (5, 1), (1, 9), (4, 0))
 SHAPES += ((8, 16), (13, 31), (2, 3, 4), (3, 1, 5), (2, 2, 3, 3), (1, 1), (70, 3), (2, 200))
@@ -53,33 +54,55 @@ class Program:
         Which inputs there are is found by a first tracing, where each is a constant from outside.
         """
         self.inputs, self.refused = [], {}
-        pb.trace(lambda: _Maker(self, None).values_made())
+        pb.trace(lambda: Maker(self, None).values_made())
         kinds = [TensorType(x.shape, x.dtype) for x in self.inputs]
-        return pb.trace(self._results, *kinds), self.inputs
+        traced = trace_leaves(self._results, kinds, flatten(tuple(kinds))[1], evaluating=False)
+        return traced.graph, [*self.inputs, *(x.numpy() for x in traced.captured)]
 
     def _results(self, *inputs: Array) -> Any:
-        if np.random.default_rng((self.seed, 1)).random() < GRADIENTS:
-            try:
-                return self._gradients(inputs)
-            except NotDifferentiableError:
-                pass
-        return _Maker(self, inputs).values_made()
+        """The values made, or, for some seeds, a derivative of them or a batch."""
+        chosen = np.random.default_rng((self.seed, 1)).random()
+        if not any(is_float(x.dtype) for x in inputs):
+            chosen = 1.0
+        ways = ((0.3, self._gradients), (0.38, self._products), (0.46, self._batch))
+        for share, way in ways:
+            if chosen < share:
+                try:
+                    return way(inputs)
+                except NotDifferentiableError:
+                    break
+        return Maker(self, inputs).values_made()
 
-    def _gradients(self, inputs: tuple[Array, ...]) -> Any:
+    def _loss(self, inputs: tuple[Array, ...]) -> tuple[Callable[..., Array], list[Array]]:
+        """The sum of all floats as a function of the inputs that are floats, and these."""
         places = [i for i, x in enumerate(inputs) if is_float(x.dtype)]
 
         def loss(chosen: list[Array]) -> Array:
             given = list(inputs)
             for i, x in zip(places, chosen, strict=True):
                 given[i] = x
-            made = _Maker(self, given).values_made()
+            made = Maker(self, given).values_made()
             sums = [pb.sum(pb.tanh(x)) for x in made if is_float(x.dtype)]
             return functools.reduce(pb.add, sums, pb.zeros(()))
 
-        return pb.grad(loss)([inputs[i] for i in places])
+        return loss, [inputs[i] for i in places]
+
+    def _gradients(self, inputs: tuple[Array, ...]) -> Any:
+        loss, chosen = self._loss(inputs)
+        return pb.grad(loss)(chosen)
+
+    def _products(self, inputs: tuple[Array, ...]) -> Any:
+        """Of the Hessian with the inputs."""
+        loss, chosen = self._loss(inputs)
+        return pb.hvp(loss, (chosen,), (chosen,))
+
+    def _batch(self, inputs: tuple[Array, ...]) -> Any:
+        """The gradients for two lists of inputs at once."""
+        loss, chosen = self._loss(inputs)
+        return pb.vmap(pb.grad(loss))([pb.stack([x, x * 0.5]) for x in chosen])
 
 
-class _Maker:
+class Maker:
     """One tracing. Without `given` inputs it leaves numbers for them in the program."""
 
     def __init__(self, program: Program, given: Any) -> None:
@@ -145,8 +168,14 @@ class _Maker:
             return x
         count = int(np.prod(shape, dtype=int))
         flat = pb.reshape(x, (-1,) if x.size else (0,))
-        flat = flat[:count] if count <= x.size else pb.pad(flat, ((0, count - x.size),))
+        flat = flat[:count] if count <= x.size else self.padded(flat, count - x.size)
         return pb.reshape(flat, shape)
+
+    def padded(self, x: Array, count: int) -> Array:
+        """Followed by zeros."""
+        if x.dtype == types.bool_:
+            return pb.concat([x, pb.zeros(count, dtype=x.dtype)])
+        return pb.pad(x, ((0, count),))
 
     def cast(self, x: Array, dtype: Any) -> Array:
         if x.dtype == dtype:
@@ -168,6 +197,10 @@ class _Maker:
 
     def axis(self, x: Array) -> int:
         return int(self.rng.integers(x.ndim)) if x.ndim else 0
+
+    def drawn(self, shape: tuple[int, ...]) -> Array:
+        """A new input of floats."""
+        return self.fresh(self.numbers(shape, self.floats))
 
     def shape(self) -> tuple[int, ...]:
         return SHAPES[self.rng.integers(len(SHAPES))]
@@ -209,160 +242,3 @@ def catalogue() -> dict[str, list[Sample]]:
     for name, sample in every_sample():
         found.setdefault(name.rpartition("-")[0], []).append(sample)
     return found
-
-
-# ---- steps through the public interface -----------------------------------------------------
-
-
-def joined_shapes(m: _Maker) -> Array:
-    """Arithmetic of two values, one of them perhaps with new axes or a part of itself."""
-    x, y = m.pick_float(), m.pick_float()
-    if m.rng.random() < 0.3:
-        y = pb.sum(x, axis=m.axis(x), keepdims=True) if x.ndim else y
-    functions = (pb.add, pb.subtract, pb.multiply, pb.maximum, pb.divide, pb.atan2)
-    return functions[m.rng.integers(len(functions))](x, y)
-
-
-def chain(m: _Maker) -> Array:
-    """Several unary functions, which fuse."""
-    x = m.pick_float()
-    functions = (
-        pb.exp,
-        pb.tanh,
-        pb.sin,
-        pb.sigmoid,
-        pb.sqrt,
-        pb.log,
-        pb.relu,
-        gelu,
-        pb.erf,
-        pb.abs,
-    )
-    for _ in range(int(m.rng.integers(1, 5))):
-        x = functions[m.rng.integers(len(functions))](x)
-    return x
-
-
-def masked(m: _Maker) -> Array:
-    x, y = m.pick_float(), m.pick_float()
-    return pb.where(x > y, x * 0.5, y)
-
-
-def reduced(m: _Maker) -> Array:
-    x = m.pick()
-    axes = tuple(i for i in range(x.ndim) if m.rng.random() < 0.5)
-    functions = (pb.sum, pb.sum, pb.mean, pb.max, pb.min, pb.prod, pb.logsumexp, pb.std)
-    function = functions[m.rng.integers(len(functions))]
-    keep = bool(m.rng.random() < 0.5)
-    return function(m.cast(x, m.floats), axis=axes, keepdims=keep)
-
-
-def rows(m: _Maker) -> Array:
-    x = m.pick_float()
-    functions = (pb.softmax, pb.log_softmax, layer_norm)
-    return functions[m.rng.integers(len(functions))](x, axis=m.axis(x))
-
-
-def running(m: _Maker) -> Array:
-    x = m.pick_float()
-    functions = (pb.cumulative_sum, pb.cumulative_prod, pb.sort, pb.argsort, pb.flip)
-    return functions[m.rng.integers(len(functions))](x, axis=m.axis(x))
-
-
-def relaid(m: _Maker) -> Array:
-    x = m.pick()
-    match m.rng.integers(5):
-        case 0:
-            return pb.permute_dims(x, tuple(int(i) for i in m.rng.permutation(x.ndim)))
-        case 1:
-            return pb.reshape(x, (x.size,))
-        case 2:
-            return pb.expand_dims(x, axis=int(m.rng.integers(x.ndim + 1)))
-        case 3:
-            return pb.broadcast_to(x, (int(m.rng.integers(1, 4)), *x.shape))
-    width = tuple((int(m.rng.integers(2)), int(m.rng.integers(3))) for _ in range(x.ndim))
-    return pb.pad(x, width)
-
-
-def sliced(m: _Maker) -> Array:
-    x = m.pick()
-    parts = []
-    for n in x.shape:
-        start, step = int(m.rng.integers(0, n + 1)), int(m.rng.choice((1, 1, 2, -1)))
-        parts.append(slice(None, None, step) if step < 0 else slice(start // 2, n, step))
-    return x[tuple(parts)]
-
-
-def resized(m: _Maker) -> Array:
-    return m.resized(m.pick(), m.shape())
-
-
-def put_together(m: _Maker) -> Array:
-    x = m.pick()
-    y = m.cast(m.resized(m.pick(), x.shape), x.dtype)
-    return (pb.stack if m.rng.random() < 0.5 else pb.concat)([x, y], axis=m.axis(x))
-
-
-def product(m: _Maker) -> Array:
-    """A matrix product; its right operand is made to fit."""
-    x = m.pick_float()
-    if x.ndim == 0:
-        return x
-    columns = int(m.rng.choice((0, 1, 3, 8, 17)))
-    y = m.cast(m.resized(m.pick(), (x.shape[-1], columns)), x.dtype)
-    out = x @ y
-    return pb.relu(out + 0.5) if m.rng.random() < 0.4 else out
-
-
-def indexed(m: _Maker) -> Array:
-    x = m.pick()
-    axis = m.axis(x)
-    n = x.shape[axis] if x.ndim else 0
-    count = int(m.rng.integers(0, 6))
-    where = m.fresh(m.rng.integers(0, n, count) if n else np.zeros(0, np.int64))
-    if m.rng.random() < 0.5:
-        return pb.take(x, where, axis=axis)
-    update = m.cast(m.resized(m.pick(), (where.shape[0], *x.shape[1:])), x.dtype)
-    return x.at[where].add(update) if axis == 0 and x.dtype != types.bool_ else x
-
-
-def converted(m: _Maker) -> Array:
-    kinds = (*FLOATS[3:], types.int32, types.int8)
-    return m.cast(m.pick(), kinds[m.rng.integers(len(kinds))])
-
-
-def looped(m: _Maker) -> Any:
-    x = m.pick_float()
-    match m.rng.integers(4):
-        case 0 if x.ndim:
-            start = pb.zeros(x.shape[1:], dtype=x.dtype)
-            return pb.scan(lambda c, row: (pb.tanh(c + row), c * row), start, x)
-        case 1:
-            return pb.fori_loop(0, 3, lambda i, c: c * 0.5 + pb.sin(c), x)
-        case 2:
-            positive = pb.sum(pb.where(x > 0, 1, 0)) > x.size // 2
-            return pb.cond(positive, lambda x: x * x, lambda x: -x, x)
-    inside = lambda c: pb.sum(pb.abs(pb.where(c[1] > 0, 1.0, 0.0))) + c[0] < 5
-    return pb.while_loop(inside, lambda c: (c[0] + 1, c[1] * 0.9), (0, x), max_steps=6)[1]
-
-
-STEPS: tuple[Callable[[_Maker], Any], ...] = (
-    joined_shapes,
-    joined_shapes,
-    chain,
-    chain,
-    masked,
-    reduced,
-    reduced,
-    rows,
-    running,
-    relaid,
-    sliced,
-    resized,
-    put_together,
-    product,
-    product,
-    indexed,
-    converted,
-    looped,
-)

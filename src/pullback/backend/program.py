@@ -69,13 +69,15 @@ def write_code(
     pairs: Mapping[int, int] | None = None,
     names: Sequence[str] = (),
     memory: int | None = None,
+    target: Target | None = None,
 ) -> Code:
     """The code of a schedule. `pairs`: output → donated input, by their places.
 
     With `memory`, kernels run again where all that the program holds would be more bytes than that;
-    raises `MemoryPlanError` where no schedule fits.
+    raises `MemoryPlanError` where no schedule fits. A `target` that is given may be another
+    machine's.
     """
-    target = Target.chosen()
+    target = target or Target.chosen()
     donation = separate(schedule, pairs or {})
     emitter = Emitter.begin(target)
     kernels = tuple([emitter.write(kernel) for kernel in donation.schedule.kernels])

@@ -13,6 +13,7 @@ import click
 
 import pullback
 from pullback.cli.benchmark import bench
+from pullback.cli.explaining import explain
 from pullback.cli.training import run_digits
 from pullback.errors import ArgumentError, NonFiniteError
 from pullback.train.digits import Settings
@@ -45,6 +46,7 @@ def root() -> None:
 
 
 root.add_command(bench)
+root.add_command(explain)
 
 
 @root.group()

@@ -155,7 +155,8 @@ class CompiledFunction:
         return self if instance is None else types.MethodType(self, instance)
 
     def __repr__(self) -> str:
-        return f"<compiled {name_of(self._function)}: {len(self._programs)} programs>"
+        count = len(self._programs)
+        return f"<compiled {name_of(self._function)}: {count} program{'s' * (count != 1)}>"
 
     def _key(self, signature: Signature) -> Key:
         chosen = settings()

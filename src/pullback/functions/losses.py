@@ -1,7 +1,7 @@
 """Losses, and how they are reduced: `"mean"` over the batch, `"sum"`, or `"none"` at all.
 
 Classifiers give logits: the losses are computed from them directly, finite in value and gradient
-for every finite logit.
+for every finite logit. For half precision a loss is computed, and returned, in float32.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 from pullback._public import public
 from pullback.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 from pullback.functions.activations import log_softmax, softplus
+from pullback.functions.axes import accumulated
 from pullback.functions.reductions import sum as total
 from pullback.ir.array import Array
 from pullback.ir.families import Scale
@@ -89,7 +90,7 @@ def cross_entropy(
 
     Raises `OutOfRangeError` for a label that is no class, `ShapeError` for shapes that do not fit.
     """
-    scores, labels = as_float(logits), lift(targets)
+    scores, labels = accumulated(logits)[0], lift(targets)
     place = normalize_axis(axis, scores.ndim)
     weighted = None if weights is None else _class_weights(weights, scores, place)
     if is_float(labels.dtype):
@@ -179,8 +180,8 @@ def _difference(predictions: Any, targets: Any) -> Array:
 
 
 def _matched(left: Any, right: Any, names: tuple[str, str]) -> tuple[Array, Array]:
-    """Both as floats of one element type; `ShapeError` unless their shapes are equal."""
-    x, y = float_pair(left, right)
+    """Both as floats of one element type, not half; `ShapeError` unless of one shape."""
+    x, y = (accumulated(each)[0] for each in float_pair(left, right))
     if x.shape == y.shape:
         return x, y
     hint = None

@@ -1,1 +1,12 @@
-"""Looking inside: what backpropagation computed, and whether its rules are right."""
+"""Looking inside: what backpropagation computed, whether its rules are right, what went wrong.
+
+`births` names the operation that made a NaN, `Report` is what such questions are answered with, and
+`rule("NUM01")` is what is known of one kind of finding.
+"""
+
+from pullback.inspect.birth import Birth, births
+from pullback.inspect.findings import Finding, Rule, Severity
+from pullback.inspect.report import Report
+from pullback.inspect.rules import RULES, rule
+
+__all__ = ["RULES", "Birth", "Finding", "Report", "Rule", "Severity", "births", "rule"]

@@ -11,6 +11,7 @@ import numpy as np
 from pullback.errors import DTypeError, ShapeError
 from pullback.ir.array import Array
 from pullback.ir.op import Maybe, Op, Sample
+from pullback.ir.range import Range
 from pullback.ir.samples import integers, normal, truths
 from pullback.ir.scalar import Counter
 from pullback.ir.types import DType, TensorType, bool_, broadcast_shapes, is_float, is_integer
@@ -56,6 +57,23 @@ class Elementwise(Op):
     """True where half precision must not be computed in float32 and rounded: the bits matter."""
 
     accepts: ClassVar[Any] = staticmethod(Operands.numbers)
+
+    remedy: ClassVar[str] = ""
+    """What to write instead, where an operand may lie outside `finite_on` or `smooth_on`."""
+
+    # ---- where it is defined ----
+
+    def finite_on(self) -> tuple[Range, ...]:
+        """For each operand the finite numbers for which the value is finite; () for all."""
+        return ()
+
+    def smooth_on(self) -> tuple[Range, ...]:
+        """For each operand the numbers for which the derivative is finite too."""
+        return self.finite_on()
+
+    def leaves_out(self, operand: int, *x: float) -> bool:
+        """Whether one element of the value does not depend on an operand, at these numbers."""
+        return False
 
     # ---- rule ----
 
@@ -188,6 +206,9 @@ class Scale(Elementwise):
 
     def partials(self, out: Array, x: Array, y: Array) -> tuple[Partial, ...]:
         return (y, x)
+
+    def reach(self, *operands: Range) -> Range:
+        return operands[0] * operands[1]
 
     def tangents(
         self, dots: tuple[Maybe, ...], outs: tuple[Array, ...], inputs: tuple[Array, ...]

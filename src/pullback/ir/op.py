@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from pullback.errors import NotDifferentiableError
 from pullback.ir.array import Array
 from pullback.ir.builder import apply
+from pullback.ir.range import EVERYTHING, Range
 from pullback.ir.types import Numbers, TensorType
 
 if TYPE_CHECKING:
@@ -92,6 +93,23 @@ class Op:
             return (self.pushforward(dots, outs[0], *inputs),)
         result: tuple[Maybe, ...] = self.pushforward(dots, outs, *inputs)
         return result
+
+    # ---- what is known before any number is ----
+
+    def reach(self, *operands: Range) -> Range:
+        """The numbers that the only output can have, when those of the operands are as given.
+
+        The same object stands for the same value: x·x is not negative.
+        """
+        return EVERYTHING
+
+    def cut(self, *types: TensorType) -> str | None:
+        """Why no derivative passes from operands of these types; None where one may."""
+        return None if self.differentiable else f"{self.name} is piecewise constant"
+
+    def stillness(self, operand: int, out: Numbers, *inputs: Numbers) -> str:
+        """Why the derivative with respect to an operand is 0 at these numbers, everywhere."""
+        return f"the derivative of {self.name} is 0 at these values"
 
     # ---- batching ----
 

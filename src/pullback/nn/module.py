@@ -232,7 +232,10 @@ def leaf_marks(tree: Tree) -> Iterator[bool]:
             continue
         children, layout, names = _flatten(part)
         for name, child in zip(names, children, strict=True):
-            yield from leaf_marks(child) if isinstance(child, Module) else (name in layout.frozen,)
+            if isinstance(child, Module):
+                yield from leaf_marks(child)
+            elif child is not None:  # in a tree of which a part was taken
+                yield name in layout.frozen
 
 
 def with_leaf_marks(tree: Tree, marks: Iterator[bool]) -> Tree:
@@ -257,7 +260,7 @@ def _marked(part: Any, marks: Iterator[bool]) -> Any:
             marked.append(_marked(child, marks))
             continue
         marked.append(child)
-        if next(marks):
+        if child is not None and next(marks):
             frozen.add(name)
     return _unflatten(type(part), dataclasses.replace(layout, frozen=frozenset(frozen)), marked)
 

@@ -63,6 +63,10 @@ class _Recurrent(Module):
         kind = TensorType((hidden_size,), as_dtype(dtype))
         self.bias = concat([full(kind, b) for b in self._initial_bias]) if use_bias else None
         self.reverse = reverse
+        self._complete(use_bias, dtype)
+
+    def _complete(self, use_bias: bool, dtype: Any) -> None:
+        """Make what only this kind of layer has."""
 
     @property
     def hidden_size(self) -> int:
@@ -157,29 +161,9 @@ class GRU(_Recurrent):
     bias_hidden: Array | None
     """(hidden_size,), or None: b′, which r multiplies"""
 
-    def __init__(
-        self,
-        in_size: int,
-        hidden_size: int,
-        use_bias: bool = True,
-        reverse: bool = False,
-        *,
-        key: Array,
-        initializer: Initializer = init.xavier_uniform,
-        hidden_initializer: Initializer = init.orthogonal,
-        dtype: Any = float32,
-    ) -> None:
-        super().__init__(
-            in_size,
-            hidden_size,
-            use_bias,
-            reverse,
-            key=key,
-            initializer=initializer,
-            hidden_initializer=hidden_initializer,
-            dtype=dtype,
-        )
-        self.bias_hidden = init.zeros(key, (hidden_size,), dtype) if use_bias else None
+    def _complete(self, use_bias: bool, dtype: Any) -> None:
+        kind = TensorType((self.hidden_size,), as_dtype(dtype))
+        self.bias_hidden = zeros(kind) if use_bias else None
 
     def _step(self, state: Array, row: Array, weight: Array) -> tuple[Array, Array]:
         recurrent = state @ weight

@@ -14,6 +14,7 @@ from pullback.errors import DTypeError, ShapeError
 from pullback.ir.array import Array
 from pullback.ir.families import Multilinear
 from pullback.ir.op import Sample
+from pullback.ir.range import EVERYTHING, NOT_NEGATIVE, Range
 from pullback.ir.samples import integers, normal
 from pullback.ir.types import Axes, Shape, TensorType, bool_
 from pullback.ops.reduce import wide
@@ -48,6 +49,17 @@ class Contract(Multilinear):
         product = np.matmul(x, y) if plan.sums else x * y
         shape, axes = plan.result
         return product.reshape(shape).transpose(axes).astype(left.dtype, copy=False)
+
+    def reach(self, *operands: Range) -> Range:
+        return NOT_NEGATIVE if min(x.low for x in operands) >= 0 else EVERYTHING
+
+    def stillness(self, operand: int, out: Any, *inputs: Any) -> str:
+        zero = all(not np.any(x) for i, x in enumerate(inputs) if i != operand)
+        return (
+            "every other factor is 0 (weights that start at 0?)"
+            if zero
+            else super().stillness(operand, out, *inputs)
+        )
 
     def transpose(self, argument: int, bar: Array, left: Array, right: Array) -> Array:
         if argument == 0:

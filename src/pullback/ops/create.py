@@ -10,6 +10,7 @@ import numpy as np
 
 from pullback.errors import DTypeError, ShapeError
 from pullback.ir.op import Op, Sample
+from pullback.ir.range import Range
 from pullback.ir.types import DType, TensorType, bfloat16, bool_, float64, int64
 
 
@@ -33,6 +34,9 @@ class Iota(Op):
 
     def element(self, s: Any, at: Sequence[Any], read: Any) -> Any:
         return s.cast(at[0], self.dtype)
+
+    def reach(self, *operands: Range) -> Range:
+        return Range(0.0, float(max(self.size - 1, 0)))
 
     def formula(self, *operands: str) -> str:
         return f"0…{self.size - 1}"

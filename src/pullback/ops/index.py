@@ -20,6 +20,7 @@ from pullback.errors import DTypeError, OutOfRangeError, ShapeError
 from pullback.ir.array import Array
 from pullback.ir.families import Linear, Operands, Partial
 from pullback.ir.op import Maybe, Op, Sample
+from pullback.ir.range import Range
 from pullback.ir.samples import distinct, integers, normal, truths
 from pullback.ir.types import Axes, Numbers, Shape, TensorType, bool_, int64, is_integer
 from pullback.ops.layout import Flip
@@ -106,6 +107,9 @@ class Gather(Linear, Indexed):
 
     def reference(self, x: Any, *indices: Any) -> Any:
         return x.transpose(self._order(x.ndim))[self._coordinates(x.shape, indices)]
+
+    def reach(self, *operands: Range) -> Range:
+        return operands[0]
 
     def element(self, s: Any, at: Sequence[Any], read: Any) -> Any:
         x, rank = read.types[0], read.types[1].ndim

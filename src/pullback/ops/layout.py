@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pullback.ir import families
 from pullback.ir.array import Array
 from pullback.ir.families import Linear
 from pullback.ir.op import Sample
+from pullback.ir.range import Range
 from pullback.ir.samples import integers, normal
 from pullback.ir.strided import Strided
 from pullback.ir.types import Axes, Shape, TensorType, bool_
@@ -21,6 +23,9 @@ from pullback.ir.types import Axes, Shape, TensorType, bool_
 
 class Layout(Linear):
     """A linear op of one operand whose output holds elements of the operand, each unchanged."""
+
+    def reach(self, *operands: Range) -> Range:
+        return operands[0]
 
     def view(self, x: Strided) -> Strided | None:
         """Where the output lies when the operand lies as `x`; None when no strides say it."""
@@ -225,6 +230,9 @@ class Pad(Layout):
         result[self._places(x.shape)] = x
         return result
 
+    def reach(self, *operands: Range) -> Range:
+        return operands[0].joined(Range(0.0, 0.0))
+
     def element(self, s: Any, at: Sequence[Any], read: Any) -> Any:
         place, filled = [], s.literal(True, bool_)
         for i, low, gap, n in zip(at, self.low, self.interior, read.types[0].shape, strict=True):
@@ -334,6 +342,9 @@ class Concat(Linear):
 
     def reference(self, *inputs: Any) -> Any:
         return np.concatenate(inputs, axis=self.axis)
+
+    def reach(self, *operands: Range) -> Range:
+        return functools.reduce(Range.joined, operands)
 
     def element(self, s: Any, at: Sequence[Any], read: Any) -> Any:
         result, start, along = None, 0, at[self.axis]

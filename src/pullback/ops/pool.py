@@ -13,6 +13,7 @@ from pullback.errors import DTypeError, ShapeError
 from pullback.ir.array import Array
 from pullback.ir.families import Linear
 from pullback.ir.op import Maybe, Op, Sample
+from pullback.ir.range import Range
 from pullback.ir.samples import distinct, integers, normal, truths
 from pullback.ir.types import Axes, TensorType, bool_, int32, is_integer
 from pullback.ops.operators import repeated
@@ -162,6 +163,9 @@ class MaxPool(Pooling):
         taps = self._taps(s, at, read, 0)
         lowest = s.literal(_lowest(read.types[0]), read.types[0].dtype)
         return functools.reduce(s.maximum, [s.select(inside, x, lowest) for x, inside in taps])
+
+    def reach(self, *operands: Range) -> Range:
+        return operands[0]
 
     def pullback(self, bar: Array, out: Array, x: Array) -> tuple[Maybe, ...]:
         return (MaxPoolRoute(self.windows)(bar, x),)

@@ -14,6 +14,7 @@ from pullback.ir import families
 from pullback.ir.array import Array
 from pullback.ir.families import Linear
 from pullback.ir.op import Op, Sample
+from pullback.ir.range import EVERYTHING, NOT_NEGATIVE, Range
 from pullback.ir.samples import distinct, integers, normal, truths
 from pullback.ir.types import (
     Axes,
@@ -100,6 +101,12 @@ class Sum(Reduction, Linear):
     def reference(self, x: Any) -> Any:
         return np.add.reduce(wide(x), axis=self.axes).astype(x.dtype, copy=False)
 
+    def reach(self, *operands: Range) -> Range:
+        (x,) = operands  # of one element or more
+        if x.low >= 0:
+            return Range(x.low, open_low=x.open_low)
+        return Range(high=x.high, open_high=x.open_high) if x.high <= 0 else EVERYTHING
+
     def start(self, dtype: DType) -> bool | int | float:
         return 0
 
@@ -144,6 +151,9 @@ class Extremum(Reduction):
                 hint="test the size first, or concatenate a first element",
             )
         return result
+
+    def reach(self, *operands: Range) -> Range:
+        return operands[0]
 
     def pullback(self, bar: Array, out: Array, x: Array) -> tuple[Array]:
         winner, count = self._winners(out, x)
@@ -222,6 +232,12 @@ class Position(Op):
         if x.shape[self.axis] == 0:
             raise ShapeError(f"{self.name} over an axis of 0 elements has no value")
         return x.without((self.axis,)).of(int64)
+
+    def cut(self, *types: TensorType) -> str | None:
+        return f"{self.name} gives an index, which has no derivative"
+
+    def reach(self, *operands: Range) -> Range:
+        return NOT_NEGATIVE
 
     def batch(
         self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]

@@ -29,14 +29,15 @@ def global_norm(tree: Tree) -> Array:
 def clip_by_global_norm(max_norm: float | Array) -> Optimizer:
     """Gradients scaled by `max_norm` / norm where their global norm is larger (Pascanu 2013).
 
-    A norm that is not finite makes every gradient NaN or 0: a step that can be seen to fail.
+    A norm that is NaN makes every gradient NaN, an infinite one makes those that are finite 0 and
+    the infinite ones NaN: a step that can be seen to fail.
     Raises `ArgumentError` unless `max_norm` > 0.
     """
     require_positive(max_norm=max_norm)
 
     def update(grads: Tree, state: None, params: Tree) -> tuple[Tree, None]:
         norm, most = global_norm(grads), number(max_norm)
-        scale = where(norm > most, most / norm, 1.0)
+        scale = where(norm <= most, 1.0, most / norm)
         return map_leaves(lambda g: g * cast(scale, g.dtype), grads), None
 
     return optimizer("clip_by_global_norm", lambda params: None, update)

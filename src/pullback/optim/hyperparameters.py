@@ -10,8 +10,9 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import optree
@@ -20,6 +21,7 @@ from pullback._public import public
 from pullback.errors import ArgumentError, ShapeError
 from pullback.ir.array import Array
 from pullback.ir.types import float64, int64
+from pullback.nn.module import Module
 from pullback.ops.operators import cast, constant, lift
 from pullback.ops.weak import Weak
 from pullback.optim.optimizer import Optimizer
@@ -64,12 +66,30 @@ def following(step: Array | None) -> Array | None:
 # ---- changed between steps ------------------------------------------------------------------
 
 
-class HyperparamsState(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """What made an optimiser, to ask it whether it takes other numbers."""
+
+    make: Callable[..., Optimizer]
+    others: Mapping[str, Any] = field(compare=False, repr=False)
+    """The arguments that are no numbers."""
+
+    def require(self, known: Mapping[str, Any], changed: Mapping[str, Any]) -> None:
+        """Raise what the maker raises; 0, which stops a part for a while, is for any."""
+        asked = {k: _asked(v) for k, v in changed.items()}
+        self.make(**{**self.others, **known, **{k: v for k, v in asked.items() if present(v)}})
+
+    def __repr__(self) -> str:
+        return getattr(self.make, "__name__", "optimizer")
+
+
+class HyperparamsState(Module):
     """The steps taken, the hyper-parameters of the last or next step, and the optimiser's state."""
 
     step: Array
     hyperparams: dict[str, Array]
     inner: Any
+    origin: _Origin
 
 
 def inject_hyperparams(make: Callable[..., Optimizer]) -> Callable[..., Optimizer]:
@@ -78,6 +98,9 @@ def inject_hyperparams(make: Callable[..., Optimizer]) -> Callable[..., Optimize
     As Optax's function of this name. Numbers and schedules become float64 scalars
     `state.hyperparams[name]`; flags, functions of trees and None stay what they are. A schedule is
     evaluated in each step; any other is changed with `with_hyperparams`. Nothing compiles again.
+
+    The number 0 switches a part off (no momentum, no decay): it needs no memory, and is no entry of
+    `state.hyperparams`. What is to be switched on later begins at a small number, or at an array.
 
     >>> import pullback as pb
     >>> optimizer = pb.optim.inject_hyperparams(pb.optim.sgd)(lr=0.5)
@@ -93,7 +116,7 @@ def inject_hyperparams(make: Callable[..., Optimizer]) -> Callable[..., Optimize
         bound = inspect.signature(make).bind(*args, **kwargs)
         bound.apply_defaults()
         moving = {k: v for k, v in bound.arguments.items() if k == "lr" and callable(v)}
-        held = {k: v for k, v in bound.arguments.items() if _is_number(v)}
+        held = {k: v for k, v in bound.arguments.items() if _is_number(v) and present(v)}
         return _injected(make, bound, moving, held)
 
     return public(made, getattr(make, "__name__", "inject_hyperparams"))
@@ -105,10 +128,11 @@ def _injected(
     moving: dict[str, Schedule],
     held: dict[str, Any],
 ) -> Optimizer:
+    others = {k: v for k, v in bound.arguments.items() if k not in held and k not in moving}
+    origin = _Origin(make, others)
+
     def with_numbers(values: dict[str, Array]) -> Optimizer:
-        # A zero that switches a part off (no momentum, no decay) stays off: its state is absent.
-        numbers = {k: v for k, v in values.items() if k not in held or present(held[k])}
-        return make(**{**bound.arguments, **numbers})
+        return make(**{**others, **values})
 
     def at(step: Array, values: dict[str, Any]) -> dict[str, Array]:
         now = {k: schedule(cast(step, float64)) for k, schedule in moving.items()}
@@ -117,12 +141,12 @@ def _injected(
     def init(params: Tree) -> HyperparamsState:
         step = constant(0, int64)
         values = at(step, held)
-        return HyperparamsState(step, values, with_numbers(values).init(params))
+        return HyperparamsState(step, values, with_numbers(values).init(params), origin)
 
     def update(grads: Tree, state: HyperparamsState, params: Tree) -> tuple[Tree, Any]:
         values = at(state.step, state.hyperparams)
         updates, inner = with_numbers(values).update(grads, state.inner, params)
-        return updates, HyperparamsState(state.step + 1, values, inner)
+        return updates, state.replace(step=state.step + 1, hyperparams=values, inner=inner)
 
     return Optimizer(public(init, "inject_hyperparams"), public(update, "inject_hyperparams"))
 
@@ -131,8 +155,8 @@ def _injected(
 def with_hyperparams(state: Tree, **values: float | Array) -> Tree:
     """The state with other hyper-parameters, wherever in it `inject_hyperparams` put them.
 
-    Raises `ArgumentError` for a name that the state has not, or a number that is negative or not
-    finite.
+    Raises `ArgumentError` for a name that the state has not (a number that began as exactly 0 is
+    none), or a number that the optimiser does not take; 0 is taken by all.
     """
     for name, value in values.items():
         require(name, value, "is finite and not negative", lambda x: x >= 0)
@@ -141,9 +165,13 @@ def with_hyperparams(state: Tree, **values: float | Array) -> Tree:
     def changed(part: Any) -> Any:
         if not isinstance(part, HyperparamsState):
             return part
-        own = {k: _scalar(v) for k, v in values.items() if k in part.hyperparams}
+        own = {k: v for k, v in values.items() if k in part.hyperparams}
         found.update(own)
-        return part._replace(hyperparams={**part.hyperparams, **own}, inner=everywhere(part.inner))
+        if own:
+            part.origin.require(part.hyperparams, own)
+        scalars = {k: _scalar(v) for k, v in own.items()}
+        numbers = {**part.hyperparams, **scalars}
+        return part.replace(hyperparams=numbers, inner=everywhere(part.inner))
 
     def everywhere(tree: Tree) -> Tree:
         return optree.tree_map(
@@ -155,7 +183,8 @@ def with_hyperparams(state: Tree, **values: float | Array) -> Tree:
         if name not in found:
             raise ArgumentError(
                 f"the state has no hyper-parameter {name}",
-                hint="make the optimiser with pb.optim.inject_hyperparams(pb.optim.adam)(lr=...)",
+                hint="make the optimiser with pb.optim.inject_hyperparams(pb.optim.adam)(lr=...); "
+                "a number that is 0 there is switched off: begin with a small one",
             )
     return result
 
@@ -168,6 +197,11 @@ def _scalar(value: Any) -> Array:
             raise ShapeError(f"a hyper-parameter is a scalar, not {array.type}")
         return cast(array, float64)
     return constant(value, float64)
+
+
+def _asked(value: Any) -> Any:
+    """An array's number, where it has one, which can be checked."""
+    return value.item() if isinstance(value, Array) and value.has_numbers else value
 
 
 def _is_number(value: Any) -> bool:

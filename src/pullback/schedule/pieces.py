@@ -68,6 +68,8 @@ def _concatenation(kernel: Loops) -> _Concatenation | None:
     parts = [x for x in step.operands if isinstance(x, Operand) and x.layout.is_row_major]
     if len(parts) < len(step.operands) or len({x.buffer for x in parts}) < len(parts):
         return None
+    if any(0 in x.layout.shape for x in parts):
+        return None
     return _Concatenation(step.op.axis, tuple(parts), store.access.buffer)
 
 

@@ -17,6 +17,7 @@ from pullback.train.files import write_whole
 Row = Mapping[str, float]
 
 METRICS = "metrics.json"
+TABLES = ("metrics.csv", "steps.csv")
 MAKER = "pullback train"
 """Stands in METRICS; a folder without it is somebody else's."""
 
@@ -51,6 +52,9 @@ class Run:
         _require_free(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if (folder / METRICS).exists():
+                for name in TABLES:
+                    (folder / name).unlink(missing_ok=True)
             self.save()
         except OSError as error:
             raise ArgumentError(
@@ -82,8 +86,10 @@ class Run:
             "result": self.result,
         }
         self.write(METRICS, json.dumps(_plain(document), indent=2, ensure_ascii=False) + "\n")
-        self.write("metrics.csv", _csv(self.epochs))
-        self.write("steps.csv", _csv(self.steps))
+        # Only what it measured itself: where `fit` writes these files, they are its own.
+        for name, rows in zip(TABLES, (self.epochs, self.steps), strict=True):
+            if rows:
+                self.write(name, _csv(rows))
 
     def write(self, name: str, content: str | bytes) -> None:
         """A file of the run, whole or not at all."""

@@ -55,6 +55,20 @@ def test_clipping():
     np.testing.assert_array_equal(clipped["w"].numpy(), np.clip(GRADS[0]["w"], -0.5, 0.5))
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ([1.0, np.nan], [np.nan, np.nan]),
+        ([1.0, -np.inf], [0.0, np.nan]),
+        ([1.0, 1e30], [0.0, 0.0]),  # its square is infinite in float32
+    ],
+)
+def test_a_norm_that_is_not_finite_fails_visibly(given, expected):
+    gradient = np.array(given, np.float32)
+    clipped, _ = optim.clip_by_global_norm(1.0).update(gradient, None, gradient)
+    np.testing.assert_array_equal(clipped.numpy(), np.array(expected, np.float32))
+
+
 def test_decay_where_the_mask_says():
     optimizer = optim.adamw(0.1, weight_decay=0.5, mask={"w": True, "b": False})
     zeros = {k: np.zeros_like(v) for k, v in PARAMS.items()}

@@ -168,3 +168,30 @@ def test_what_cannot_be_set():
         optim.with_hyperparams(state, lr=float("nan"))
     with pytest.raises(ShapeError, match="scalar"):
         optim.with_hyperparams(state, lr=np.ones(2))
+
+
+def test_a_zero_is_switched_off_and_cannot_be_set():
+    state = optim.inject_hyperparams(optim.sgd)(lr=0.1).init(PARAMS)
+    assert set(state.hyperparams) == {"lr"}
+    with pytest.raises(ArgumentError, match="no hyper-parameter momentum") as caught:
+        optim.with_hyperparams(state, momentum=0.9)
+    assert "switched off: begin with a small one" in str(caught.value)
+
+
+def test_what_began_small_can_be_switched_on_and_off():
+    optimizer = optim.inject_hyperparams(optim.sgd)(lr=0.1, momentum=1e-9)
+    state = optimizer.init(PARAMS)
+    for momentum in (0.9, 0.0, 0.9):
+        state = optim.with_hyperparams(state, momentum=momentum)
+        _, state = optimizer.update(GRADS, state, PARAMS)
+        assert state.hyperparams["momentum"].item() == momentum
+
+
+@pytest.mark.parametrize("value", [1.5, np.float32(1.0), pb.asarray(1.5), -0.1, float("inf")])
+@pytest.mark.parametrize("within", [lambda x: x, lambda x: optim.chain(optim.sgd(1.0), x)])
+def test_a_number_that_the_optimiser_refuses_is_refused_later_too(value, within):
+    optimizer = within(optim.inject_hyperparams(optim.adamw)(lr=0.1, amsgrad=True))
+    state = optimizer.init(PARAMS)
+    with pytest.raises(ArgumentError, match=r"b1 (lies|is) "):
+        optim.with_hyperparams(state, b1=value)
+    assert optim.with_hyperparams(state, b1=0.5, lr=0.0) is not None

@@ -10,6 +10,7 @@ import numpy as np
 from pullback.ir.array import Array
 from pullback.ir.families import Elementwise, Operands, Partial
 from pullback.ir.op import Sample
+from pullback.ir.range import EVERYTHING, NOT_ZERO, UNIT, Range
 from pullback.ir.samples import distinct, extremes, integers, normal, positive
 from pullback.ops.pointwise.base import binary_samples
 
@@ -27,6 +28,9 @@ class Add(Elementwise):
 
     def partials(self, out: Array, x: Array, y: Array) -> tuple[Partial, ...]:
         return (1.0, 1.0)
+
+    def reach(self, *operands: Range) -> Range:
+        return operands[0] + operands[1]
 
     def body(self, s: Any, x: Any, y: Any) -> Any:
         return s.add(x, y)
@@ -50,6 +54,9 @@ class Subtract(Elementwise):
 
     def partials(self, out: Array, x: Array, y: Array) -> tuple[Partial, ...]:
         return (1.0, -1.0)
+
+    def reach(self, *operands: Range) -> Range:
+        return operands[0] - operands[1]
 
     def body(self, s: Any, x: Any, y: Any) -> Any:
         return s.sub(x, y)
@@ -76,6 +83,15 @@ class Multiply(Elementwise):
     def partials(self, out: Array, x: Array, y: Array) -> tuple[Partial, ...]:
         return (y, x)
 
+    def reach(self, *operands: Range) -> Range:
+        return operands[0].squared() if operands[0] is operands[1] else operands[0] * operands[1]
+
+    def leaves_out(self, operand: int, *x: float) -> bool:
+        return x[1 - operand] == 0
+
+    def stillness(self, operand: int, out: Any, *inputs: Any) -> str:
+        return f"the other factor is 0 in all {inputs[1 - operand].size} elements"
+
     def body(self, s: Any, x: Any, y: Any) -> Any:
         return s.mul(x, y)
 
@@ -95,11 +111,19 @@ class Divide(Elementwise):
     guarded = True
     accepts = staticmethod(Operands.floats)
 
+    remedy = "make the divisor safe before dividing: x / pb.where(y == 0, 1, y), or x / (y + eps)"
+
+    def finite_on(self) -> tuple[Range, ...]:
+        return (EVERYTHING, NOT_ZERO)
+
     def reference(self, x: Any, y: Any) -> Any:
         return x / y
 
     def partials(self, out: Array, x: Array, y: Array) -> tuple[Partial, ...]:
         return (1.0 / y, -out / y)
+
+    def reach(self, *operands: Range) -> Range:
+        return operands[0] * operands[1].inverted()
 
     def body(self, s: Any, x: Any, y: Any) -> Any:
         return s.div(x, y)
@@ -125,6 +149,9 @@ class Negative(Elementwise):
     def partials(self, out: Array, x: Array) -> tuple[Partial, ...]:
         return (-1.0,)
 
+    def reach(self, *operands: Range) -> Range:
+        return -operands[0]
+
     def body(self, s: Any, x: Any) -> Any:
         return s.neg(x)
 
@@ -149,6 +176,9 @@ class Absolute(Elementwise):
     def partials(self, out: Array, x: Array) -> tuple[Partial, ...]:
         return (Sign()(x),)
 
+    def reach(self, *operands: Range) -> Range:
+        return operands[0].size()
+
     def body(self, s: Any, x: Any) -> Any:
         return s.abs(x)
 
@@ -170,6 +200,9 @@ class Sign(Elementwise):
 
     def reference(self, x: Any) -> Any:
         return np.sign(x)
+
+    def reach(self, *operands: Range) -> Range:
+        return UNIT
 
     def body(self, s: Any, x: Any) -> Any:
         zero, one = s.const(0, x), s.const(1, x)
@@ -193,6 +226,9 @@ class Square(Elementwise):
 
     def partials(self, out: Array, x: Array) -> tuple[Partial, ...]:
         return (2 * x,)
+
+    def reach(self, *operands: Range) -> Range:
+        return operands[0].squared()
 
     def body(self, s: Any, x: Any) -> Any:
         return s.mul(x, x)

@@ -11,6 +11,7 @@ import numpy as np
 from pullback.ir.array import Array
 from pullback.ir.families import Elementwise, Operands
 from pullback.ir.op import Op, Sample
+from pullback.ir.range import Range
 from pullback.ir.samples import extremes, normal, uniform
 from pullback.ir.types import (
     DType,
@@ -53,6 +54,9 @@ class Constant(Op):
 
     def reference(self) -> Any:
         return np.asarray(self.value, self.dtype)
+
+    def reach(self, *operands: Range) -> Range:
+        return Range(float(self.value), float(self.value))
 
     def formula(self, *operands: str) -> str:
         return f"{self.value:g}" if isinstance(self.value, float) else str(self.value)

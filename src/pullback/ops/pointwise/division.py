@@ -12,6 +12,7 @@ from pullback.errors import DTypeError
 from pullback.ir.array import Array
 from pullback.ir.families import Elementwise, Operands, Partial
 from pullback.ir.op import Sample
+from pullback.ir.range import NOT_ZERO, POSITIVE, Range
 from pullback.ir.samples import extremes, integers, normal, positive, uniform
 from pullback.ir.types import TensorType, int8, is_integer, uint8
 from pullback.ops.pointwise.base import all_pairs, rounded
@@ -106,6 +107,11 @@ class Power(Elementwise):
     exponent: int
     guarded = True
 
+    remedy = "keep the base away from 0: pb.maximum(x, eps)"
+
+    def finite_on(self) -> tuple[Range, ...]:
+        return (NOT_ZERO,) if self.exponent < 0 else ()
+
     def infer(self, *types: TensorType) -> TensorType:
         if is_integer(types[0].dtype) and self.exponent < 0:
             raise DTypeError(
@@ -124,6 +130,14 @@ class Power(Elementwise):
         if n == 0:
             return (None,)
         return (n * Power(n - 1)(x) if n != 1 else 1.0,)
+
+    def reach(self, *operands: Range) -> Range:
+        (x,) = operands
+        if self.exponent < 0:
+            return POSITIVE if x.low >= 0 or self.exponent % 2 == 0 else NOT_ZERO
+        if self.exponent % 2 == 0:
+            return x.size().mapped(lambda x: x**self.exponent)
+        return x.mapped(lambda x: x**self.exponent)
 
     def body(self, s: Any, x: Any) -> Any:
         result, square, n = s.const(1, x), x, abs(self.exponent)

@@ -12,6 +12,7 @@ from pullback.ir import families
 from pullback.ir.array import Array
 from pullback.ir.families import Elementwise, Operands, Partial, Scale
 from pullback.ir.op import Sample
+from pullback.ir.range import EVERYTHING, NOT_NEGATIVE, NOT_ZERO, POSITIVE, Range
 from pullback.ir.samples import extremes, normal, positive
 from pullback.ops.pointwise.arithmetic import Absolute, Square
 from pullback.ops.pointwise.base import (
@@ -37,6 +38,9 @@ class Exp(Function):
     def partials(self, out: Array, x: Array) -> tuple[Partial, ...]:
         return (out,)
 
+    def reach(self, *operands: Range) -> Range:
+        return operands[0].mapped(math.exp)
+
     def body(self, s: Any, x: Any) -> Any:
         return s.exp(x)
 
@@ -52,6 +56,9 @@ class Exp2(Function):
 
     def partials(self, out: Array, x: Array) -> tuple[Partial, ...]:
         return (out * math.log(2.0),)
+
+    def reach(self, *operands: Range) -> Range:
+        return operands[0].mapped(lambda x: 2.0**x)
 
     def body(self, s: Any, x: Any) -> Any:
         return s.exp2(x)
@@ -72,6 +79,9 @@ class Expm1(Function):
     def partials(self, out: Array, x: Array) -> tuple[Partial, ...]:
         return (Exp()(x),)  # out + 1 would cancel for x ≪ 0
 
+    def reach(self, *operands: Range) -> Range:
+        return operands[0].mapped(math.expm1)
+
     def body(self, s: Any, x: Any) -> Any:
         return s.expm1(x)
 
@@ -91,6 +101,12 @@ class Sigmoid(Function):
     def partials(self, out: Array, x: Array) -> tuple[Partial, ...]:
         return (out * (1.0 - out),)
 
+    def reach(self, *operands: Range) -> Range:
+        return operands[0].mapped(_logistic)
+
+    def stillness(self, operand: int, out: Any, *inputs: Any) -> str:
+        return f"all {out.size} units are saturated: σ is 0 or 1 to the last bit"
+
     def body(self, s: Any, x: Any) -> Any:
         one = s.const(1, x)
         z = s.exp(s.neg(s.abs(x)))
@@ -98,6 +114,10 @@ class Sigmoid(Function):
 
     def formula(self, *operands: str) -> str:
         return f"σ({operands[0]})"
+
+
+def _logistic(x: float) -> float:
+    return 1.0 / (1.0 + math.exp(-x)) if x > -700 else 0.0
 
 
 # ---- logarithms -----------------------------------------------------------------------------
@@ -110,11 +130,21 @@ class Log(Function):
     guarded = True
     domain = (0.2, 3.0)
 
+    remedy = (
+        "keep the argument above 0: log(pb.maximum(x, eps)); of a softmax, pb.log_softmax(logits)"
+    )
+
+    def finite_on(self) -> tuple[Range, ...]:
+        return (POSITIVE,)
+
     def reference(self, x: Any) -> Any:
         return np.log(x)
 
     def partials(self, out: Array, x: Array) -> tuple[Partial, ...]:
         return (1.0 / x,)
+
+    def reach(self, *operands: Range) -> Range:
+        return operands[0].met(NOT_NEGATIVE).mapped(math.log)
 
     def body(self, s: Any, x: Any) -> Any:
         return s.log(x)
@@ -127,11 +157,19 @@ class Log1p(Function):
     guarded = True
     domain = (-0.7, 3.0)
 
+    remedy = "keep the argument above -1"
+
+    def finite_on(self) -> tuple[Range, ...]:
+        return (Range(-1.0, open_low=True),)
+
     def reference(self, x: Any) -> Any:
         return np.log1p(x)
 
     def partials(self, out: Array, x: Array) -> tuple[Partial, ...]:
         return (1.0 / (1.0 + x),)
+
+    def reach(self, *operands: Range) -> Range:
+        return operands[0].met(Range(-1.0)).mapped(math.log1p)
 
     def body(self, s: Any, x: Any) -> Any:
         return s.log1p(x)
@@ -143,6 +181,13 @@ class Log2(Function):
     name = "log2"
     guarded = True
     domain = (0.2, 3.0)
+
+    remedy = (
+        "keep the argument above 0: log(pb.maximum(x, eps)); of a softmax, pb.log_softmax(logits)"
+    )
+
+    def finite_on(self) -> tuple[Range, ...]:
+        return (POSITIVE,)
 
     def reference(self, x: Any) -> Any:
         return np.log2(x)
@@ -160,6 +205,13 @@ class Log10(Function):
     name = "log10"
     guarded = True
     domain = (0.2, 3.0)
+
+    remedy = (
+        "keep the argument above 0: log(pb.maximum(x, eps)); of a softmax, pb.log_softmax(logits)"
+    )
+
+    def finite_on(self) -> tuple[Range, ...]:
+        return (POSITIVE,)
 
     def reference(self, x: Any) -> Any:
         return np.log10(x)
@@ -186,6 +238,9 @@ class LogAddExp(Elementwise):
         gap = families.select(infinite, families.select(x == y, literal(0.0, x), x - y), x - y)
         return (Sigmoid()(gap), Sigmoid()(-gap))
 
+    def reach(self, *operands: Range) -> Range:
+        return Range(max(operands[0].low, operands[1].low))
+
     def body(self, s: Any, x: Any, y: Any) -> Any:
         gap = s.select(s.equal(x, y), s.const(0, x), s.sub(x, y))
         return s.add(s.maximum(x, y), s.log1p(s.exp(s.neg(s.abs(gap)))))
@@ -210,11 +265,22 @@ class Sqrt(Function):
     guarded = True
     domain = (0.2, 3.0)
 
+    remedy = "pb.sqrt(x + eps); pb.std and pb.linalg.vector_norm have the derivative 0 at 0"
+
+    def finite_on(self) -> tuple[Range, ...]:
+        return (NOT_NEGATIVE,)
+
+    def smooth_on(self) -> tuple[Range, ...]:
+        return (POSITIVE,)
+
     def reference(self, x: Any) -> Any:
         return np.sqrt(x)
 
     def partials(self, out: Array, x: Array) -> tuple[Partial, ...]:
         return (0.5 / out,)
+
+    def reach(self, *operands: Range) -> Range:
+        return operands[0].met(NOT_NEGATIVE).mapped(math.sqrt)
 
     def body(self, s: Any, x: Any) -> Any:
         return s.sqrt(x)
@@ -230,11 +296,19 @@ class Rsqrt(Function):
     guarded = True
     domain = (0.4, 3.0)
 
+    remedy = "pb.rsqrt(x + eps)"
+
+    def finite_on(self) -> tuple[Range, ...]:
+        return (POSITIVE,)
+
     def reference(self, x: Any) -> Any:
         return rounded(lambda x: 1 / np.sqrt(x), x)
 
     def partials(self, out: Array, x: Array) -> tuple[Partial, ...]:
         return (-0.5 * (out / x),)
+
+    def reach(self, *operands: Range) -> Range:
+        return operands[0].met(NOT_NEGATIVE).mapped(math.sqrt).inverted()
 
     def body(self, s: Any, x: Any) -> Any:
         return s.div(s.const(1, x), s.sqrt(x))
@@ -249,6 +323,11 @@ class Cbrt(Function):
     name = "cbrt"
     guarded = True
     domain = (0.4, 3.0)
+
+    remedy = "pb.cbrt(x + eps)"
+
+    def smooth_on(self) -> tuple[Range, ...]:
+        return (NOT_ZERO,)
 
     def reference(self, x: Any) -> Any:
         return np.cbrt(x)
@@ -279,6 +358,9 @@ class Hypot(Elementwise):
             families.select(origin, zero, x / out),
             families.select(origin, zero, y / out),
         )
+
+    def reach(self, *operands: Range) -> Range:
+        return NOT_NEGATIVE
 
     def body(self, s: Any, x: Any, y: Any) -> Any:
         zero, one, infinity = s.const(0, x), s.const(1, x), s.const(math.inf, x)
@@ -313,6 +395,16 @@ class Pow(Elementwise):
     guarded = True
     accepts = staticmethod(Operands.floats)
 
+    remedy = (
+        "keep the base above 0: pb.maximum(x, eps) ** y; a literal whole exponent takes any base"
+    )
+
+    def finite_on(self) -> tuple[Range, ...]:
+        return (NOT_NEGATIVE, EVERYTHING)
+
+    def smooth_on(self) -> tuple[Range, ...]:
+        return (POSITIVE, EVERYTHING)
+
     def reference(self, x: Any, y: Any) -> Any:
         return np.power(x, y)
 
@@ -320,6 +412,9 @@ class Pow(Elementwise):
         at_zero = (x == 0) & (y >= 0)
         logarithm = Log()(families.select(at_zero, literal(1.0, x), x))
         return (Scale()(y, Pow()(x, y - 1.0)), Scale()(out, logarithm))
+
+    def reach(self, *operands: Range) -> Range:
+        return NOT_NEGATIVE if operands[0].low >= 0 else EVERYTHING
 
     def body(self, s: Any, x: Any, y: Any) -> Any:
         return s.power(x, y)

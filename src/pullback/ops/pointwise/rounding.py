@@ -10,7 +10,9 @@ import numpy as np
 from pullback.ir.array import Array
 from pullback.ir.families import Elementwise, Operands, Partial
 from pullback.ir.op import Sample
+from pullback.ir.range import Range
 from pullback.ir.samples import distinct, extremes, normal
+from pullback.ir.types import TensorType
 from pullback.ops.pointwise.arithmetic import Sign
 from pullback.ops.pointwise.base import all_pairs
 
@@ -20,6 +22,12 @@ class Rounding(Elementwise):
 
     differentiable = False
     accepts = staticmethod(Operands.floats)
+
+    def cut(self, *types: TensorType) -> str | None:
+        return f"{self.name} is constant between its jumps"
+
+    def reach(self, *operands: Range) -> Range:
+        return Range(operands[0].low - 1, operands[0].high + 1)
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

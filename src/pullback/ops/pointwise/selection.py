@@ -14,6 +14,7 @@ from pullback.ir import families
 from pullback.ir.array import Array
 from pullback.ir.families import Elementwise, Operands, Partial
 from pullback.ir.op import Maybe, Sample
+from pullback.ir.range import EVERYTHING, NOT_ZERO, Range
 from pullback.ir.samples import distinct, extremes, integers, normal, truths
 from pullback.ir.types import (
     DType,
@@ -40,6 +41,13 @@ class Comparison(Elementwise):
     def result_dtype(self, dtype: DType) -> DType:
         return bool_
 
+    def cut(self, *types: TensorType) -> str | None:
+        return "a comparison is true or false: nothing between has a slope"
+
+    def narrowed(self, holds: bool, operand: int, other: Range) -> Range:
+        """What is known of an operand when the comparison holds, or does not."""
+        return EVERYTHING
+
     def formula(self, *operands: str) -> str:
         return f"[{operands[0]} {self.symbol} {operands[1]}]"
 
@@ -59,6 +67,9 @@ class Less(Comparison):
     def reference(self, x: Any, y: Any) -> Any:
         return x < y
 
+    def narrowed(self, holds: bool, operand: int, other: Range) -> Range:
+        return _beside(holds == (operand == 0), strict=holds, bound=other)
+
     def body(self, s: Any, x: Any, y: Any) -> Any:
         return s.less(x, y)
 
@@ -71,6 +82,9 @@ class LessEqual(Comparison):
 
     def reference(self, x: Any, y: Any) -> Any:
         return x <= y
+
+    def narrowed(self, holds: bool, operand: int, other: Range) -> Range:
+        return _beside(holds == (operand == 0), strict=not holds, bound=other)
 
     def body(self, s: Any, x: Any, y: Any) -> Any:
         return s.less_equal(x, y)
@@ -86,6 +100,9 @@ class Equal(Comparison):
     def reference(self, x: Any, y: Any) -> Any:
         return x == y
 
+    def narrowed(self, holds: bool, operand: int, other: Range) -> Range:
+        return _equal_to(other, holds)
+
     def body(self, s: Any, x: Any, y: Any) -> Any:
         return s.equal(x, y)
 
@@ -99,6 +116,9 @@ class NotEqual(Comparison):
 
     def reference(self, x: Any, y: Any) -> Any:
         return x != y
+
+    def narrowed(self, holds: bool, operand: int, other: Range) -> Range:
+        return _equal_to(other, not holds)
 
     def body(self, s: Any, x: Any, y: Any) -> Any:
         return s.bit_not(s.equal(x, y))
@@ -120,6 +140,19 @@ class LogicalNot(Elementwise):
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         yield Sample(cls(), truths(3, 4))
+
+
+def _beside(below: bool, strict: bool, bound: Range) -> Range:
+    """The numbers below a bound, or above it."""
+    if below:
+        return Range(high=bound.high, open_high=strict or bound.open_high)
+    return Range(low=bound.low, open_low=strict or bound.open_low)
+
+
+def _equal_to(other: Range, equal: bool) -> Range:
+    if equal:
+        return other
+    return NOT_ZERO if other.is_point and other.low == 0 else EVERYTHING
 
 
 # ---- questions about one number -------------------------------------------------------------
@@ -194,6 +227,9 @@ class SignBit(Question):
 class Extremum(Elementwise):
     """One of two operands. Equal operands share the gradient; NaN when either is NaN."""
 
+    def stillness(self, operand: int, out: Any, *inputs: Any) -> str:
+        return f"the other operand wins in all {out.size} elements"
+
     @classmethod
     def samples(cls) -> Iterator[Sample]:
         yield Sample(cls(), distinct(3, 4), -distinct(3, 4) + 0.03)
@@ -213,6 +249,9 @@ class Maximum(Extremum):
     def partials(self, out: Array, x: Array, y: Array) -> tuple[Partial, ...]:
         return (_share(x > y, x < y, out), _share(x < y, x > y, out))
 
+    def reach(self, *operands: Range) -> Range:
+        return operands[0].larger(operands[1])
+
     def body(self, s: Any, x: Any, y: Any) -> Any:
         return s.maximum(x, y)
 
@@ -227,6 +266,9 @@ class Minimum(Extremum):
 
     def partials(self, out: Array, x: Array, y: Array) -> tuple[Partial, ...]:
         return (_share(x < y, x > y, out), _share(x > y, x < y, out))
+
+    def reach(self, *operands: Range) -> Range:
+        return operands[0].smaller(operands[1])
 
     def body(self, s: Any, x: Any, y: Any) -> Any:
         return s.minimum(x, y)
@@ -263,6 +305,15 @@ class Select(Elementwise):
     def partials(self, out: Array, chosen: Array, x: Array, y: Array) -> tuple[Partial, ...]:
         return (None, chosen, LogicalNot()(chosen))
 
+    def reach(self, *operands: Range) -> Range:
+        return operands[1].joined(operands[2])
+
+    def leaves_out(self, operand: int, *x: float) -> bool:
+        return operand == (2 if x[0] else 1)
+
+    def stillness(self, operand: int, out: Any, *inputs: Any) -> str:
+        return f"the mask never chooses this branch in {out.size} elements"
+
     def body(self, s: Any, chosen: Any, x: Any, y: Any) -> Any:
         return s.select(chosen, x, y)
 
@@ -292,6 +343,12 @@ class Relu(Elementwise):
 
     def partials(self, out: Array, x: Array) -> tuple[Partial, ...]:
         return (x > 0,)
+
+    def reach(self, *operands: Range) -> Range:
+        return operands[0].larger(Range(0.0, 0.0))
+
+    def stillness(self, operand: int, out: Any, *inputs: Any) -> str:
+        return f"dead: all {inputs[0].size} inputs are at or below 0, where its slope is 0"
 
     def body(self, s: Any, x: Any) -> Any:
         return s.maximum(x, s.const(0, x))
@@ -339,6 +396,12 @@ class Cast(Elementwise):
         dot = dots[0]
         return (None if dot is None or not is_float(self.dtype) else self(dot),)
 
+    def reach(self, *operands: Range) -> Range:
+        return operands[0]
+
+    def cut(self, *types: TensorType) -> str | None:
+        return None if is_float(self.dtype) else f"a cast to {self.dtype} has no derivative"
+
     def body(self, s: Any, x: Any) -> Any:
         return s.cast(x, self.dtype)
 
@@ -378,6 +441,12 @@ class StopGradient(Elementwise):
     def reference(self, x: Any) -> Any:
         return x
 
+    def reach(self, *operands: Range) -> Range:
+        return operands[0]
+
+    def cut(self, *types: TensorType) -> str | None:
+        return "stop_gradient is there to cut"
+
     def body(self, s: Any, x: Any) -> Any:
         return x
 
@@ -401,6 +470,9 @@ class StraightThrough(Elementwise):
 
     def partials(self, out: Array, hard: Array, soft: Array) -> tuple[Partial, ...]:
         return (None, 1.0)
+
+    def reach(self, *operands: Range) -> Range:
+        return operands[0]
 
     def body(self, s: Any, hard: Any, soft: Any) -> Any:
         return hard

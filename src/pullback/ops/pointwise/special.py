@@ -13,6 +13,7 @@ from pullback.errors import OutOfRangeError
 from pullback.ir.array import Array
 from pullback.ir.families import Partial
 from pullback.ir.op import Sample
+from pullback.ir.range import INSIDE_UNIT, POSITIVE, UNIT, Range
 from pullback.ir.samples import extremes, uniform
 from pullback.ir.types import TensorType, float64
 from pullback.ops.pointwise import specfun
@@ -38,6 +39,9 @@ class Erf(Function):
     def partials(self, out: Array, x: Array) -> tuple[Partial, ...]:
         return (2.0 / math.sqrt(math.pi) * Exp()(-Square()(x)),)
 
+    def reach(self, *operands: Range) -> Range:
+        return UNIT
+
     def body(self, s: Any, x: Any) -> Any:
         return s.erf(x)
 
@@ -53,6 +57,9 @@ class Erfc(Function):
     def partials(self, out: Array, x: Array) -> tuple[Partial, ...]:
         return (-2.0 / math.sqrt(math.pi) * Exp()(-Square()(x)),)
 
+    def reach(self, *operands: Range) -> Range:
+        return Range(0.0, 2.0)
+
     def body(self, s: Any, x: Any) -> Any:
         return s.erfc(x)
 
@@ -63,6 +70,11 @@ class Erfinv(Function):
     name = "erfinv"
     guarded = True
     domain = (-0.7, 0.7)
+
+    remedy = "pb.clip(x, -1 + eps, 1 - eps)"
+
+    def finite_on(self) -> tuple[Range, ...]:
+        return (INSIDE_UNIT,)
 
     def reference(self, x: Any) -> Any:
         return rounded(specfun.erfinv, x, through=float64)
@@ -102,6 +114,11 @@ class Lgamma(Function):
     name = "lgamma"
     guarded = True
     domain = (0.8, 4.0)
+
+    remedy = "keep the argument above 0: pb.maximum(x, eps)"
+
+    def finite_on(self) -> tuple[Range, ...]:
+        return (POSITIVE,)
 
     def reference(self, x: Any) -> Any:
         return rounded(specfun.lgamma, x, through=float64)
@@ -155,6 +172,11 @@ class Digamma(Function):
     name = "digamma"
     guarded = True
     domain = (1.0, 4.0)
+
+    remedy = "keep the argument above 0: pb.maximum(x, eps)"
+
+    def finite_on(self) -> tuple[Range, ...]:
+        return (POSITIVE,)
 
     def reference(self, x: Any) -> Any:
         return rounded(specfun.digamma, x, through=float64)

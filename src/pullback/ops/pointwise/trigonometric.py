@@ -12,6 +12,7 @@ from pullback.ir import families
 from pullback.ir.array import Array
 from pullback.ir.families import Elementwise, Operands, Partial
 from pullback.ir.op import Sample
+from pullback.ir.range import INSIDE_UNIT, UNIT, Range
 from pullback.ir.samples import extremes, normal, positive
 from pullback.ops.pointwise.arithmetic import Square
 from pullback.ops.pointwise.base import Function, all_pairs, literal
@@ -31,6 +32,9 @@ class Sin(Function):
     def partials(self, out: Array, x: Array) -> tuple[Partial, ...]:
         return (Cos()(x),)
 
+    def reach(self, *operands: Range) -> Range:
+        return UNIT
+
     def body(self, s: Any, x: Any) -> Any:
         return s.sin(x)
 
@@ -45,6 +49,9 @@ class Cos(Function):
 
     def partials(self, out: Array, x: Array) -> tuple[Partial, ...]:
         return (-Sin()(x),)
+
+    def reach(self, *operands: Range) -> Range:
+        return UNIT
 
     def body(self, s: Any, x: Any) -> Any:
         return s.cos(x)
@@ -73,6 +80,14 @@ class Asin(Function):
     guarded = True
     domain = (-0.8, 0.8)
 
+    remedy = "pb.clip(x, -1 + eps, 1 - eps); the angle of two vectors is pb.atan2(sin, cos)"
+
+    def finite_on(self) -> tuple[Range, ...]:
+        return (UNIT,)
+
+    def smooth_on(self) -> tuple[Range, ...]:
+        return (INSIDE_UNIT,)
+
     def reference(self, x: Any) -> Any:
         return np.arcsin(x)
 
@@ -89,6 +104,14 @@ class Acos(Function):
     name = "acos"
     guarded = True
     domain = (-0.8, 0.8)
+
+    remedy = "pb.clip(x, -1 + eps, 1 - eps); the angle of two vectors is pb.atan2(sin, cos)"
+
+    def finite_on(self) -> tuple[Range, ...]:
+        return (UNIT,)
+
+    def smooth_on(self) -> tuple[Range, ...]:
+        return (INSIDE_UNIT,)
 
     def reference(self, x: Any) -> Any:
         return np.arccos(x)
@@ -114,6 +137,9 @@ class Atan(Function):
     def partials(self, out: Array, x: Array) -> tuple[Partial, ...]:
         return (1.0 / (1.0 + Square()(x)),)
 
+    def reach(self, *operands: Range) -> Range:
+        return operands[0].mapped(math.atan)
+
     def body(self, s: Any, x: Any) -> Any:
         return s.atan(x)
 
@@ -135,6 +161,9 @@ class Atan2(Elementwise):
             families.select(origin, zero, x / radius / radius),
             families.select(origin, zero, -y / radius / radius),
         )
+
+    def reach(self, *operands: Range) -> Range:
+        return Range(-math.pi, math.pi)
 
     def body(self, s: Any, y: Any, x: Any) -> Any:
         zero, one, pi = s.const(0, x), s.const(1, x), s.const(math.pi, x)
@@ -186,6 +215,9 @@ class Cosh(Function):
     def partials(self, out: Array, x: Array) -> tuple[Partial, ...]:
         return (Sinh()(x),)
 
+    def reach(self, *operands: Range) -> Range:
+        return Range(1.0)
+
     def body(self, s: Any, x: Any) -> Any:
         # (e^|x| + e^-|x|)/2 with √e^|x| as the unit, because e^|x| overflows before its half does
         half = s.const(0.5, x)
@@ -203,6 +235,12 @@ class Tanh(Function):
 
     def partials(self, out: Array, x: Array) -> tuple[Partial, ...]:
         return (1.0 - out * out,)
+
+    def reach(self, *operands: Range) -> Range:
+        return operands[0].mapped(math.tanh)
+
+    def stillness(self, operand: int, out: Any, *inputs: Any) -> str:
+        return f"all {out.size} units are saturated: tanh is -1 or 1 to the last bit"
 
     def body(self, s: Any, x: Any) -> Any:
         return s.tanh(x)
@@ -230,6 +268,14 @@ class Acosh(Function):
     guarded = True
     domain = (1.4, 4.0)
 
+    remedy = "pb.maximum(x, 1 + eps)"
+
+    def finite_on(self) -> tuple[Range, ...]:
+        return (Range(1.0),)
+
+    def smooth_on(self) -> tuple[Range, ...]:
+        return (Range(1.0, open_low=True),)
+
     def reference(self, x: Any) -> Any:
         return np.arccosh(x)
 
@@ -248,6 +294,11 @@ class Atanh(Function):
     name = "atanh"
     guarded = True
     domain = (-0.7, 0.7)
+
+    remedy = "pb.clip(x, -1 + eps, 1 - eps)"
+
+    def finite_on(self) -> tuple[Range, ...]:
+        return (INSIDE_UNIT,)
 
     def reference(self, x: Any) -> Any:
         return np.arctanh(x)

@@ -1,0 +1,176 @@
+"""`Finding`: what is wrong, where in the user's code, why, what to do, and how to say it is meant.
+
+A `Rule` is a kind of finding; it is one class that knows everything about itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+import linecache
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, ClassVar
+
+from pullback.errors import Frame, Site
+
+
+class Severity(Enum):
+    """How bad a finding is. Errors alone make a command exit with 1."""
+
+    STOP = "STOP"
+    """The step must not be applied."""
+    FAIL = "FAIL"
+    """A fact that keeps the program from doing what it says."""
+    WARN = "WARN"
+    """Very likely a mistake."""
+    INFO = "INFO"
+    """Worth knowing; folded away."""
+
+    @property
+    def is_error(self) -> bool:
+        return self in (Severity.STOP, Severity.FAIL)
+
+    @property
+    def rank(self) -> int:
+        return list(Severity).index(self)
+
+    @property
+    def sarif(self) -> str:
+        """The level of SARIF 2.1.0."""
+        return "error" if self.is_error else "warning" if self is Severity.WARN else "note"
+
+
+class Kind(Enum):
+    """What a rule rests on."""
+
+    FACT = "fact"
+    """It follows from the graph or its numbers: no threshold."""
+    MEASURE = "measure"
+    """A number beyond a threshold."""
+    HINT = "hint"
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A bound of a measuring rule, and who says so."""
+
+    value: float
+    meaning: str
+    source: str
+
+
+class Rule:
+    """A kind of finding. The docstring of a subclass is its explanation (`pullback explain ID`)."""
+
+    id: ClassVar[str]
+    title: ClassVar[str]
+    kind: ClassVar[Kind] = Kind.FACT
+    severity: ClassVar[Severity]
+    fix: ClassVar[str]
+    intended: ClassVar[str] = ""
+    """How to say that it is meant; empty where it cannot be meant."""
+    source: ClassVar[str]
+    """Who met or described it."""
+    thresholds: ClassVar[tuple[Threshold, ...]] = ()
+
+    @classmethod
+    def explanation(cls) -> str:
+        """All that is known of the rule, as `pullback explain` prints it."""
+        head = f"{cls.id}  {cls.title}\n{cls.severity.value}, {cls.kind.value}"
+        bounds = [f"    {x.meaning}: {x.value:g}  ({x.source})" for x in cls.thresholds]
+        parts = [
+            head,
+            inspect.cleandoc(cls.__doc__ or ""),
+            *(["Thresholds\n" + "\n".join(bounds)] if bounds else []),
+            f"Fix\n    {cls.fix}",
+            *([f"Intended?\n    {cls.intended}"] if cls.intended else []),
+            f"Source\n    {cls.source}",
+        ]
+        return "\n\n".join(parts)
+
+    @classmethod
+    def found(cls, what: str, site: Site | None, **details: Any) -> Finding:
+        """A finding of this rule, with the rule's severity and remedies unless told otherwise."""
+        usual: dict[str, Any] = {
+            "severity": cls.severity,
+            "fix": cls.fix,
+            "intended": cls.intended,
+        }
+        return Finding(rule=cls, what=what, site=site, **(usual | details))
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """One thing that a rule found. `what` fits one line; `numbers` are what it rests on."""
+
+    rule: type[Rule]
+    what: str
+    site: Site | None
+    severity: Severity
+    why: str = ""
+    fix: str = ""
+    intended: str = ""
+    notes: tuple[str, ...] = ()
+    """Lines below the place: paths, tables."""
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    explained_by: str = ""
+    """The id of the finding that this one follows from."""
+    evidence: object = None
+
+    @property
+    def id(self) -> str:
+        return self.rule.id
+
+    @property
+    def frame(self) -> Frame | None:
+        """The user's line."""
+        return None if self.site is None else self.site.frame
+
+    @property
+    def file(self) -> str | None:
+        return None if self.frame is None else self.frame.file
+
+    @property
+    def line(self) -> int | None:
+        return None if self.frame is None else self.frame.line
+
+    @property
+    def module(self) -> str:
+        """The module path, as `model.layers[2]`; empty outside every module."""
+        return "" if self.site is None else self.site.scope
+
+    @property
+    def is_declared(self) -> bool:
+        """Whether a line that leads here says that it is meant: `# intended: OBJ07 pairs`."""
+        frames = () if self.site is None else self.site.frames
+        return any(self.id in declared(frame) for frame in frames)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "rule": self.id,
+            "severity": self.severity.value,
+            "what": self.what,
+            "file": self.file,
+            "line": self.line,
+            "source": None if self.frame is None else self.frame.source,
+            "module": self.module,
+            "why": self.why,
+            "fix": self.fix,
+            "intended": self.intended,
+            "notes": list(self.notes),
+            "numbers": dict(self.numbers),
+            "explained_by": self.explained_by,
+        }
+
+
+_DECLARATION = re.compile(r"#\s*intended:\s*([A-Z]{2,4}\d{2}(?:\s*,\s*[A-Z]{2,4}\d{2})*)")
+
+
+def declared(frame: Frame) -> frozenset[str]:
+    """The ids that a comment on the frame's line declares as intended."""
+    text = linecache.getline(frame.code.co_filename, frame.line)
+    found = _DECLARATION.search(text)
+    return frozenset() if found is None else frozenset(re.split(r"\s*,\s*", found[1].strip()))

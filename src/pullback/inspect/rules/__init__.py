@@ -1,0 +1,24 @@
+"""The rules: one class each, one file for each family. `RULES` has them all, in order of id."""
+
+from __future__ import annotations
+
+import difflib
+
+from pullback.errors import ArgumentError
+from pullback.inspect.findings import Rule
+from pullback.inspect.rules.numeric import NUM01, NUM02
+
+RULES: tuple[type[Rule], ...] = (NUM01, NUM02)
+
+
+def rule(identifier: str) -> type[Rule]:
+    """The rule of an id, in any case; `ArgumentError` names the nearest one."""
+    known = {each.id: each for each in RULES}
+    found = known.get(identifier.strip().upper())
+    if found is None:
+        near = difflib.get_close_matches(identifier.upper(), known, 1, 0.5)
+        raise ArgumentError(
+            f"no rule has the id {identifier!r}",
+            hint=f"did you mean {near[0]}?" if near else f"the ids are {', '.join(known)}",
+        )
+    return found

@@ -1,0 +1,222 @@
+"""`NUM`: numbers that are not finite, and where they come from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import ml_dtypes
+import numpy as np
+
+from pullback.errors import Site
+from pullback.inspect.findings import Finding, Rule, Severity
+from pullback.ir.families import Elementwise
+from pullback.ir.graph import Node
+from pullback.ir.range import Range
+from pullback.ir.types import DType, Numbers
+
+if TYPE_CHECKING:
+    from pullback.inspect.birth import Birth, Frame
+
+
+class NUM01(Rule):
+    """The loss or a gradient is NaN or infinite, and the first cause lies in the forward pass.
+
+    The step was played again, operation by operation. The one that is named made a non-finite
+    number from finite operands, and that number reached the result, element by element: a masked
+    -∞ that does no harm is not blamed.
+
+    Usual causes: log of a probability that underflowed to 0; a division by 0; e^x beyond the
+    largest number; a root of a negative number; a mask applied by multiplication (0·∞ = NaN).
+    """
+
+    id = "NUM01"
+    title = "a non-finite number was born in the forward pass"
+    severity = Severity.STOP
+    fix = "keep the operand inside the domain before the operation, not after it"
+    source = "pytorch issues 160016 and 1274; the frames are those of Hugging Face's overflow hook"
+
+    @classmethod
+    def of(cls, birth: Birth) -> Finding:
+        what = f"{spoken(birth.node, birth.operands)} = {number(birth.value)}{_where(birth)}"
+        return cls.found(
+            what,
+            birth.site,
+            why=_why(birth),
+            fix=_fix(birth.node) or cls.fix,
+            notes=_notes(birth),
+            numbers=_numbers(birth),
+            evidence=birth,
+        )
+
+    @classmethod
+    def given(cls, name: str, numbers: Numbers, mask: Numbers, reached: Sequence[str]) -> Finding:
+        """A value that was not finite before the step began."""
+        index = tuple(map(int, np.argwhere(mask)[0]))
+        return cls.found(
+            f"{name} was not finite before the step: {number(float(numbers[index]))}"
+            f"{_element(index)}",
+            None,
+            why=f"{int(mask.sum())} of its {mask.size} elements reach {', '.join(reached)}",
+            fix="look at the step before this one, or at the data: pb.isfinite(x).all()",
+            numbers={"index": list(index), "count": int(mask.sum())},
+        )
+
+
+class NUM02(Rule):
+    """A gradient is NaN or infinite although the forward pass is finite.
+
+    The derivative of an operation is infinite at the number it met: √x, x^p with p < 1 and |x|^½
+    at 0, asin at ±1, a norm written by hand at the origin, atan(y/x) at x = 0. Where a `where`
+    had chosen the other branch, its cotangent 0 meets ∞ and gives NaN: the argument must be made
+    safe *before* the operation ("double where"), not masked after it.
+
+    Products with a 0 cotangent are 0 in this library for the operations whose derivative may be
+    infinite, so that most masked branches do no harm.
+    """
+
+    id = "NUM02"
+    title = "a gradient is not finite although the forward pass is"
+    severity = Severity.STOP
+    fix = "make the operand safe before the operation: f(pb.where(ok, x, 1.0))"
+    source = "pytorch issues 68425 and 52248; the JAX FAQ on where"
+
+    @classmethod
+    def of(cls, birth: Birth) -> Finding:
+        forward = birth.forward
+        if forward is None:
+            what = (
+                f"a product of the backward pass is {number(birth.value)}: "
+                f"{spoken(birth.node, birth.operands)}{_where(birth)}"
+            )
+            fix = cls.fix
+        else:
+            what = (
+                f"the derivative of {spoken(forward, birth.forward_operands)} is "
+                f"{number(birth.value)}{_where(birth)}"
+            )
+            fix = _fix(forward) or cls.fix
+        return cls.found(
+            what,
+            birth.site,
+            why=_why(birth),
+            fix=fix if birth.mask is None else cls.fix,
+            notes=_notes(birth),
+            numbers=_numbers(birth),
+            evidence=birth,
+        )
+
+
+# ---- words ----------------------------------------------------------------------------------
+
+
+def number(x: float) -> str:
+    return "NaN" if math.isnan(x) else f"{x:.4g}"
+
+
+def spoken(node: Node, operands: Sequence[float | None]) -> str:
+    """The application with its numbers: `log(0)`, `1 / 0`; with types where there are none."""
+    if operands and all(x is not None for x in operands):
+        texts = [
+            number(x) if x >= 0 or len(operands) == 1 else f"({number(x)})"
+            for x in operands
+            if x is not None
+        ]
+        return node.op.formula(*texts)
+    types = ", ".join(str(x.type) for x in node.inputs)
+    return f"{node.op.name}({types})"
+
+
+def _where(birth: Birth) -> str:
+    if birth.samples:
+        which = " and ".join(map(str, birth.samples))
+        return (
+            f" in sample{'s' if len(birth.samples) > 1 else ''} {which}{_element(birth.index, ',')}"
+        )
+    return _element(birth.index, " in")
+
+
+def _element(index: tuple[int, ...], joint: str = " in") -> str:
+    if not index:
+        return ""
+    return f"{joint} element {index[0] if len(index) == 1 else index}"
+
+
+def _why(birth: Birth) -> str:
+    parts = []
+    node = birth.forward or birth.node
+    operands = birth.operands if birth.forward is None else birth.forward_operands
+    outside = _outside(node, operands, smooth=birth.forward is not None)
+    if outside is not None:
+        whose = "its derivative" if birth.forward is not None else node.op.name
+        parts.append(f"{whose} is finite only for {outside}")
+    elif math.isinf(birth.value) and birth.forward is None and birth.node.inputs:
+        dtype = birth.node.outputs[0].dtype
+        parts.append(f"the result is beyond the largest {dtype}, {_largest(dtype):.3g}")
+    if birth.mask is not None:
+        parts.append(
+            f"the element is left out by {birth.mask.op.name} at {_line(birth.mask.site)}, "
+            "but only after it was computed: 0·∞ is NaN"
+        )
+    if birth.count > 1:
+        parts.append(f"{birth.count} elements are born so")
+    if birth.within is not None:
+        parts.append(f"inside the {birth.within.op.name}, turn {birth.turn}")
+    parts.append(f"it reaches {_listed(birth.reached)}")
+    return "; ".join(parts)
+
+
+def _largest(dtype: DType) -> float:
+    return float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
+
+
+def _listed(names: Sequence[str], most: int = 3) -> str:
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def _outside(node: Node, operands: Sequence[float | None], smooth: bool) -> str | None:
+    """The domain that the operands are outside of, as a condition."""
+    if not isinstance(node.op, Elementwise):
+        return None
+    domains: tuple[Range, ...] = node.op.smooth_on() if smooth else node.op.finite_on()
+    for x, domain, name in zip(operands, domains, "xyz", strict=False):
+        if x is not None and x not in domain:
+            return domain.text(name)
+    return None
+
+
+def _fix(node: Node) -> str:
+    return node.op.remedy if isinstance(node.op, Elementwise) else ""
+
+
+def _line(site: Site) -> str:
+    return "an unknown line" if site.frame is None else f"{site.frame.file}:{site.frame.line}"
+
+
+def _notes(birth: Birth) -> tuple[str, ...]:
+    """The run-up, a line for each operation."""
+    if not birth.run_up:
+        return ()
+    head = f"{'least |x|':>10} {'largest':>10}  the last operations before it"
+    return (head, *map(_frame_line, birth.run_up))
+
+
+def _frame_line(frame: Frame) -> str:
+    place = _line(frame.site)
+    scope = f" {frame.site.scope}" if frame.site.scope else ""
+    text = f"{frame.op} {frame.type}"
+    mark = "  " if frame.is_finite else " !"
+    return f"{frame.least:10.3g} {frame.largest:10.3g}{mark}{text}  {place}{scope}"[:74].rstrip()
+
+
+def _numbers(birth: Birth) -> dict[str, object]:
+    return {
+        "index": list(birth.index),
+        "value": number(birth.value),
+        "operands": list(birth.operands),
+        "samples": list(birth.samples),
+        "count": birth.count,
+        "reached": list(birth.reached),
+    }

@@ -1,0 +1,50 @@
+"""`Metrics`: what a training step tells of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pullback.functions.manipulation import unstack
+from pullback.ir.array import Array
+from pullback.nn.module import Module
+
+
+@dataclass(frozen=True)
+class Names:
+    """The path of each parameter that is trained."""
+
+    paths: tuple[str, ...]
+
+
+class Metrics(Module):
+    """The loss of a step, the sizes of its gradients and updates, and whether it was skipped.
+
+    All of it are arrays that the step's program computed; `float(metrics.loss)` gives a number.
+    """
+
+    loss: Array
+    """float32[], of the batch, with the parameters before the step; not scaled."""
+    grad_norm: Array
+    """float32[]: the Euclidean norm of all gradients, before clipping."""
+    skipped: Array
+    """bool[]: the loss or a gradient was not finite, and nothing but the scale was changed."""
+    scale: Array
+    """float32[]: what the loss was multiplied by; 1 where it is not scaled."""
+    norms: Array
+    """float32[parameters]: the norm of each gradient, in the order of `names`."""
+    ratios: Array
+    """float32[parameters]: ‖update‖ / ‖parameter‖; 0 for a parameter of zeros."""
+    aux: Any
+    """What the loss function returned besides."""
+    names: Names
+
+    @property
+    def grad_norms(self) -> dict[str, Array]:
+        """The norm of each gradient by the path of its parameter, as in checkpoints."""
+        return dict(zip(self.names.paths, unstack(self.norms), strict=True))
+
+    @property
+    def update_ratios(self) -> dict[str, Array]:
+        """‖update‖ / ‖parameter‖ by path: about 1e-3 where the learning rate fits."""
+        return dict(zip(self.names.paths, unstack(self.ratios), strict=True))

@@ -1,0 +1,316 @@
+"""Births: the operation, the line, the element and the sample that made a non-finite number."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pullback as pb
+from pullback.errors import DiagnosisError
+from pullback.inspect import births
+from pullback.inspect.tape import play
+
+MODES = pytest.mark.parametrize("wrap", [lambda f: f, pb.compile], ids=["eager", "compiled"])
+rng = np.random.default_rng(0)
+
+
+def only(report):
+    assert report.findings, str(report)
+    return report.findings[0]
+
+
+def source(finding):
+    return finding.frame.source
+
+
+# ---- born in the forward pass ---------------------------------------------------------------
+
+
+def surprise(scale, p, y):
+    chosen = pb.sum(p * y, axis=1) * scale
+    return -pb.mean(pb.log(chosen))
+
+
+@MODES
+def test_log_of_0_in_sample_37_names_37(wrap):
+    y = np.eye(5, dtype=np.float32)[rng.integers(0, 5, 64)]
+    p = np.full((64, 5), 0.2, np.float32)
+    p[37] = 0.25 * (1 - y[37])
+    report = births(wrap(surprise), np.float32(1.0), p, y)
+    finding = only(report)
+    assert finding.id == "NUM01"
+    assert finding.what == "log(0) = -inf in sample 37, element 37"
+    assert finding.evidence.samples == (37,)
+    assert source(finding) == "return -pb.mean(pb.log(chosen))"
+    assert finding.frame.expression == "pb.log(chosen)"
+    assert "x > 0" in finding.why
+    assert "the loss" in finding.evidence.reached
+
+
+@MODES
+def test_the_run_up_ends_with_the_birth(wrap):
+    def growing(x):
+        for _ in range(20):
+            x = x * x
+        return pb.sum(x)
+
+    birth = only(births(wrap(growing), np.array([3.0, 0.5]))).evidence
+    assert len(birth.run_up) == 10
+    assert not birth.run_up[-1].is_finite
+    largest = [frame.largest for frame in birth.run_up[:-1]]
+    assert largest == sorted(largest)
+    assert birth.index == (0,)
+    assert birth.value == np.inf
+
+
+@MODES
+@pytest.mark.parametrize(
+    ("f", "x", "what"),
+    [
+        (lambda x: pb.sum(pb.sqrt(x)), -1.0, "√(-1) = NaN"),
+        (lambda x: pb.sum(1.0 / x), 0.0, "1 / 0 = inf"),
+        (lambda x: pb.sum(pb.exp(x)), 800.0, "exp(800) = inf"),
+        (lambda x: pb.sum(pb.asin(x)), 2.0, "asin(2) = NaN"),
+        (lambda x: pb.sum(pb.atanh(x)), 1.0, "atanh(1) = inf"),
+        (lambda x: pb.sum(pb.rsqrt(x)), 0.0, "1/√(0) = inf"),
+        (lambda x: pb.sum(x**-2), 0.0, "0^-2 = inf"),
+    ],
+)
+def test_the_operation_and_its_argument(wrap, f, x, what):
+    finding = only(births(wrap(f), np.array([0.5, x])))
+    assert finding.id == "NUM01"
+    assert finding.what == f"{what} in element 1"
+
+
+@MODES
+def test_a_mask_by_multiplication(wrap):
+    def masked(x, m):
+        return pb.sum(m * pb.log(x))
+
+    finding = only(births(wrap(masked), np.array([1.0, 0.0]), np.array([1.0, 0.0])))
+    assert finding.what.startswith("log(0) = -inf")
+    assert finding.evidence.mask.op.name == "multiply"
+    assert "0·∞ is NaN" in finding.why
+
+
+def test_the_first_of_several_in_order_of_the_program():
+    def two(x):
+        a = pb.log(x)
+        b = 1.0 / x
+        return pb.sum(a) + pb.sum(b)
+
+    report = births(two, np.array([0.0]))
+    assert report.findings[0].what.startswith("log(0)")
+    assert {x.explained_by for x in report.findings[1:]} == {"NUM01"}
+    assert "explained by NUM01" in str(report)
+
+
+def test_only_the_element_that_reaches_the_loss_is_blamed():
+    def f(x, m):
+        return pb.sum(pb.where(m, pb.log(x), 0.0))
+
+    x, m = np.array([0.0, 1.0, 0.0]), np.array([False, True, True])
+    assert only(births(f, x, m)).evidence.index == (2,)
+
+
+@MODES
+def test_an_argument_that_was_not_finite(wrap):
+    def f(params, x):
+        return pb.sum(params["w"] * x)
+
+    x = np.ones((4, 3))
+    x[2, 1] = np.nan
+    finding = only(births(wrap(f), {"w": np.ones(3)}, x))
+    assert finding.what == "x was not finite before the step: NaN in element (2, 1)"
+
+
+def test_a_module_path():
+    class Bad(pb.nn.Module):
+        w: pb.Array
+
+        def __call__(self, x):
+            return pb.log(x * self.w)
+
+    class Net(pb.nn.Module):
+        inner: Bad
+
+        def __call__(self, x):
+            return self.inner(x)
+
+    model = Net(Bad(pb.asarray(np.zeros(3, np.float32))))
+    finding = only(births(lambda m, x: pb.sum(m(x)), model, np.ones((2, 3), np.float32)))
+    assert finding.module.endswith("inner")
+
+
+# ---- harmless infinities --------------------------------------------------------------------
+
+
+@MODES
+def test_a_masked_attention_is_healthy(wrap):
+    def f(q, k):
+        scores = q @ k.T
+        mask = pb.tril(pb.ones(scores.shape, dtype=pb.bool)) if hasattr(pb, "tril") else None
+        scores = pb.where(mask, scores, -np.inf)
+        return pb.sum(pb.softmax(scores) ** 2)
+
+    report = births(wrap(f), rng.normal(size=(4, 3)), rng.normal(size=(4, 3)))
+    assert not report.findings
+    assert "finite" in str(report)
+
+
+def test_a_row_masked_whole_by_hand():
+    def f(x, m):
+        masked = pb.where(m, x, -np.inf)
+        powers = pb.exp(masked - pb.max(masked, axis=-1, keepdims=True))
+        return pb.sum(powers / pb.sum(powers, axis=-1, keepdims=True))
+
+    m = np.array([[True, True], [False, False]])
+    finding = only(births(f, np.ones((2, 2)), m))
+    assert finding.evidence.node.op.name == "subtract"
+    assert finding.evidence.index == (1, 0)
+
+
+@MODES
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: pb.sum(pb.where(x > 0, pb.sqrt(x), 0.0)),
+        lambda x: pb.linalg.vector_norm(x * 0.0),
+        lambda x: pb.sum(pb.atan2(x * 0.0, x * 0.0)),
+        lambda x: pb.std(x * 0.0),
+        lambda x: pb.sum((x * 0.0) ** 2),
+    ],
+    ids=["where", "norm", "atan2", "std", "square"],
+)
+def test_what_this_library_gives_at_the_edge_is_finite(wrap, f):
+    assert not births(wrap(f), np.array([0.0, 4.0])).findings
+
+
+# ---- born in the backward pass --------------------------------------------------------------
+
+
+@MODES
+@pytest.mark.parametrize(
+    ("f", "x", "what"),
+    [
+        (lambda x: pb.sum(pb.sqrt(x)), 0.0, "the derivative of √(0) is inf"),
+        (lambda x: pb.sum(x**0.5), 0.0, "the derivative of 0^0.5 is inf"),
+        (lambda x: pb.sum(pb.asin(x)), 1.0, "the derivative of asin(1) is inf"),
+        (lambda x: pb.sum(pb.cbrt(x)), 0.0, "the derivative of ∛(0) is inf"),
+    ],
+)
+def test_the_derivative_and_its_argument(wrap, f, x, what):
+    finding = only(births(wrap(f), np.array([0.5, x])))
+    assert finding.id == "NUM02"
+    assert finding.what == f"{what} in element 1"
+
+
+@MODES
+def test_the_diagonal_of_distances(wrap):
+    def spread(x):
+        d = x[:, None, :] - x[None, :, :]
+        return pb.sum(pb.sqrt(pb.sum(d * d, axis=-1)))
+
+    finding = only(births(wrap(spread), rng.normal(size=(4, 3))))
+    assert finding.id == "NUM02"
+    assert finding.what == "the derivative of √(0) is inf in element (0, 0)"
+    assert finding.evidence.count == 4
+    assert "pb.sqrt(x + eps)" in finding.fix
+
+
+@MODES
+def test_the_where_trap(wrap):
+    """The mask comes after a function that no rule protects: NaN times 0."""
+
+    def trap(x):
+        return pb.sum(pb.where(x > 0, pb.tanh(pb.sqrt(x)), 0.0))
+
+    report = births(wrap(trap), np.array([1.0, -4.0]))
+    finding = only(report)
+    assert finding.evidence.mask.op.name == "select"
+    assert finding.evidence.index == (1,)
+    assert "left out by select" in finding.why
+    assert finding.frame.expression == "pb.sqrt(x)"
+
+
+# ---- whole steps ----------------------------------------------------------------------------
+
+
+@MODES
+def test_a_step_that_returns_state_and_loss(wrap):
+    def loss(w, x):
+        return pb.mean(pb.sqrt(pb.sum(x * w, axis=1)))
+
+    def step(w, x):
+        value, slope = pb.value_and_grad(loss)(w, x)
+        return w - 0.1 * slope, value
+
+    x = np.ones((6, 3))
+    x[4] = 0.0
+    finding = only(births(wrap(step), np.ones(3), x))
+    assert finding.id == "NUM02"
+    assert finding.evidence.samples == (4,)
+    assert "result[0]" in finding.evidence.reached
+    assert finding.frame.expression == "pb.sqrt(pb.sum(x * w, axis=1))"
+
+
+def test_inside_a_compiled_loop():
+    def f(x):
+        def turn(c, a):
+            return pb.log(c) - a, c
+
+        return pb.sum(pb.scan(turn, x, np.arange(4.0))[0])
+
+    finding = only(births(pb.compile(f), np.array(2.0)))
+    assert finding.evidence.node.op.name == "log"
+    assert finding.evidence.within.op.name == "scan"
+    assert finding.evidence.turn == 3
+    assert "turn 3" in finding.why
+
+
+def test_the_native_replay_has_the_bits_of_the_program():
+    def f(x):
+        return pb.sum(pb.exp(x * 3.0) / (1.0 + x))
+
+    x = rng.normal(size=(33,)).astype(np.float32)
+    tape = play(pb.compile(f), (x,), 0)
+    value, slope = pb.compile(pb.value_and_grad(f))(x)
+    assert tape.numbers[tape.outputs[0][1]] == value.numpy()
+    assert (tape.numbers[tape.outputs[1][1]] == slope.numpy()).all()
+
+
+# ---- the report -----------------------------------------------------------------------------
+
+
+def test_the_report_in_every_form():
+    report = births(lambda x: pb.sum(pb.log(x)), np.array([1.0, 0.0]))
+    text = str(report)
+    assert max(map(len, text.splitlines())) <= 80
+    assert text.splitlines()[1].startswith("STOP NUM01  log(0) = -inf")
+    assert report.exit_code == 1
+    json.dumps(report.to_dict())
+    sarif = report.to_sarif()
+    json.dumps(sarif)
+    result = sarif["runs"][0]["results"][0]
+    assert result["ruleId"] == "NUM01"
+    region = result["locations"][0]["physicalLocation"]["region"]
+    assert region["snippet"]["text"] in Path(__file__).read_text()
+    assert "<details" in report._repr_html_()
+    with pytest.raises(DiagnosisError) as raised:
+        report.raise_on_failure()
+    assert raised.value.report is report
+
+
+def test_a_healthy_report_is_silent():
+    report = births(pb.sum, np.ones(2))
+    assert report.exit_code == 0
+    report.raise_on_failure()
+    assert str(report).endswith("ok   the 2 results are finite")
+
+
+def test_arguments_that_are_none():
+    with pytest.raises(pb.errors.StructureError, match="argnums names argument 3"):
+        births(lambda x: x, np.ones(2), argnums=3)
