@@ -15,6 +15,7 @@ from pullback.schedule.packing import aligned, pack
 from pullback.schedule.picture import bytes_text
 from pullback.schedule.planner.eviction import TASTES, evicted
 from pullback.schedule.planner.refine import refine
+from pullback.schedule.planner.stack import Stack
 
 Schedule = tuple[int, ...]
 
@@ -69,6 +70,11 @@ class Planner:
         return evaluate(self.workload)
 
     @functools.cached_property
+    def stack(self) -> Stack:
+        """The workload as a chain of blocks."""
+        return Stack(self.workload)
+
+    @functools.cached_property
     def floor(self) -> tuple[int, int]:
         """What the hungriest step needs with all it reads and writes: (bytes, step).
 
@@ -106,7 +112,8 @@ class Planner:
                 break
             for schedule in found:
                 lives = lifetimes(self.workload, schedule)
-                if lives.max_live <= arena:
+                in_place = len(lives.conflicts) <= len(self.full.conflicts)
+                if in_place and lives.max_live <= arena:
                     packing = pack(lives.buffers, arena, ORDERS * len(lives.buffers))
                     if packing.size <= arena:
                         return packed(lives, packing, began)
@@ -120,6 +127,9 @@ class Planner:
         for taste in TASTES:
             schedule = evicted(self.workload, room, *taste)
             if schedule is not None:
+                yield refine(self.workload, schedule, room)
+        if self.stack.is_chain:
+            for schedule in self.stack.schedules(room):
                 yield refine(self.workload, schedule, room)
 
     # ---- the refusal ----

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 
-from pullback.schedule.memory import Workload, lifetimes
+from pullback.schedule.memory import Lifetimes, Workload, lifetimes
 from pullback.schedule.packing import SLAB
 
 Schedule = tuple[int, ...]
@@ -23,8 +23,13 @@ def frugal_order(workload: Workload) -> Schedule:
     if found == given:
         return given
     before, after = lifetimes(workload), lifetimes(workload, found)
-    better = after.max_live <= before.max_live and len(after.conflicts) <= len(before.conflicts)
+    better = _held(after) < _held(before) and len(after.conflicts) <= len(before.conflicts)
     return found if better else given
+
+
+def _held(lives: Lifetimes) -> tuple[int, int]:
+    """The most bytes at once, and then bytes times steps."""
+    return lives.max_live, int(lives.buffers.live_bytes(len(lives.schedule)).sum())
 
 
 class _Order:
