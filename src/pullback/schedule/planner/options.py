@@ -61,7 +61,7 @@ def options(block: Block) -> list[Steps]:
 
 def hull(block: Block) -> list[Steps]:
     """The corners of the convex curve of (cost, bytes), from the cheapest to the smallest."""
-    first: Steps = frozenset()
+    first = _cut(block, 1, 1 + sum(block.sizes.values()))
     last = _cut(block, 1 + sum(cost or 0 for cost in block.costs), 1)
     return [first, *_between(block, first, last)]
 
