@@ -7,6 +7,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pullback._public import public, without_library_frames
@@ -14,6 +15,7 @@ from pullback._settings import Settings, log, settings
 from pullback.compile.budget import parse_bytes, require_machine
 from pullback.compile.captured import Watch
 from pullback.compile.executable import Executable
+from pullback.compile.report import with_batch
 from pullback.compile.signature import (
     Chosen,
     Dynamic,
@@ -32,6 +34,7 @@ from pullback.ir.builder import current
 from pullback.ir.graph import is_same
 from pullback.ops.weak import Weak
 from pullback.passes.pipeline import prepare
+from pullback.schedule.memory import Plan
 from pullback.transforms.derivatives import name_of
 from pullback.transforms.trace import Traced, trace_leaves
 from pullback.transforms.tree import flatten, unflatten
@@ -199,7 +202,14 @@ class CompiledFunction:
         donated = tuple([k for k, (i, _) in dynamic if self._donate.has(signature, i)])
         names = signature.leaf_names(self._function)
         chosen = self._threads, self._memory
-        return Lowered(name_of(self._function), traced, signature, names, donated, *chosen, times)
+        given = traced, signature, names, donated, *chosen, times
+
+        def batched(of: Sequence[str], size: int) -> Plan:
+            known = signature.names(self._function)
+            other = self._lowered(with_batch(signature, known, donated, of, size))
+            return replace(other, memory=None).code.plan
+
+        return Lowered(name_of(self._function), *given, batched)
 
     def _trace(self, signature: Signature) -> Traced:
         kinds = signature.kinds

@@ -12,6 +12,7 @@ from pullback._settings import log, settings
 from pullback.backend.program import Code, Program, write_code
 from pullback.compile.donation import Pairing, pair_up
 from pullback.compile.profile import kernels_of
+from pullback.compile.report import Batched, MemoryReport
 from pullback.compile.signature import Signature
 from pullback.compile.stored import Store
 from pullback.ir.graph import Graph
@@ -20,7 +21,6 @@ from pullback.passes.dump import Dump
 from pullback.passes.pipeline import optimize
 from pullback.schedule.fuse import fuse
 from pullback.schedule.kernels import Schedule
-from pullback.schedule.memory import Plan
 from pullback.transforms.trace import Traced
 
 
@@ -42,6 +42,7 @@ class Lowered:
     memory: int | None = None
     """The most bytes that the program may hold."""
     times: dict[str, float] = field(default_factory=dict)
+    batched: Batched | None = None
 
     @functools.cached_property
     def pairing(self) -> Pairing:
@@ -91,10 +92,10 @@ class Lowered:
                 store.keep(program, code)
         return program
 
-    @property
-    def plan(self) -> Plan:
+    @functools.cached_property
+    def plan(self) -> MemoryReport:
         """Where every byte lies; `plan.peak_bytes` is exact before anything runs."""
-        return self.code.plan
+        return MemoryReport.of(self.code.plan, self.batched)
 
     @property
     def llvm(self) -> str:

@@ -462,6 +462,12 @@ class Plan:
     def conflicts(self) -> tuple[Conflict, ...]:
         return self.lifetimes.conflicts
 
+    @property
+    def slowdown(self) -> float:
+        """The share of the time that steps which run again take besides, by the cost model."""
+        once = sum(step.cost for step in self.lifetimes.workload.steps)
+        return self.lifetimes.cost / once - 1 if once else 0.0
+
     @functools.cached_property
     def live_bytes(self) -> tuple[int, ...]:
         """Arena bytes alive during each step."""

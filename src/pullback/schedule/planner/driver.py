@@ -43,12 +43,17 @@ class Planner:
 
         Raises `MemoryPlanError`, which names the smallest possible budget, where there is none.
         """
-        plan = self._search(budget)
+        known = self.__dict__.get("least", self.full).peak_bytes
+        plan = self._search(budget) if budget >= known or "least" not in self.__dict__ else None
         if plan is not None:
             return plan
         if self.least.peak_bytes <= budget:
             return self.least
         raise self._too_little(budget)
+
+    def fits(self, budget: int) -> bool:
+        """Whether a plan for a budget is found at once."""
+        return self._search(budget, SHRINKS[:1]) is not None
 
     def sweep(self, budgets: Iterable[int]) -> dict[int, Plan]:
         """A plan for each budget that can be met; with more bytes a plan never costs more."""
@@ -107,27 +112,32 @@ class Planner:
         began = time.perf_counter()
         arena = budget - self.workload.resident_bytes
         for share in shares:
-            found = sorted(set(self._proposals(int(arena * share))), key=self._price)
-            if not found:
-                break
+            room = int(arena * share)
+            found = sorted({*self._evictions(room), *self._reversals(room)}, key=self._price)
+            is_near = False  # fits but for the gaps between buffers
             for schedule in found:
                 lives = lifetimes(self.workload, schedule)
                 in_place = len(lives.conflicts) <= len(self.full.conflicts)
                 if in_place and lives.max_live <= arena:
+                    is_near = True
                     packing = pack(lives.buffers, arena, ORDERS * len(lives.buffers))
                     if packing.size <= arena:
                         return packed(lives, packing, began)
+            if not is_near:
+                return None
         return None
 
     def _price(self, schedule: Schedule) -> tuple[int, Schedule]:
         return self.workload.cost(schedule), schedule
 
-    def _proposals(self, room: int) -> Iterator[Schedule]:
+    def _evictions(self, room: int) -> Iterator[Schedule]:
         """Schedules that may fit `room` bytes of arena."""
         for taste in TASTES:
             schedule = evicted(self.workload, room, *taste)
             if schedule is not None:
                 yield refine(self.workload, schedule, room)
+
+    def _reversals(self, room: int) -> Iterator[Schedule]:
         if self.stack.is_chain:
             for schedule in self.stack.schedules(room):
                 yield refine(self.workload, schedule, room)

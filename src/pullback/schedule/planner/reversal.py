@@ -7,7 +7,7 @@ about L of them, not L². Each state is a row over all numbers of slots.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -75,7 +75,8 @@ class Reversal:
         self.passed = [0]
         for stage in self.stages:
             self.passed.append(self.passed[-1] + stage.cost)
-        self.classes = self._classes()
+        made = [0] + [stage.cotangent for stage in self.stages]
+        self.classes = substrings(list(zip(self.stages, made, strict=False)))
         for length in range(1, self.count + 1):
             for first in range(self.count - length + 1):
                 known = self.classes[first][length]
@@ -112,22 +113,6 @@ class Reversal:
                 stack.append((split, last, room - self.stages[split - 1].output))
 
     # ---- the tables ----
-
-    def _classes(self) -> list[list[int]]:
-        """For each first block and length the number of the class of that substring."""
-        known: dict[tuple[object, ...], int] = {}
-        classes = [[-1] * (self.count - first + 1) for first in range(self.count)]
-        for length in range(1, self.count + 1):
-            for first in range(self.count - length + 1):
-                last = self.stages[first + length - 1]
-                shorter = classes[first][length - 1]
-                key = (shorter, last, self._before(first) if length == 1 else -1)
-                classes[first][length] = known.setdefault(key, len(known))
-        return classes
-
-    def _before(self, first: int) -> int:
-        """The slots of the cotangent that the first block makes."""
-        return self.stages[first - 1].cotangent if first else 0
 
     def _table(self, first: int, last: int) -> Costs:
         return self.tables[self.classes[first][last - first + 1]]
@@ -175,6 +160,19 @@ class Reversal:
             if row[room] == wanted:
                 return None, split
         raise AssertionError("a table without a choice")
+
+
+def substrings(letters: Sequence[Hashable]) -> list[list[int]]:
+    """For each first letter and length the number of the class of that substring: equal ones are
+    one class."""
+    count = len(letters)
+    known: dict[tuple[int, Hashable], int] = {}
+    classes = [[-1] * (count - first + 1) for first in range(count)]
+    for length in range(1, count + 1):
+        for first in range(count - length + 1):
+            key = classes[first][length - 1], letters[first + length - 1]
+            classes[first][length] = known.setdefault(key, len(known))
+    return classes
 
 
 def _shifted(row: Costs, slots: int) -> Costs:

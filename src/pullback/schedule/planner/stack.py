@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pullback.errors import Phase
 from pullback.schedule.memory import Step, Value, Workload, lifetimes
 from pullback.schedule.planner.options import Block, Steps, options
-from pullback.schedule.planner.reversal import BACK, PASS, Option, Reversal, Stage
+from pullback.schedule.planner.reversal import BACK, PASS, Option, Reversal, Stage, substrings
 
 Schedule = tuple[int, ...]
 
@@ -24,6 +24,13 @@ Figures = tuple[int, int, int, int]
 
 SLOTS = 500
 """Into how many slots the memory is divided; sizes are rounded up."""
+
+LONGEST = 400
+"""Blocks of a chain, at most."""
+
+WORK = 50_000
+"""Rows that a reversal may add up, less than a second: with the square of the number of blocks
+where all are equal, with its cube where no two are."""
 
 CHOICES = 24
 """How many options of a block are tried."""
@@ -67,9 +74,14 @@ class Stack:
         self.turn = _turn(workload)
         self.spans = self._spans()
 
-    @property
+    @functools.cached_property
     def is_chain(self) -> bool:
-        return len(self.spans) > 1
+        """Whether there are blocks, and not too many that differ."""
+        if not 1 < len(self.spans) <= LONGEST:
+            return False
+        classes = substrings([id(form) for form in self.forms])
+        lengths = {known: n for row in classes for n, known in enumerate(row)}
+        return sum(lengths.values()) <= WORK
 
     def schedules(self, room: int) -> Iterator[Schedule]:
         """Proposals for `room` bytes of arena, the least that is recomputed first."""
@@ -86,6 +98,8 @@ class Stack:
     # ---- the blocks ----
 
     def _spans(self) -> list[Span]:
+        if not self.turn:
+            return []
         edges = [0, *self._cuts(), self.turn]
         back, spans = self.turn, []
         for first, last in reversed(list(itertools.pairwise(edges))):
@@ -222,7 +236,7 @@ def _turn(workload: Workload) -> int:
         score += 1 if any(site.phase is Phase.FORWARD for site in sites) else -1
         if score > best:
             best, turn = score, k + 1
-    return turn
+    return turn if score < best else 0  # nothing is backward
 
 
 # ---- the options of a block -----------------------------------------------------------------

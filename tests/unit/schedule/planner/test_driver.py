@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from pullback.errors import MemoryPlanError
+from pullback.errors import MemoryPlanError, Phase, Site
 from pullback.schedule.memory import Step, Value, Workload, evaluate
 from pullback.schedule.planner.driver import Planner
 from workloads import traced
@@ -18,7 +18,8 @@ def chain(length: int, unit: int = 64) -> Workload:
     """Layers F₁ … F_L and their backwards B_L … B₁, twice as dear; B_i reads a_{i-1} and d_i."""
     values = [Value("x", unit, resident=True)]
     values += [Value(f"a{i}", unit) for i in range(1, length + 1)]
-    values += [Value(f"d{i}", unit, kept=i == 0) for i in range(length, -1, -1)]
+    back = Site(phase=Phase.BACKWARD)
+    values += [Value(f"d{i}", unit, kept=i == 0, site=back) for i in range(length, -1, -1)]
     steps = [Step(f"F{i}", (i - 1,), (i,), cost=1) for i in range(1, length + 1)]
     steps.append(Step("loss", (length,), (length + 1,)))
     for k, i in enumerate(range(length, 0, -1)):
