@@ -282,6 +282,7 @@ __version__ = "0.1.0"
 
 if _typing.TYPE_CHECKING:
     from pullback import inspect
+    from pullback.inspect.account import explain
     from pullback.inspect.backprop import backprop
     from pullback.inspect.check_grads import check_grads
 
@@ -364,6 +365,7 @@ __all__ = [
     "exp",
     "exp2",
     "expand_dims",
+    "explain",
     "expm1",
     "eye",
     "finfo",
@@ -521,6 +523,7 @@ __all__ = [
 _LATE = {
     "backprop": "inspect.backprop",
     "check_grads": "inspect.check_grads",
+    "explain": "inspect.account",
     "inspect": "inspect",
     "train": "train",
 }

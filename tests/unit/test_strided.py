@@ -29,6 +29,7 @@ def test_a_view_is_what_the_op_means(name):
     sample = LAYOUTS[name]
     (x,) = sample.inputs
     view = sample.op.view(Strided.row_major(x.shape))
+    assert (view is not None) == sample.op.is_view
     if view is None:
         assert sample.op.name in ("pad", "diagonal", "diagonal_matrix", "triangle")
         return

@@ -37,8 +37,8 @@ from pullback.schedule.kernels import (
     Literal,
     Load,
     Loops,
-    Step,
     Walk,
+    levels_of,
 )
 
 CHUNK = 4096
@@ -67,20 +67,6 @@ def write_loops(loops: Loops, name: str) -> LoopKernel:
 
 
 # ---- passes ---------------------------------------------------------------------------------
-
-
-def _levels(steps: tuple[Step, ...]) -> list[int]:
-    """For each step the number of reductions of its row that must be done before it."""
-    levels: list[int] = []
-    for step in steps:
-        match step:
-            case Apply():
-                levels.append(max((levels[i] for i in step.arguments), default=0))
-            case Fold():
-                levels.append(levels[step.argument] + 1)
-            case _:
-                levels.append(0)
-    return levels
 
 
 @dataclass(slots=True)
@@ -125,7 +111,7 @@ class _Writer:
         self.single = Lanes(self.function, 1)
         self.buffers = tuple(sorted(loops.reads() | loops.writes()))
         self.checks = Checks(self.function, len(self.buffers))
-        self.levels = _levels(loops.steps)
+        self.levels = levels_of(loops.steps)
         self.stored = {s.value: s.access for s in loops.stores}
         self.by_line = _goes_by_line(self.flat)
 

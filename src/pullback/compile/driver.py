@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import gc
 import sys
 import threading
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +29,7 @@ from pullback.compile.signature import (
     difference,
     read,
 )
-from pullback.compile.stages import Lowered, timed
+from pullback.compile.stages import Lowered, Met, timed
 from pullback.errors import ArgumentError, PullbackError, calling_site
 from pullback.ir.array import Array
 from pullback.ir.builder import current
@@ -56,9 +58,10 @@ def compile(
 
     A signature is the structure of the arguments, their shapes and element types, and the values of
     the `static` arguments (positions or names; these must be hashable). Python scalars are no part
-    of it: a changed learning rate compiles nothing. The results have the structure that `f`
-    returns, and their bits do not depend on `threads` (by default `PULLBACK_THREADS`, or all
-    cores).
+    of it: a changed learning rate compiles nothing. An integer that does not fit the element type
+    of what it meets raises, as it does eagerly; what is computed from scalars wraps. The results
+    have the structure that `f` returns, and their bits do not depend on `threads` (by default
+    `PULLBACK_THREADS`, or all cores).
 
     The arrays of `donate`d arguments (positions or names) are given away: their memory is reused in
     place for results of the same type, and using them again raises `DonationError`. A donated tree
@@ -80,7 +83,8 @@ def compile(
     what is being transformed.
 
     Raises `StructureError` for an argument that is no tree of arrays, `TracedValueError` where `f`
-    asks a traced value for its number, `CompileError` for an operation without native code.
+    asks a traced value for its number, `DTypeError` for a scalar that does not fit, `CompileError`
+    for an operation without native code.
 
     >>> import pullback as pb
     >>> float(pb.compile(lambda x: x * x + 1)(3.0))
@@ -172,7 +176,8 @@ class CompiledFunction:
             with self._lock:
                 found = self._programs.get(key)
                 if found is None or not found.watch.holds():
-                    found = self._programs[key] = self._compile(signature, found)
+                    with collector_at_rest():
+                        found = self._programs[key] = self._compile(signature, found)
         return found
 
     def _compile(self, signature: Signature, old: Executable | None) -> Executable:
@@ -197,12 +202,12 @@ class CompiledFunction:
     def _lowered(self, signature: Signature) -> Lowered:
         times: dict[str, float] = {}
         with timed(times, "trace"), preparing(prepare):
-            traced = self._trace(signature)
+            traced, met = self._trace(signature)
         dynamic = enumerate(signature.dynamic)
         donated = tuple([k for k, (i, _) in dynamic if self._donate.has(signature, i)])
         names = signature.leaf_names(self._function)
         chosen = self._threads, self._memory
-        given = traced, signature, names, donated, *chosen, times
+        given = traced, signature, names, donated, *chosen, times, met
 
         def batched(of: Sequence[str], size: int) -> Plan:
             known = signature.names(self._function)
@@ -211,21 +216,24 @@ class CompiledFunction:
 
         return Lowered(name_of(self._function), *given, batched)
 
-    def _trace(self, signature: Signature) -> Traced:
+    def _trace(self, signature: Signature) -> tuple[Traced, Met]:
         kinds = signature.kinds
+        scalars: dict[int, Weak] = {}
 
         def body(*leaves: Any) -> Any:
             values = [_stand_in(x, kind) for x, kind in zip(leaves, kinds, strict=True)]
+            scalars.update((i, x) for i, x in enumerate(values) if isinstance(x, Weak))
             positional, named = _rebuilt(signature, values)
             return self._function(*positional, **named)
 
-        return trace_leaves(
+        traced = trace_leaves(
             body,
             [kind.type if isinstance(kind, ScalarType) else kind for kind in kinds],
             flatten(tuple(kinds))[1],
             evaluating=False,
             naming=lambda: signature.leaf_names(self._function),
         )
+        return traced, {i: frozenset(x.met) for i, x in scalars.items()}
 
     def _tell_why(self, signature: Signature) -> None:
         name = name_of(self._function)
@@ -238,6 +246,22 @@ class CompiledFunction:
             key=lambda lines: (len(lines), sum(map(len, lines))),
         )
         log("recompile", f"{name} is compiled again: {'; '.join(changes) or 'settings changed'}")
+
+
+@contextmanager
+def collector_at_rest() -> Iterator[None]:
+    """No search for cyclic garbage inside, unless somebody asks for it.
+
+    A graph is many objects and no garbage. Making it would have the collector look at everything
+    that the process holds: 22 ms after the imports of this library alone.
+    """
+    works = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if works:
+            gc.enable()
 
 
 def _named(place: Any, name: str) -> Any:

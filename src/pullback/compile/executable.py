@@ -11,15 +11,16 @@ import numpy as np
 from pullback._settings import log, settings
 from pullback.backend.program import Program, Slots, Span
 from pullback.compile.captured import Watch
-from pullback.compile.nonfinite import explain, is_finite
+from pullback.compile.nonfinite import explain
 from pullback.compile.profile import table
 from pullback.compile.results import Reused
 from pullback.compile.signature import Dynamic, Feed, Kind, ScalarType, Signature, Static, fits
 from pullback.compile.stages import Lowered
 from pullback.compile.state import Home, State, kill, overwrite, owned, twice
-from pullback.errors import ArgumentError, CompileError, NonFiniteError
+from pullback.errors import ArgumentError, CompileError, DTypeError, NonFiniteError
 from pullback.ir.array import Array, concrete
-from pullback.ir.types import Numbers, TensorType
+from pullback.ir.builder import is_finite
+from pullback.ir.types import DType, Numbers, TensorType
 from pullback.transforms.trace import Traced
 from pullback.transforms.tree import flatten, unflatten
 
@@ -40,6 +41,8 @@ class Argument:
     cells: dict[int, Numbers]
     """The memory of its scalars."""
     donated: bool
+    met: dict[int, frozenset[DType]] = field(default_factory=dict)
+    """The element types that its scalars have to fit."""
     slots: Slots = ()
     """Where the pointer to the first leaf stands."""
     bound: int = 0
@@ -78,6 +81,8 @@ class Argument:
     def _numbers(self, i: int, leaf: Any, kind: Kind) -> Numbers:
         if isinstance(kind, ScalarType):
             cell = self.cells[i]
+            for dtype in self.met.get(i, ()):
+                _require_fits(leaf, dtype)
             try:
                 cell[...] = leaf
             except OverflowError:
@@ -128,7 +133,10 @@ class Executable:
             donated = k in self.lowered.donated
             slots = self.program.slots_of(first) if form.kinds else ()
             leaves = self.lowered.names[first : first + len(form.kinds)]
-            placed.append(Argument(names[place], leaves, form, first, span, cells, donated, slots))
+            met = {i: self.lowered.met[first + i] for i in cells if self.lowered.met[first + i]}
+            placed.append(
+                Argument(names[place], leaves, form, first, span, cells, donated, met, slots)
+            )
             first += len(form.kinds)
         return placed
 
@@ -339,6 +347,13 @@ def _fitting(value: Any, form: Dynamic) -> list[Any] | None:
     if treedef != form.treedef:
         return None
     return leaves if all(map(fits, leaves, form.kinds)) else None
+
+
+def _require_fits(number: Any, dtype: DType) -> None:
+    """Raise for an integer that is too large where eager code would."""
+    limits = np.iinfo(dtype)
+    if not limits.min <= int(number) <= limits.max:
+        raise DTypeError(f"{number} does not fit {dtype}, the type of what it meets")
 
 
 def numbers_of(leaf: Any, kind: Kind) -> Numbers:

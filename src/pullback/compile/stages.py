@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -17,11 +17,15 @@ from pullback.compile.signature import Signature
 from pullback.compile.stored import Store
 from pullback.ir.graph import Graph
 from pullback.ir.text import print_graph
+from pullback.ir.types import DType
 from pullback.passes.dump import Dump
 from pullback.passes.pipeline import optimize
 from pullback.schedule.fuse import fuse
 from pullback.schedule.kernels import Schedule
 from pullback.transforms.trace import Traced
+
+Met = Mapping[int, frozenset[DType]]
+"""For each scalar among the inputs the element types of integers that it is brought to."""
 
 
 @dataclass(eq=False, repr=False)
@@ -42,6 +46,7 @@ class Lowered:
     memory: int | None = None
     """The most bytes that the program may hold."""
     times: dict[str, float] = field(default_factory=dict)
+    met: Met = field(default_factory=dict)
     batched: Batched | None = None
 
     @functools.cached_property

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import marshal
+import os
 import platform
-import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
@@ -26,7 +27,7 @@ from pullback.backend.image import Image
 from pullback.backend.program import Code, Loaded, Program
 from pullback.backend.target import Target
 from pullback.backend.threads import thread_count
-from pullback.errors import Site
+from pullback.errors import Phase, Site
 from pullback.ir.array import Array
 from pullback.ir.graph import Graph
 from pullback.ir.types import TensorType
@@ -63,7 +64,7 @@ class Store:
                 count = threads or thread_count()
                 given = sorted(pairs.items()), threads is None, count, memory
                 parts = (*_versions(), described, *given)
-                self.key = key_of(repr(parts), self.target)
+                self.key = key_of(hashlib.sha256(_written(parts)).hexdigest(), self.target)
         self.numbers, self.sites = reader.lines, reader.sites
 
     def find(self, write: Any) -> Loaded | None:
@@ -93,9 +94,14 @@ def _versions() -> tuple[str, ...]:
     """The software that makes programs from graphs."""
     root, source = Path(__file__).parents[1], hashlib.sha256()
     for package in MAKERS:
-        for path in sorted((root / package).rglob("*.py")):
-            content = hashlib.sha256(path.read_bytes()).hexdigest()
-            source.update(f"{path.relative_to(root)} {content}\n".encode())
+        for folder, folders, files in os.walk(root / package):  # pathlib would take 6 ms
+            folders.sort()
+            for name in sorted(files):
+                if name.endswith(".py"):
+                    with open(os.path.join(folder, name), "rb") as file:
+                        content = file.read()
+                    source.update(f"{package} {name} {len(content)}\n".encode())
+                    source.update(content)
     return platform.python_version(), np.__version__, source.hexdigest()
 
 
@@ -103,7 +109,7 @@ def _versions() -> tuple[str, ...]:
 
 
 class _Reader:
-    """Nested tuples of numbers and text, equal for graphs with the same program.
+    """Nested tuples and lists of numbers and text, equal for graphs with the same program.
 
     A line counts by where it is met first: two graphs are as equal as the programs' messages.
     """
@@ -114,25 +120,23 @@ class _Reader:
 
     def graph(self, graph: Graph) -> tuple[Any, ...]:
         values: dict[Array, int] = {x: i for i, x in enumerate(graph.inputs)}
-        types: dict[TensorType, int] = {}
-        read: list[Any] = [self._type(x.type, types) for x in graph.inputs]
+        types = _Types()
+        read: list[Any] = [[types.number(x.type) for x in graph.inputs]]
         for node in graph.nodes:
             operands = [values[x] for x in node.inputs]
             for y in node.outputs:
                 values[y] = len(values)
-            made = [self._type(y.type, types) for y in node.outputs]
+            made = [types.number(y.type) for y in node.outputs]
             read.append((self.read(node.op), operands, made, self._line(node.site)))
-        kinds = [(kind.shape, kind.dtype.name) for kind in types]
+        kinds = [(kind.shape, kind.dtype.name) for kind in types.numbers]
         return read, [values[x] for x in graph.outputs], kinds
 
     def read(self, x: Any) -> Any:
         kind: Any = type(x)
         if kind in _PLAIN:
             return x
-        if kind is float:
-            return "float", struct.pack("<d", x).hex()
         if kind is tuple:
-            return [self.read(each) for each in x]
+            return x if _PLAIN.issuperset(map(type, x)) else [self.read(each) for each in x]
         if isinstance(x, np.dtype):
             return "dtype", x.name, x.str
         if kind is Graph:
@@ -144,19 +148,35 @@ class _Reader:
             return form[0], x.name
         return form[0], *[self.read(getattr(x, name)) for name in form[1]]
 
-    def _line(self, site: Site) -> tuple[int, str]:
-        place = _place(site)
-        number = self.lines.setdefault(place, len(self.lines))
+    def _line(self, site: Site) -> tuple[int, int]:
+        number = self.lines.setdefault(_place(site), len(self.lines))
         if number == len(self.sites):
             self.sites.append(site)
-        return number, site.phase.value
-
-    @staticmethod
-    def _type(kind: TensorType, types: dict[TensorType, int]) -> int:
-        return types.setdefault(kind, len(types))
+        return number, _PHASES.index(site.phase)
 
 
-_PLAIN = frozenset({int, str, bool, type(None)})
+class _Types:
+    """Numbers of tensor types, in the order they are met."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[TensorType, int] = {}
+        self._seen: dict[int, int] = {}
+        """By identity, which needs no hash of a shape; the graph keeps them alive."""
+
+    def number(self, kind: TensorType) -> int:
+        known = self._seen.get(id(kind))
+        if known is None:
+            known = self._seen[id(kind)] = self.numbers.setdefault(kind, len(self.numbers))
+        return known
+
+
+_PLAIN = frozenset({int, str, bool, float, type(None)})
+_PHASES = list(Phase)
+
+
+def _written(x: Any) -> bytes:
+    """Equal data as equal bytes, in every process: version 2 of the format shares nothing."""
+    return marshal.dumps(x, 2)
 
 
 @functools.cache
@@ -174,5 +194,7 @@ def _form(kind: Any) -> tuple[str, Sequence[str]] | None:
 
 def _place(site: Site) -> Any:
     """What makes two sites the same line, cheaply."""
-    frames = [(id(frame.code), frame.offset) for frame in site.frames]
-    return tuple(frames), site.scope, site.phase
+    place: list[object] = [site.scope, id(site.phase)]
+    for frame in site.frames:
+        place += id(frame.code), frame.offset
+    return tuple(place)

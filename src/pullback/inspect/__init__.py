@@ -4,9 +4,24 @@
 `rule("NUM01")` is what is known of one kind of finding.
 """
 
+from pullback.inspect.account import Account, Explanation, explain
 from pullback.inspect.birth import Birth, births
 from pullback.inspect.findings import Finding, Rule, Severity
+from pullback.inspect.hazard import hazards
 from pullback.inspect.report import Report
 from pullback.inspect.rules import RULES, rule
 
-__all__ = ["RULES", "Birth", "Finding", "Report", "Rule", "Severity", "births", "rule"]
+__all__ = [
+    "RULES",
+    "Account",
+    "Birth",
+    "Explanation",
+    "Finding",
+    "Report",
+    "Rule",
+    "Severity",
+    "births",
+    "explain",
+    "hazards",
+    "rule",
+]

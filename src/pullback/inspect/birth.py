@@ -12,6 +12,7 @@ from pullback._public import public
 from pullback._settings import override
 from pullback.errors import Phase, PullbackError, Site
 from pullback.inspect.findings import Finding
+from pullback.inspect.patterns import Patterns
 from pullback.inspect.report import Report
 from pullback.inspect.rules.numeric import NUM01, NUM02
 from pullback.inspect.tape import Tape, play
@@ -24,11 +25,13 @@ from pullback.ir.op import HigherOrder
 from pullback.ir.types import Numbers, is_float
 from pullback.ops.index import Gather
 from pullback.ops.layout import Layout
-from pullback.ops.pointwise import Constant
+from pullback.ops.pointwise import Cast, Constant
 from pullback.ops.reduce import Reduction
 
 FRAMES = 10
 """Operations of the run-up that are kept."""
+SHOWN = 20
+"""Births that are told of: the first in full, the others as explained by it."""
 TRIES = 3
 """Other samples that are put in the place of a suspected one."""
 PROBES = (1.0, 0.5)
@@ -70,6 +73,8 @@ class Birth:
     """The loop or branch that holds `node`."""
     turn: int = 0
     """In which turn of the loop, from 1."""
+    because: str = ""
+    """Where the operand had its number from, if that is a known story."""
     mask: Node | None = None
     """The selection that had masked the element out, where its cotangent was 0."""
 
@@ -110,13 +115,16 @@ def births(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0
 def certificates(tape: Tape) -> Iterator[Finding]:
     """A finding for the first birth; the others that do harm are explained by it."""
     blame = _Blame(tape)
-    found = [_finding(blame.certify(node, mask)) for node, mask in blame.births]
+    found = [
+        _finding(blame.certify(node, mask, whole=i == 0))
+        for i, (node, mask) in enumerate(blame.births[:SHOWN])
+    ]
     if not found and blame.given:
         x, mask = next(iter(blame.given.items()))
         yield NUM01.given(tape.given[x].name, tape.numbers[x], mask, blame.reached)
         return
     if not found and blame.literals:
-        found = [_finding(blame.certify(*blame.from_literals()))]
+        found = [_finding(blame.certify(*blame.from_literals(), whole=True))]
     yield from found[:1]
     if len(found) > 1:
         first = found[0]
@@ -244,7 +252,8 @@ class _Blame:
 
     # ---- the certificate ----
 
-    def certify(self, node: Node, mask: Numbers) -> Birth:
+    def certify(self, node: Node, mask: Numbers, whole: bool) -> Birth:
+        """All that is known of a birth; unless `whole`, without what takes further replays."""
         tape = self.tape
         k = next((i for i, y in enumerate(node.outputs) if y.shape == mask.shape), 0)
         index = tuple(map(int, np.argwhere(mask)[0]))
@@ -260,12 +269,13 @@ class _Blame:
             value=float(result[index]),
             operands=elements(node, tape.operands(node), index, mask.shape),
             count=int(mask.sum()),
-            samples=_samples(tape, node, k, index),
+            samples=_samples(tape, node, k, index) if whole else (),
             reached=tuple(self.reached),
-            run_up=_run_up(tape, node),
+            run_up=_run_up(tape, node) if whole else (),
             forward_operands=()
             if forward is None
             else elements(forward, tape.operands(forward), index, mask.shape),
+            because=_underflow(tape, node, index) if same else "",
             mask=_mask_over(tape, forward or node, index) if same else None,
         )
         inner = _inside(node, tape.operands(node))
@@ -321,40 +331,61 @@ def elements(
 def _samples(tape: Tape, node: Node, k: int, index: tuple[int, ...]) -> tuple[int, ...]:
     """The samples that the element depends on, among those that its coordinates suggest.
 
-    A suspicion is confirmed by putting another sample in the place: the operands must change.
+    A suspicion is confirmed by putting another sample in the place: what the element is computed
+    from must change.
     """
     shape = node.outputs[k].shape
     batches = {
         x.shape[0] for x, given in tape.given.items() if given.is_data and x.ndim and x.shape[0] > 1
     }
-    suspects = []
-    for batch in batches:
-        for axis, n in enumerate(shape):
-            if n == batch or (axis == 0 and n % batch == 0):
-                suspects.append((index[axis] // (n // batch), batch))
-    return tuple(sorted({s for s, batch in suspects if _depends(tape, node, s, batch)}))
+    suspects = {
+        (index[axis] // (n // batch), batch)
+        for batch in batches
+        for axis, n in enumerate(shape)
+        if n == batch or (axis == 0 and n % batch == 0)
+    }
+    if not suspects:
+        return ()
+    replaying = _Replaying(tape, node, k, index)
+    return tuple(sorted({s for s, batch in suspects if replaying.depends(s, batch)}))
 
 
-def _depends(tape: Tape, node: Node, sample: int, batch: int) -> bool:
-    wanted = [x for x in node.inputs if x.size]
-    nodes = needed_nodes(tape.nodes, wanted)
-    sources = [x for n in nodes for x in n.inputs] + wanted
-    inside = {y for n in nodes for y in n.outputs}
-    inputs = tuple(dict.fromkeys(x for x in sources if x not in inside))
-    graph = Graph(inputs, nodes, tuple(wanted))
-    for step in range(1, min(TRIES, batch - 1) + 1):
-        other = (sample + step) % batch
-        changed = [_replaced(tape, x, sample, other, batch) for x in inputs]
-        try:
-            moved = interpret(graph, changed)
-        except PullbackError:
-            return False
-        if any(
-            not np.array_equal(new, tape.numbers[x], equal_nan=is_float(x.dtype))
-            for new, x in zip(moved, wanted, strict=True)
-        ):
-            return True
-    return False
+class _Replaying:
+    """The part of the tape before a birth, to be played again with other samples."""
+
+    def __init__(self, tape: Tape, node: Node, k: int, index: tuple[int, ...]) -> None:
+        self.tape, self.node, self.k, self.index = tape, node, k, index
+        self.born = np.zeros(node.outputs[k].shape, bool)
+        self.born[index] = True
+        values = (*node.inputs, node.outputs[k])
+        nodes = needed_nodes(tape.nodes, values)
+        made = {y for n in nodes for y in n.outputs}
+        read = [x for n in nodes for x in n.inputs] + list(node.inputs)
+        inputs = tuple(dict.fromkeys(x for x in read if x not in made))
+        self.graph = Graph(inputs, nodes, values)
+
+    def depends(self, sample: int, batch: int) -> bool:
+        """Whether what the element is computed from changes with the sample."""
+        for step in range(1, min(TRIES, batch - 1) + 1):
+            other = (sample + step) % batch
+            changed = [_replaced(self.tape, x, sample, other, batch) for x in self.graph.inputs]
+            try:
+                *operands, result = interpret(self.graph, changed)
+            except PullbackError:
+                return False
+            if self._has_changed(operands, result):
+                return True
+        return False
+
+    def _has_changed(self, operands: Sequence[Numbers], result: Numbers) -> bool:
+        before = self.tape.operands(self.node)
+        if not isinstance(self.node.op, Elementwise | Layout | Gather | Reduction):
+            return bool(result[self.index] != self.tape.numbers[self.graph.outputs[-1]][self.index])
+        masks = [traced_back(self.node, before, i, self.born) for i in range(len(before))]
+        return any(
+            not np.array_equal(x[mask], y[mask], equal_nan=is_float(x.dtype))
+            for x, y, mask in zip(operands, before, masks, strict=True)
+        )
 
 
 def _replaced(tape: Tape, x: Array, sample: int, other: int, batch: int) -> Numbers:
@@ -391,6 +422,29 @@ def _frame(tape: Tape, node: Node) -> Frame:
         float(size.max()) if size.size else float("nan"),
         bool(finite.all()),
     )
+
+
+def _underflow(tape: Tape, node: Node, index: tuple[int, ...]) -> str:
+    """How far below the largest the logit was, where a 0 comes from a softmax."""
+    patterns = Patterns(tape.nodes)
+    born = np.zeros(node.outputs[0].shape, bool)
+    born[index] = True
+    for i, x in enumerate(node.inputs if isinstance(node.op, Elementwise) else ()):
+        operand, mask = tape.numbers[x], traced_back(node, tape.operands(node), i, born)
+        if operand[tuple(np.argwhere(mask)[0])] != 0:
+            continue
+        maker = patterns.makers.get(x)
+        while maker is not None and isinstance(maker.op, Layout | Cast | Gather):
+            if not isinstance(maker.op, Cast):
+                mask = traced_back(maker, tape.operands(maker), 0, mask)
+            x = maker.inputs[0]
+            maker = patterns.makers.get(x)
+        found = patterns.softmax(x)
+        if found is not None and found.logits.shape == mask.shape:
+            logits = tape.numbers[found.logits].astype(np.float64)
+            gap = (logits.max(axis=found.axes, keepdims=True) - logits)[mask][0]
+            return f"the softmax underflowed: its logit is {gap:.4g} below the largest"
+    return ""
 
 
 # ---- masks, loops ---------------------------------------------------------------------------

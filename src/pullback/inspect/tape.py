@@ -21,8 +21,10 @@ from pullback.ir.array import Array
 from pullback.ir.builder import Builder, building
 from pullback.ir.graph import Graph, Node
 from pullback.ir.types import DType, Numbers, is_float
+from pullback.nn.freezing import trainable
 from pullback.ops.operators import zeros
 from pullback.schedule.fuse import fuse
+from pullback.train.step import TrainStep
 from pullback.transforms.derivatives import chosen_positions, name_of, value_and_grad
 from pullback.transforms.graphs import TRANSFORMS
 from pullback.transforms.reverse import Reverse
@@ -79,6 +81,8 @@ def play(f: Function, args: Sequence[Any], argnums: int | tuple[int, ...]) -> Ta
     A function that returns one floating scalar is a loss; the arguments `argnums` are
     differentiated. What returns anything else is a step, and is played as it is.
     """
+    if isinstance(f, TrainStep):
+        f = f._program
     positions = chosen_positions(f, argnums, len(args))
     with override(check=0):
         if isinstance(f, CompiledFunction):
@@ -105,7 +109,9 @@ class Replay:
     builder that played it, and all have numbers. `floats` are the inputs that are differentiated.
     """
 
-    def __init__(self, f: Function, args: Sequence[Any], positions: Sequence[int]) -> None:
+    def __init__(
+        self, f: Function, args: Sequence[Any], positions: Sequence[int], pull: bool = True
+    ) -> None:
         leaves, treedef = flatten_arrays(args, "argument")
         for leaf in leaves:
             leaf.numpy()
@@ -124,8 +130,11 @@ class Replay:
             for x, owner in zip(self.graph.inputs, owners, strict=False)
             if owner in positions and is_float(x.dtype)
         ]
+        marks = [not learns for learns in flatten(trainable(tuple(args)))[0]]
+        self.frozen = {x for x, mark in zip(self.graph.inputs, marks, strict=False) if mark}
         self.captured = self.graph.inputs[len(leaves) :]
         self.is_loss = _is_loss(self.graph.outputs)
+        self.pulled = pull and self.is_loss
         self.totals: dict[Array, Array] = {}
         self.uses: dict[Array, list[Use]] = {}
         self.forward_of: dict[Node, Node] = {}
@@ -136,9 +145,9 @@ class Replay:
         self.builder = builder
         played = [builder.input(x) for x in inputs]
         place = {x: i for i, x in enumerate(self.graph.inputs)}
-        wrt = [place[x] for x in self.parameters] if self.is_loss else []
+        wrt = [place[x] for x in self.parameters] if self.pulled else []
         self.reverse = Reverse(self.graph, played, wrt, TRANSFORMS)
-        if self.is_loss:
+        if self.pulled:
             loss = self.graph.outputs[0]
             seed = zeros(loss.type) + 1
             self.totals[loss] = seed
@@ -192,9 +201,8 @@ class Replay:
             numbers=_numbers(nodes, given, [y for _, y in outputs]),
             given=given,
             outputs=tuple(outputs),
-            forward_of={
-                node: forward[ruled] for node, ruled in self.forward_of.items() if ruled in forward
-            },
+            forward_of=_by_line(nodes)
+            | {node: forward[ruled] for node, ruled in self.forward_of.items() if ruled in forward},
             player="reference",
         )
 

@@ -44,6 +44,7 @@ R = TypeVar("R")
 _trace_ids = itertools.count(CONCRETE + 1)
 _current: ContextVar[Builder | None] = ContextVar("pullback builder", default=None)
 _scope: ContextVar[str] = ContextVar("pullback module path", default="")
+_watched: ContextVar[bool] = ContextVar("pullback looks for NaN and infinity", default=True)
 _quiet: ContextVar[bool] = ContextVar("pullback floating-point warnings are off", default=False)
 
 
@@ -101,9 +102,11 @@ class Builder:
     def record(self, op: Op, inputs: Sequence[Array]) -> tuple[Array, ...]:
         """Append `op(*inputs)`; raises the op's errors completed with the user's line."""
         trace = self.trace
+        if not inputs:
+            known = self.constants.get(op)
+            if known is not None:
+                return (known,)
         admitted = tuple([x if x.trace == trace else self.admit(x) for x in inputs])
-        if not admitted and op in self.constants:
-            return (self.constants[op],)
         site = self.inherited or self._capture()
         types = [x.type for x in admitted]
         try:
@@ -147,11 +150,14 @@ class Builder:
         frames = _user_frames(sys._getframe(3), self.depth)
         scope = _scope.get()
         # By identity, because hashing a code object reads its bytecode; the site keeps it alive.
-        key = (scope, *[(id(each.f_code), each.f_lasti) for each in frames])
-        site = self._sites.get(key)
+        key: list[object] = [scope]
+        for each in frames:
+            key += id(each.f_code), each.f_lasti
+        place = tuple(key)
+        site = self._sites.get(place)
         if site is None:
             stack = tuple([Frame(each.f_code, each.f_lasti) for each in frames])
-            site = self._sites[key] = Site(stack, scope)
+            site = self._sites[place] = Site(stack, scope)
         return site
 
     def origin(self, value: Array) -> str:
@@ -236,8 +242,8 @@ def compute(op: Op, inputs: Sequence[Numbers], types: Sequence[TensorType]) -> t
         outputs = tuple([_frozen(x, kind) for x, kind in zip(result, types, strict=True)])
     else:
         outputs = (_frozen(result, types[0]),)
-    if settings().check:
-        _require_finite(inputs, outputs)
+    if settings().check and _watched.get():
+        require_finite(op, inputs, outputs)
     return outputs
 
 
@@ -247,15 +253,16 @@ def _frozen(result: Any, kind: TensorType) -> Numbers:
     return numbers
 
 
-def _require_finite(inputs: Sequence[Numbers], outputs: Sequence[Numbers]) -> None:
-    if all(map(_finite, inputs)) and not all(map(_finite, outputs)):
-        bad = next(x for x in outputs if not _finite(x))
+def require_finite(op: Op, inputs: Sequence[Numbers], outputs: Sequence[Numbers]) -> None:
+    """Raise `NonFiniteError` where `op` made a NaN or an infinity of finite numbers."""
+    if all(map(is_finite, op.answerable(inputs))) and not all(map(is_finite, outputs)):
+        bad = next(x for x in outputs if not is_finite(x))
         place = np.argwhere(~np.isfinite(bad.astype(np.float64)))[0]
         index = "" if not bad.ndim else f" at index {tuple(map(int, place))}"
         raise NonFiniteError(f"{bad[tuple(place)]} was born{index} from finite operands")
 
 
-def _finite(numbers: Numbers) -> bool:
+def is_finite(numbers: Numbers) -> bool:
     return not is_float(numbers.dtype) or bool(np.isfinite(numbers).all())
 
 
@@ -350,6 +357,16 @@ def rewriting(site: Site, phase: Phase | None = None) -> Iterator[None]:
         yield
     finally:
         builder.inherited = before
+
+
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """No NaN or infinity raises inside (at CHECK ≥ 1): what it does later is watched instead."""
+    token = _watched.set(False)
+    try:
+        yield
+    finally:
+        _watched.reset(token)
 
 
 @contextmanager

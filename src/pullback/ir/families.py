@@ -10,11 +10,20 @@ import numpy as np
 
 from pullback.errors import DTypeError, ShapeError
 from pullback.ir.array import Array
+from pullback.ir.builder import unwatched
 from pullback.ir.op import Maybe, Op, Sample
 from pullback.ir.range import Range
 from pullback.ir.samples import integers, normal, truths
 from pullback.ir.scalar import Counter
-from pullback.ir.types import DType, TensorType, bool_, broadcast_shapes, is_float, is_integer
+from pullback.ir.types import (
+    DType,
+    Numbers,
+    TensorType,
+    bool_,
+    broadcast_shapes,
+    is_float,
+    is_integer,
+)
 
 Partial = Array | float | None
 """A partial derivative: values, a mask (1 where true, else 0), a literal factor, or None."""
@@ -101,7 +110,7 @@ class Elementwise(Op):
         shape = first.shape
         for each in types:
             if each.shape != shape:
-                shape = broadcast_shapes(*(t.shape for t in types))
+                shape = broadcast_shapes(*[t.shape for t in types])
                 break
         result = self.result_dtype(dtype)
         return first if shape == first.shape and result == dtype else TensorType(shape, result)
@@ -122,7 +131,8 @@ class Elementwise(Op):
         if bar is None or not self.differentiable:
             return (None,) * len(inputs)
         results: list[Maybe] = []
-        for x, partial, needed in zip(inputs, self.partials(outs[0], *inputs), wanted, strict=True):
+        partials = self._watched_partials(outs[0], inputs)
+        for x, partial, needed in zip(inputs, partials, wanted, strict=True):
             if partial is None or not needed:
                 results.append(None)
             else:
@@ -135,11 +145,18 @@ class Elementwise(Op):
         if not self.differentiable:
             return (None,)
         total: Maybe = None
-        for dot, partial in zip(dots, self.partials(outs[0], *inputs), strict=True):
+        for dot, partial in zip(dots, self._watched_partials(outs[0], inputs), strict=True):
             if dot is not None and partial is not None:
                 term = self._times(dot, partial)
                 total = term if total is None else total + term
         return (None if total is None else broadcast(total, outs[0].shape),)
+
+    def _watched_partials(self, out: Array, inputs: tuple[Array, ...]) -> tuple[Partial, ...]:
+        """The partials; where they may be infinite, `scale` answers for them (at CHECK ≥ 1)."""
+        if not self.guarded:
+            return self.partials(out, *inputs)
+        with unwatched():
+            return self.partials(out, *inputs)
 
     def _times(self, bar: Array, partial: Array | float) -> Array:
         if isinstance(partial, Array):
@@ -224,6 +241,9 @@ class Scale(Elementwise):
     def body(self, s: Any, x: Any, y: Any) -> Any:
         zero = s.const(0, x)
         return s.select(s.equal(x, zero), zero, s.mul(x, y))
+
+    def answerable(self, inputs: Sequence[Numbers]) -> Sequence[Numbers]:
+        return inputs[:1]  # the partial may be infinite where it is not used
 
     def formula(self, *operands: str) -> str:
         return f"{operands[0]} ⊙ {operands[1]}"

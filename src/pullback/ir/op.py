@@ -122,6 +122,12 @@ class Op:
         """
         raise NotImplementedError(f"{self.name} has no batching rule")
 
+    # ---- failure ----
+
+    def answerable(self, inputs: Sequence[Numbers]) -> Sequence[Numbers]:
+        """The operands that, all finite, leave a NaN or an infinity in the result to this op."""
+        return inputs
+
     # ---- cost ----
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:

@@ -24,6 +24,15 @@ class Range:
     open_high: bool = False
     holed: bool = False
 
+    def __post_init__(self) -> None:
+        """A bound 0 that is left out is open, and has no sign."""
+        object.__setattr__(self, "low", self.low + 0.0)
+        object.__setattr__(self, "high", self.high + 0.0)
+        if self.holed and self.low == 0:
+            object.__setattr__(self, "open_low", True)
+        if self.holed and self.high == 0:
+            object.__setattr__(self, "open_high", True)
+
     # ---- questions ----
 
     @property

@@ -8,6 +8,7 @@ and batches of derivatives, are control ops.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from pullback.errors import DTypeError, LoopLimitError, NotDifferentiableError
 from pullback.ir.array import Array
-from pullback.ir.builder import record
+from pullback.ir.builder import record, unwatched
 from pullback.ir.graph import Graph, graph_flops, with_outputs
 from pullback.ir.interpret import interpret
 from pullback.ir.op import GraphTransforms, HigherOrder, Maybe, Op, Pull, Sample
@@ -147,8 +148,8 @@ class Cond(HigherOrder):
         both = [transforms.batch(branch, size, flags, force)[0] for branch in self.branches]
         if not batched[0]:
             return Cond(*both).outputs(*inputs), tuple(force)
-        yes = transforms.inline(both[0], _shielded(taken, operands, flags))
-        no = transforms.inline(both[1], _shielded(negated(taken), operands, flags))
+        yes = _played(both[0], taken, operands, flags, transforms)
+        no = _played(both[1], negated(taken), operands, flags, transforms)
         return tuple(where_taken(taken, a, b) for a, b in zip(yes, no, strict=True)), tuple(force)
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
@@ -177,6 +178,19 @@ def _handed_out(forward: Graph, count: int) -> list[Array]:
     """The residuals that are neither operands nor results: a branch has to return these too."""
     known = {*forward.inputs, *forward.outputs[:count]}
     return [x for x in forward.outputs[count:] if x not in known]
+
+
+def _played(
+    branch: Graph,
+    taken: Array,
+    operands: Sequence[Array],
+    batched: Sequence[bool],
+    transforms: GraphTransforms,
+) -> tuple[Array, ...]:
+    """A branch for the `taken` examples; where it is known that none is, it may fail unseen."""
+    nobody = taken.has_numbers and not taken.numpy().any()
+    with unwatched() if nobody else nullcontext():
+        return transforms.inline(branch, _shielded(taken, operands, batched))
 
 
 def _shielded(taken: Array, operands: Sequence[Array], batched: Sequence[bool]) -> list[Array]:

@@ -11,6 +11,7 @@ import numpy as np
 from pullback.errors import ShapeError
 from pullback.ir.array import Array
 from pullback.ir.op import Sample
+from pullback.ir.range import Range
 from pullback.ir.samples import integers, normal
 from pullback.ir.strided import Strided
 from pullback.ir.types import TensorType
@@ -82,6 +83,9 @@ class DiagonalMatrix(LastAxes):
             )
         return x.reshaped((*x.shape[:-1], self.rows, self.columns))
 
+    def reach(self, *operands: Range) -> Range:
+        return operands[0].joined(Range(0.0, 0.0))
+
     def reference(self, x: Any) -> Any:
         result = np.zeros((*x.shape[:-1], self.rows, self.columns), x.dtype)
         i = np.arange(x.shape[-1])
@@ -121,6 +125,9 @@ class Triangle(LastAxes):
     def infer(self, x: TensorType) -> TensorType:
         _require_matrix(x)
         return x
+
+    def reach(self, *operands: Range) -> Range:
+        return operands[0].joined(Range(0.0, 0.0))
 
     def reference(self, x: Any) -> Any:
         return np.tril(x, self.offset) if self.lower else np.triu(x, self.offset)

@@ -31,6 +31,11 @@ class Layout(Linear):
         """Where the output lies when the operand lies as `x`; None when no strides say it."""
         return None
 
+    @property
+    def is_view(self) -> bool:
+        """Whether strides say where the output lies when the operand is row-major."""
+        return type(self).view is not Layout.view
+
 
 @dataclass(frozen=True)
 class Reshape(Layout):

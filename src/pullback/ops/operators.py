@@ -62,6 +62,8 @@ def lift(x: Any) -> Array:
 def constant(value: Any, dtype: DType) -> Array:
     """A scalar literal of `dtype`; `DTypeError` when an integer does not fit."""
     if isinstance(value, Weak):
+        if is_integer(dtype) and is_integer(value.array.type.dtype):
+            value.met.add(dtype)
         return cast(value.array, dtype)
     if isinstance(value, np.generic):
         value = value.item()

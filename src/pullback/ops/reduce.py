@@ -140,7 +140,7 @@ class Sum(Reduction, Linear):
 class Extremum(Reduction):
     """The largest or smallest element; NaN when one is NaN. Equal winners share the gradient.
 
-    ∂out/∂xᵢ = [xᵢ = out] / (number of winners).
+    ∂out/∂xᵢ = [xᵢ = out] / (number of winners); NaN for every i where out is NaN, as in JAX.
     """
 
     def infer(self, x: TensorType) -> TensorType:
@@ -157,7 +157,8 @@ class Extremum(Reduction):
 
     def pullback(self, bar: Array, out: Array, x: Array) -> tuple[Array]:
         winner, count = self._winners(out, x)
-        return (families.select(winner, self._spread(bar / count, x), 0.0),)
+        others = families.Scale()(bar, families.select(out == out, 0.0, out))  # noqa: PLR0124
+        return (families.select(winner, self._spread(bar / count, x), self._spread(others, x)),)
 
     def pushforward(self, dots: tuple[Array], out: Array, x: Array) -> Array:
         winner, count = self._winners(out, x)

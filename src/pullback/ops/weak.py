@@ -10,18 +10,23 @@ from __future__ import annotations
 from typing import Any
 
 from pullback.ir.array import Array
+from pullback.ir.types import DType
 
 
 class Weak:
-    """A traced scalar, and how weak it is: 0 a Python number, 1 a NumPy scalar."""
+    """A traced scalar, and how weak it is: 0 a Python number, 1 a NumPy scalar.
 
-    __slots__ = ("array", "strength")
+    `met` are the element types of integers that it was brought to: its number has to fit them all.
+    """
+
+    __slots__ = ("array", "met", "strength")
     __array_ufunc__ = None
     __array_priority__ = 1001
 
     def __init__(self, array: Array, strength: int) -> None:
         self.array = array
         self.strength = strength
+        self.met: set[DType] = set()
 
     __hash__ = object.__hash__
 

@@ -32,13 +32,7 @@ from pullback.ops.operators import broadcast_to, reshape
 from pullback.ops.pointwise import Cast, Constant, Select, StopGradient, StraightThrough
 from pullback.ops.reduce import Max, Min, Sum, accumulated
 from pullback.ops.remat import Checkpoint
-from pullback.passes.rewrite import REARRANGING, Result, Rewrites, Sweep, rewrites, sweep
-
-
-def forget_derivatives(graph: Graph) -> Graph:
-    """`graph` without what only a derivative sees: all derivatives have been taken."""
-    return sweep(graph, PRIMAL)
-
+from pullback.passes.rewrite import LITERAL, REARRANGING, Result, Rewrites, Sweep, rewrites
 
 # ---- what only derivatives see --------------------------------------------------------------
 
@@ -77,20 +71,14 @@ def inlined(body: Graph, inputs: Sequence[Array], sweep: Sweep) -> tuple[Array, 
 # ---- literals -------------------------------------------------------------------------------
 
 
-@rewrites(Elementwise, of=Constant)
+@rewrites(Elementwise, of=LITERAL, throughout=True)
 def folded(sweep: Sweep, op: Elementwise, *inputs: Array) -> Result:
     """An op on literals, computed now; the array that it fills stays a broadcast."""
-    literals = []
-    for x in inputs:
-        literal = sweep.literals.get(x)
-        if literal is None:
-            return None
-        literals.append(literal)
-    value = _value(op, tuple(literals))
+    value = _value(op, tuple([sweep.literals[x] for x in inputs]))
     return None if value is None else value()
 
 
-@rewrites(Layout, of=Constant)
+@rewrites(Layout, of=LITERAL)
 def spread_literal(sweep: Sweep, op: Layout, x: Array) -> Result:
     """Equal elements moved about are the literal, broadcast."""
     literal = sweep.literals.get(x)
@@ -215,7 +203,7 @@ def sum_of_one(sweep: Sweep, op: Sum, x: Array) -> Result:
     return x + 0 if not op.axes else None
 
 
-@rewrites(Sum, of=Constant)
+@rewrites(Sum, of=LITERAL)
 def sum_of_literal(sweep: Sweep, op: Sum, x: Array) -> Result:
     """A sum of equal whole numbers is a product, where no partial sum is rounded or wraps."""
     literal = sweep.literals.get(x)
@@ -228,7 +216,7 @@ def sum_of_literal(sweep: Sweep, op: Sum, x: Array) -> Result:
     return broadcast_to(Constant(total, x.dtype)(), kind.shape) if abs(total) <= exact else None
 
 
-@rewrites(Select, of=Constant)
+@rewrites(Select, of=LITERAL)
 def settled_choice(sweep: Sweep, op: Select, chosen: Array, x: Array, y: Array) -> Result:
     literal = sweep.literals.get(chosen)
     if literal is None:

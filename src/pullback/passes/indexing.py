@@ -28,8 +28,7 @@ from pullback.ops.operators import (
     transpose,
     zeros,
 )
-from pullback.ops.pointwise import Constant
-from pullback.passes.rewrite import Result, Rewrites, Sweep, rewrites
+from pullback.passes.rewrite import LITERAL, Result, Rewrites, Sweep, rewrites
 
 LARGEST = 1 << 31
 """Coordinates below are compared in 32 bits."""
@@ -67,7 +66,7 @@ def _gathered(op: Gather, y: Array, shape: Shape, indices: tuple[Array, ...]) ->
     return reshape(moved, kept), True
 
 
-@rewrites(ScatterAdd, of=Constant)
+@rewrites(ScatterAdd, of=LITERAL)
 def scatter_of_one(
     sweep: Sweep, op: ScatterAdd, base: Array, updates: Array, *indices: Array
 ) -> Result:

@@ -19,19 +19,18 @@ from pullback.ir.types import Axes, Shape
 from pullback.ops.contract import Contract
 from pullback.ops.layout import Broadcast, Reshape, Transpose
 from pullback.ops.operators import reshape
-from pullback.ops.pointwise import Constant
 from pullback.passes.algebra import (
     broadcast_of_broadcast,
     reshape_of_reshape,
     transpose_of_transpose,
 )
 from pullback.passes.cleanup import layout_of_nothing, spread_literal
-from pullback.passes.rewrite import Result, Rewrites, Sweep, rewrites
+from pullback.passes.rewrite import Result, Rewrites, Spread, Sweep, rewrites
 
 # ---- elementwise ----------------------------------------------------------------------------
 
 
-@rewrites(Elementwise, of=(Broadcast, Constant))
+@rewrites(Elementwise, of=(Broadcast, Spread))
 def delayed_broadcast(sweep: Sweep, op: Elementwise, *inputs: Array) -> Result:
     """f(broadcast x, y) = f(x, y); where y does not fill the shape, broadcast after f."""
     thin = [_thin(sweep, x) for x in inputs]
@@ -148,7 +147,7 @@ def transposed_result(sweep: Sweep, op: Transpose, x: Array) -> Result:
     return replace(node.op, result=letters)(*node.inputs)
 
 
-@rewrites(Contract, of=(Broadcast, Constant))
+@rewrites(Contract, of=(Broadcast, Spread))
 def broadcast_operand(sweep: Sweep, op: Contract, left: Array, right: Array) -> Result:
     """A letter of the result along which one operand is broadcast is not a letter of it."""
     x, left_letters, gone = _unbroadcast(sweep, left, op.left, op.result)

@@ -10,13 +10,13 @@ from pullback.errors import GraphError, PassError
 from pullback.ir.graph import Graph, verify
 from pullback.passes.algebra import ALGEBRA
 from pullback.passes.check import compare
-from pullback.passes.cleanup import CLEANUP, forget_derivatives
+from pullback.passes.cleanup import CLEANUP, PRIMAL
 from pullback.passes.dump import Dump
 from pullback.passes.indexing import INDEXING
 from pullback.passes.layout import SINKING
 from pullback.passes.loops import LOOPS
 from pullback.passes.pieces import PIECES
-from pullback.passes.rewrite import Rewrites, sweep
+from pullback.passes.rewrite import Rewrites, settled, sweep
 from pullback.passes.saved import choose_saved
 from pullback.passes.stability import TOLERANCE, stabilize
 from pullback.passes.stacked import unstacked
@@ -31,6 +31,7 @@ class Observer(Protocol):
 
 
 EXACT = Rewrites(
+    *PRIMAL.every,
     *CLEANUP.every,
     *ALGEBRA.every,
     *SINKING.every,
@@ -44,21 +45,17 @@ def simplify(graph: Graph) -> Graph:
     """`graph` cleaned up, its algebra done, its layouts and indices sunk, all in one sweep.
 
     Each may uncover work for the others, and in one sweep it is done at once: three sweeps in turn
-    took seven in all, and twice the time.
+    took seven in all, and twice the time. A second one is made only where it has something to do.
     """
-    return sweep(graph, EXACT)
+    return settled(graph, EXACT)
 
 
-PIPELINE: tuple[Pass, ...] = (forget_derivatives, simplify)
+PIPELINE: tuple[Pass, ...] = (simplify, unstacked, choose_saved)
 """Exact passes, for a graph whose derivatives have been taken."""
 
 BEFORE_DERIVATIVES: tuple[Pass, ...] = (stabilize,)
 """Approximate passes. A derivative taken afterwards is that of the rewritten function, so forward
 and backward agree; rewriting both apart would not keep them so."""
-
-ROUNDS = 8
-"""The last pass is repeated until it is idle: to leave something for one user alone may be what
-another rewrite waits for. Two rounds do; the bound is for rewrites that undo each other."""
 
 
 def optimize(graph: Graph, observe: Observer | None = None) -> Graph:
@@ -67,14 +64,7 @@ def optimize(graph: Graph, observe: Observer | None = None) -> Graph:
     Last it is decided what the forward pass keeps for the backward one. Each node keeps, or
     inherits, the site of the node it stands for.
     """
-    watch = observer() if observe is None else observe
-    graph = run(PIPELINE, graph, watch)
-    for _ in range(ROUNDS):
-        before = graph
-        graph = run(PIPELINE[-1:], graph, watch)
-        if graph is before:
-            break
-    return run((unstacked, choose_saved), graph, watch)
+    return run(PIPELINE, graph, observer() if observe is None else observe)
 
 
 def prepare(graph: Graph, observe: Observer | None = None) -> Graph:

@@ -11,6 +11,7 @@ keeps its meaning keeps its identity, so an unchanged graph is returned as it is
 
 from __future__ import annotations
 
+import operator
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
@@ -37,8 +38,15 @@ REARRANGING = (Broadcast, Flip, Reshape, Slice, Transpose)
 """Layouts that add no element of their own: of equal elements they make equal elements."""
 
 
-Heads = tuple[type[Op] | None, ...]
-"""What made each operand of an application: an op, `Constant` for equal elements, None an input."""
+class Spread:
+    """The head of a literal that fills an array."""
+
+
+LITERAL = (Constant, Spread)
+
+Head = type[Op] | type[Spread] | None
+Heads = tuple[Head, ...]
+"""What made each operand of an application: an op, or `Spread`; None for an input."""
 
 
 class Rewrite(Protocol):
@@ -47,60 +55,83 @@ class Rewrite(Protocol):
     @property
     def name(self) -> str: ...
 
-    def may_apply(self, op: type[Op], heads: Heads) -> bool:
-        """Whether to look at such an application at all; the answer is asked for once."""
+    def at(self, op: type[Op], heads: Heads) -> Rewrite | None:
+        """What of it may apply to such applications, if anything; this is asked once for each."""
         ...
 
     def __call__(self, sweep: Sweep, op: Any, inputs: tuple[Array, ...]) -> Result: ...
 
 
+Makers = type[Op] | tuple[type[Op] | type[Spread], ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Local:
-    """A rewrite written out: `function(sweep, op, *inputs)`, of a `root` on something `of` made."""
+    """A rewrite written out: `function(sweep, op, *inputs)`, of a `root` on something `of` made.
+
+    Where it is `throughout`, `of` made every operand.
+    """
 
     root: type[Op]
-    of: type[Op] | tuple[type[Op], ...]
+    of: Makers
     function: Callable[..., Result]
+    throughout: bool = False
 
     @property
     def name(self) -> str:
         return self.function.__name__
 
-    def may_apply(self, op: type[Op], heads: Heads) -> bool:
+    def at(self, op: type[Op], heads: Heads) -> Local | None:
         if not issubclass(op, self.root):
-            return False
-        return not self.of or any(head and issubclass(head, self.of) for head in heads)
+            return None
+        fitting = [head is not None and issubclass(head, self.of) for head in heads]
+        fits = all(fitting) if self.throughout else any(fitting)
+        return self if fits or not self.of else None
 
     def __call__(self, sweep: Sweep, op: Any, inputs: tuple[Array, ...]) -> Result:
         return self.function(sweep, op, *inputs)
 
 
 def rewrites(
-    root: type[Op], of: type[Op] | tuple[type[Op], ...] = ()
+    root: type[Op], of: Makers = (), throughout: bool = False
 ) -> Callable[[Callable[..., Result]], Local]:
-    """The decorator of a rewrite of applications of `root` to, among others, a result of `of`."""
-    return lambda function: Local(root, of, function)
+    """The decorator of a `Local` rewrite."""
+    return lambda function: Local(root, of, function, throughout)
 
 
 class Rewrites:
     """Rewrites, found by the op and by the ops that made its operands."""
 
     def __init__(self, *every: Rewrite) -> None:
-        self.every = every
+        self.every = tuple(dict.fromkeys(every))
         self._for: dict[tuple[type[Op], Heads], tuple[Rewrite, ...]] = {}
 
     def of(self, op: type[Op], heads: Heads) -> tuple[Rewrite, ...]:
         """Those that may apply, in order."""
         found = self._for.get((op, heads))
         if found is None:
-            found = tuple(each for each in self.every if each.may_apply(op, heads))
-            self._for[op, heads] = found
+            parts = [each.at(op, heads) for each in self.every]
+            found = self._for[op, heads] = tuple([part for part in parts if part is not None])
         return found
 
 
 def sweep(graph: Graph, using: Rewrites) -> Graph:
     """`graph` rewritten, without equal applications and without nodes that nothing needs."""
     return Sweep(graph, using).run()
+
+
+ROUNDS = 8
+"""Two do; the bound is for rewrites that undo each other."""
+
+
+def settled(graph: Graph, using: Rewrites) -> Graph:
+    """`graph` in the form that no rewrite changes."""
+    for _ in range(ROUNDS):
+        once = Sweep(graph, using)
+        graph = once.run()
+        if once.is_settled:
+            break
+    return graph
 
 
 class Sweep(Builder):
@@ -112,11 +143,13 @@ class Sweep(Builder):
         self.using = using
         self.made_by: dict[Array, Node] = {}
         self.literals: dict[Array, Constant] = {}
-        self._heads: dict[Array, type[Op]] = {}
+        self._heads: dict[Array, Head] = {}
         self._free: set[Array] = set()
         self._known: dict[object, tuple[Array, ...]] = {}
-        self._uses = Counter([x for node in graph.nodes for x in node.inputs])
-        self._uses.update(graph.outputs)
+        self._pending = needed_nodes(graph.nodes, graph.outputs)
+        self._uses = _uses(self._pending, graph.outputs)
+        self._refused: set[Array] = set()
+        self._ended_early = False
         self._bodies: dict[Graph, Graph] = {}
         self._barriers = 0
         self._depth = 0
@@ -124,19 +157,38 @@ class Sweep(Builder):
     def run(self) -> Graph:
         env: dict[Array, Array] = {}
         with at_work(self):
-            for node in self.graph.nodes:
-                inputs = tuple([env.get(x, x) for x in node.inputs])
+            for node in self._pending:
+                given = node.inputs
+                changed = not env.keys().isdisjoint(given)
+                inputs = tuple([env.get(x, x) for x in given]) if changed else given
                 self.inherited = node.site
                 made = self._visit(node, inputs)
-                for old, new in zip(node.outputs, made, strict=True):
-                    if new is not old:
-                        env[old] = new
-                        self._uses[new] += self._uses[old]
+                if made is not node.outputs:
+                    self._replace(node, made, env)
         outputs = tuple([env.get(x, x) for x in self.graph.outputs])
         nodes = needed_nodes(self.nodes, outputs)
-        if _same(nodes, self.graph.nodes) and _same(outputs, self.graph.outputs):
+        if self._refused:
+            uses = _uses(nodes, outputs)
+            self._refused = {x for x in self._refused if uses[x] == 1}
+        if nodes == self.graph.nodes and all(map(operator.is_, outputs, self.graph.outputs)):
             return self.graph
         return Graph(self.graph.inputs, nodes, outputs)
+
+    def _replace(self, node: Node, made: tuple[Array, ...], env: dict[Array, Array]) -> None:
+        """Who used the outputs of a node uses from now on what was made of it."""
+        for old, new in zip(node.outputs, made, strict=True):
+            if new is not old:
+                env[old] = new
+                self._uses[new] += self._uses[old]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether another sweep would change nothing.
+
+        Each application was recorded as no rewrite changes it: a rewrite looks at the nodes above
+        it, which are final, and at who else uses them, which is what may have changed since.
+        """
+        return not (self._refused or self._ended_early)
 
     # ---- what rewrites ask ----
 
@@ -147,31 +199,42 @@ class Sweep(Builder):
 
     def used_once(self, x: Array) -> bool:
         """Whether no other node needs `x`, so that to replace it costs nothing twice."""
-        return self._uses[x] == 1
+        once = self._uses[x] == 1
+        if not once:
+            self._refused.add(x)
+        return once
 
     # ---- recording ----
 
     def record(self, op: Op, inputs: Sequence[Array]) -> tuple[Array, ...]:
         operands = tuple(inputs)
+        if isinstance(op, HigherOrder):
+            op = self._with_bodies_settled(op)
         made = self._rewritten(op, operands)
         return self._append(op, operands, None) if made is None else made
 
     def _visit(self, node: Node, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
         op = node.op
         if isinstance(op, HigherOrder):
-            op = self._with_bodies_swept(op)
+            op = self._with_bodies_settled(op)
         made = self._rewritten(op, inputs)
-        return self._append(op, inputs, node) if made is None else made
+        if made is None:
+            return self._append(op, inputs, node)
+        if any(made[0] is x for x in inputs):  # nobody uses these operands in place of the node
+            self._uses.subtract(inputs)
+        return made
 
-    def _with_bodies_swept(self, op: HigherOrder) -> HigherOrder:
+    def _with_bodies_settled(self, op: HigherOrder) -> HigherOrder:
         changed: dict[str, Any] = {}
         for field in fields(op):
             body = getattr(op, field.name)
             if isinstance(body, Graph):
-                if body not in self._bodies:
-                    self._bodies[body] = sweep(body, self.using)
-                if self._bodies[body] is not body:
-                    changed[field.name] = self._bodies[body]
+                better = self._bodies.get(body)
+                if better is None:
+                    better = self._bodies[body] = settled(body, self.using)
+                    self._bodies[better] = better
+                if better is not body:
+                    changed[field.name] = better
         return replace(op, **changed) if changed else op
 
     def _rewritten(self, op: Op, inputs: tuple[Array, ...]) -> tuple[Array, ...] | None:
@@ -179,6 +242,7 @@ class Sweep(Builder):
         if not candidates:
             return None
         if self._depth == DEPTH:
+            self._ended_early = True
             self._report(candidates)
             return None
         self._depth += 1
@@ -207,7 +271,7 @@ class Sweep(Builder):
             types = op.output_types(*[x.type for x in inputs])
             outputs = tuple([Array(kind, None, self.trace) for kind in types])
             node = Node(op, inputs, outputs, self.inherited or Site())
-        elif op is not node.op or not _same(inputs, node.inputs):
+        elif op is not node.op or inputs is not node.inputs:
             node = Node(op, inputs, node.outputs, node.site)
         self.nodes.append(node)
         self._learn(node, free)
@@ -238,14 +302,15 @@ class Sweep(Builder):
         return any(x in free for x in inputs)
 
     def _learn(self, node: Node, free: bool) -> None:
-        op, head = node.op, type(node.op)
+        op = node.op
+        head: Head = type(op)
         if head is Constant:
             self.literals[node.outputs[0]] = op  # type: ignore[assignment]
         elif head is Barrier:
             self._barriers += 1
         elif head in REARRANGING and node.inputs[0] in self.literals:
             self.literals[node.outputs[0]] = self.literals[node.inputs[0]]
-            head = Constant
+            head = Spread
         elif free:
             self._free.update(node.outputs)
         for x in node.outputs:
@@ -253,14 +318,13 @@ class Sweep(Builder):
             self._heads[x] = head
 
 
+def _uses(nodes: Sequence[Node], outputs: Sequence[Array]) -> Counter[Array]:
+    """How many operands and outputs each value is."""
+    uses = Counter([x for node in nodes for x in node.inputs])
+    uses.update(outputs)
+    return uses
+
+
 def _fitted(made: Array, op: Op, inputs: tuple[Array, ...]) -> Array:
     """A replacement that has fewer elements than the application is spread to its shape."""
     return broadcast_to(made, op.output_types(*[x.type for x in inputs])[0].shape)
-
-
-def _same(left: Sequence[object], right: Sequence[object]) -> bool:
-    return len(left) == len(right) and all(map(_identical, left, right))
-
-
-def _identical(left: object, right: object) -> bool:
-    return left is right

@@ -126,6 +126,21 @@ class Store:
 Step = Load | Literal | Apply | Fold | Element
 
 
+def levels_of(steps: tuple[Step, ...]) -> list[int]:
+    """For each step the number of reductions of its row that must be done before it: the number
+    of the pass over the row that computes it."""
+    levels: list[int] = []
+    for step in steps:
+        match step:
+            case Apply():
+                levels.append(max((levels[i] for i in step.arguments), default=0))
+            case Fold():
+                levels.append(levels[step.argument] + 1)
+            case _:
+                levels.append(0)
+    return levels
+
+
 @dataclass(frozen=True, slots=True)
 class Loops:
     """A row kernel: for each outer iteration, passes over the inner domain."""

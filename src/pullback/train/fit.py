@@ -30,6 +30,8 @@ Validate = Callable[[Any], Mapping[str, Any]]
 MOST_SKIPPED = 30
 """Skipped steps in a row after which a run with a scaled loss has diverged: the scale, halved each
 time, is then 2⁻³⁰ of what it was, and the gradient is not finite for another reason."""
+SAVE_SECONDS = 600.0
+"""The longest time without a checkpoint: an epoch may take hours."""
 FLUSH_SECONDS = 1.0
 """How long rows of steps wait until they are written."""
 COLUMNS = ("epoch", "step", "seconds", TRAIN_LOSS, "skipped")
@@ -65,11 +67,12 @@ def fit(
     by name, which with the mean training loss make a row of the history. With `patience=n` the run
     ends after n evaluations without a better `metric` (`mode` "min" or "max").
 
-    With a `folder`, each evaluation leaves a checkpoint there (the last `keep` stay, and the best)
-    and a row in `metrics.csv` and `metrics.jsonl`; the first step and each `log_every`-th leave one
-    in `steps.csv` and `steps.jsonl`. With `resume=True` a run that ended in whatever way goes on
-    from its last checkpoint, bit for bit as if it had never stopped; a folder without one is a new
-    run. `config`, plain data, is kept with it.
+    With a `folder`, each evaluation leaves a checkpoint there (the last `keep` stay, and the best;
+    where evaluations are rare there is one each ten minutes) and a row in `metrics.csv` and
+    `metrics.jsonl`; the first step and each `log_every`-th leave one in `steps.csv` and
+    `steps.jsonl`. With `resume=True` a run that ended in whatever way goes on from its last
+    checkpoint, bit for bit as if it had never stopped; a folder without one is a new run. `config`,
+    plain data, is kept with it.
 
     Ctrl-C ends the run after the step it is in, with a checkpoint; a second one at once.
     `on_step(metrics)` is called after each step, `on_epoch(row)` after each evaluation. The
@@ -137,6 +140,7 @@ class _Run:
         self._rows: list[dict[str, float]] = []
         """Of steps, not yet written."""
         self._flush_at = 0.0
+        self._save_at = math.inf
         self._clock = 0.0
 
     def begin(self, resume: bool) -> None:
@@ -161,6 +165,7 @@ class _Run:
     def run(self, display: Display) -> FitResult:
         self._display = display
         self._clock = time.perf_counter() - self._record.seconds
+        self._save_at = time.perf_counter() + SAVE_SECONDS
         display.start(self._record.step)
         try:
             with polite_interrupt(self._tell_interrupt) as wish:
@@ -240,9 +245,13 @@ class _Run:
             if self._is_logged(record.step):
                 self._rows.append({"epoch": record.epoch, "step": record.step} | numbers(metrics))
                 if now > self._flush_at:
-                    self._flush_or_stop()
+                    self._or_stop(self._flush)
+            if now > self._save_at:
+                self._or_stop(self._save)
+        if not self._display.examples:
+            self._display.first(record.step, examples(batch))
         if now > self._display.due:
-            self._display.step(record.step, loss, examples(batch))
+            self._display.step(record.step, loss)
         if self._on_step is not None:
             self._on_step(metrics)
 
@@ -350,23 +359,23 @@ class _Run:
 
     def _keep(self, row: dict[str, float], is_better: bool) -> None:
         """Write the row, and the state: in the folder, or the best one in memory."""
-        if self._folder is None:
+        folder = self._folder
+        if folder is None:
             if is_better:
                 self._best_state = map_leaves(_copied, self._state)
             return
-        try:
-            self._folder.metrics.append([row])
-            self._save()
-        except (OSError, ArgumentError) as error:
-            raise self._unwritten(error) from None
+        self._or_stop(lambda: folder.metrics.append([row]))
+        self._or_stop(self._save)
 
     def _save(self) -> None:
         """A checkpoint, with the metric where the state was evaluated."""
         folder, record = self._folder, self._record
         assert folder is not None
         value = record.rows[-1].get(self._limits.metric) if self._is_evaluated else None
+        record.seconds = time.perf_counter() - self._clock
         self._flush()
         folder.save(record, self._state, self._position, metric=value)
+        self._save_at = time.perf_counter() + SAVE_SECONDS
 
     def _flush(self) -> None:
         """Write the rows of steps that wait."""
@@ -375,10 +384,11 @@ class _Run:
             self._rows = []
         self._flush_at = time.perf_counter() + FLUSH_SECONDS
 
-    def _flush_or_stop(self) -> None:
+    def _or_stop(self, write: Callable[[], None]) -> None:
+        """Write, or end the run where that cannot be."""
         try:
-            self._flush()
-        except OSError as error:
+            write()
+        except (OSError, ArgumentError) as error:
             raise self._unwritten(error) from None
 
     # ---- the end ----
@@ -388,11 +398,7 @@ class _Run:
         if stopped is Stopped.FINISHED and not self._is_evaluated:
             self._evaluate()
         elif self._folder is not None and record.step != self._folder.saved:
-            record.seconds = time.perf_counter() - self._clock
-            try:
-                self._save()
-            except (OSError, ArgumentError) as error:
-                raise self._unwritten(error) from None
+            self._or_stop(self._save)
 
     def _rescue(self, error: Exception) -> None:
         """Save what an error leaves, and say where; the error itself goes on."""
@@ -450,7 +456,7 @@ class _Run:
         )
 
     def _tell_interrupt(self) -> None:
-        self._display.tell("stopping after this step; Ctrl-C again to stop at once")
+        self._display.tell_at_once("stopping after this step; Ctrl-C again to stop at once")
 
 
 def numbers(metrics: Any) -> dict[str, float]:

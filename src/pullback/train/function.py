@@ -15,6 +15,8 @@ from pullback.train.state import TrainState
 from pullback.transforms.derivatives import name_of
 from pullback.transforms.tree import Tree, flatten_arrays, paths
 
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
 
 @dataclass(frozen=True)
 class UserFunction:
@@ -50,6 +52,15 @@ class UserFunction:
         given = {"state": state} if self.takes_state else {}
         return given | ({"key": key} if self.takes_key else {})
 
+    def sign(self, program: Callable[..., Any], first: str) -> None:
+        """Let the arguments of a program `(first, *batch)` have the names they have here."""
+        named = self.signature.parameters.values() if self.signature else ()
+        batch = [p for p in list(named)[1:] if p.name not in ("key", "state")]
+        if batch and all(p.kind in _POSITIONAL and p.name != first for p in batch):
+            kind = inspect.Parameter.POSITIONAL_ONLY
+            parameters = [inspect.Parameter(p, kind) for p in (first, *[p.name for p in batch])]
+            program.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+
     def form(self, has_aux: bool) -> str:
         """What it is to return."""
         if self.takes_state:
@@ -70,8 +81,7 @@ class UserFunction:
             self.signature.bind(None, *batch, **self.named(None, None))
         except TypeError as error:
             raise ArgumentError(
-                f"{self.name}{self.signature} cannot take a model and a batch of {len(batch)}: "
-                f"{error}"
+                f"{self.name}{self.signature} takes no model and batch of {len(batch)}: {error}"
             ) from None
 
 
@@ -87,45 +97,46 @@ def drawn(function: UserFunction, state: TrainState) -> Array | None:
     return random.fold_in(state.key, state.step)
 
 
-def paired(result: Any, function: UserFunction, form: str) -> tuple[Any, Any]:
+def _described(result: Any) -> str:
+    if isinstance(result, Array):
+        return str(result.type)
+    size = f" of {len(result)}" if isinstance(result, tuple | list) else ""
+    return f"a {type(result).__name__}{size}" if result is not None else "nothing"
+
+
+def paired(result: Any, form: str) -> tuple[Any, Any]:
     if not isinstance(result, tuple) or len(result) != 2:
-        raise StructureError(
-            f"{function.name} returns {form}, and returned a {type(result).__name__}"
-            + (f" of {len(result)}" if isinstance(result, tuple) else "")
-        )
+        raise StructureError(f"it returns {form}, and returned {_described(result)}")
     return result
 
 
-def scalar_loss(loss: Any, function: UserFunction) -> Array:
+def scalar_loss(loss: Any) -> Array:
     if isinstance(loss, tuple):
         raise StructureError(
-            f"{function.name} returned a tuple of {len(loss)}, and its loss is one scalar",
+            f"it returned {_described(loss)}, and a loss is one number",
             hint="train_step(..., has_aux=True) takes a function that returns (loss, aux)",
         )
     leaves, structure = flatten_arrays(loss, "the loss")
     if not structure.is_leaf() or len(leaves) != 1:
-        raise StructureError(f"{function.name} returned a {type(loss).__name__}, no scalar loss")
+        raise StructureError(f"it returned {_described(loss)}, and a loss is one number")
     value = leaves[0]
     if value.shape != ():
         raise ShapeError(
-            f"{function.name} returned {value.type}; a loss is one number",
+            f"it returned {value.type}, and a loss is one number",
             hint="reduce it with pb.mean(loss)",
         )
     if not is_float(value.dtype):
-        raise DTypeError(
-            f"{function.name} returned {value.type}; a loss is a floating-point number"
-        )
+        raise DTypeError(f"it returned {value.type}, and a loss is a floating-point number")
     return value
 
 
-def same_types(after: Tree, before: Tree, function: UserFunction) -> Tree:
+def same_types(after: Tree, before: Tree) -> Tree:
     """The network state that was returned, if it is of the structure and types of the one given."""
     new, structure = flatten_arrays(after, "the network state")
     old, expected = flatten_arrays(before, "the network state")
     if structure != expected:
         raise StructureError(
-            f"the state that {function.name} returns has another structure than the one it was "
-            "given",
+            "the state that it returned has another structure than the one it was given",
             hint="y, state = layer(x, state, train=True), and return (loss, state)",
         )
     for i, (x, y) in enumerate(zip(new, old, strict=True)):

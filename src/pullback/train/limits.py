@@ -36,16 +36,20 @@ class Limits:
             raise ArgumentError("how long? give epochs= or steps=")
         if not callable(step):
             raise ArgumentError(
-                f"step is a function of a state and a batch, not {step!r:.60}",
+                f"step is a function of a state and a batch, not of type {type(step).__name__}",
                 hint="step = pb.train.train_step(loss, optimizer)",
             )
         if validate is not None and not callable(validate):
             raise ArgumentError(f"validate is a function of the state, not {validate!r:.60}")
         if self.mode not in ("min", "max"):
             raise ArgumentError(f'mode is "min" or "max", not {self.mode!r:.40}')
-        is_default = self.metric == VALIDATION_LOSS and self.patience is None
-        if validate is None and not is_default:
-            self.require_metric((TRAIN_LOSS,))
+        is_unused = self.metric == VALIDATION_LOSS and self.patience is None
+        if validate is None and not is_unused and self.metric != TRAIN_LOSS:
+            raise ArgumentError(
+                f"nothing measures the metric {self.metric!r:.60}",
+                hint="validate(state) returns numbers by name, and metric= names one of them; "
+                f'metric="{TRAIN_LOSS}" is there without it',
+            )
 
     def check_data(self, source: Source, evaluates: bool) -> None:
         """Refuse data that may never end where nothing else says when to evaluate."""

@@ -71,7 +71,7 @@ class LogFile:
         head = _head(self.path, size)
         if head is None or (head and not head.endswith(b"\n")):
             raise FileFormatError(
-                f"{self.path} is not as the run left it: its first {size} bytes are to be lines",
+                f"{self.path} is not as the run left it: lines of it are gone or changed",
                 hint="bring it back, or go on without it: log=()",
             )
         os.truncate(self.path, size)
@@ -165,9 +165,15 @@ class Log:
         return {each.path.name: each.size for each in self.files}
 
     def go_back(self, sizes: Mapping[str, int]) -> None:
-        """Cut each file to the length that `sizes` has; begin those it does not know."""
+        """Cut each file to the length that `sizes` has; begin those it does not know.
+
+        Raises `ArgumentError` for one that cannot be written, or holds something else.
+        """
         for each in self.files:
-            if each.path.name in sizes:
-                each.go_back(sizes[each.path.name])
-            else:
-                each.start()
+            try:
+                if each.path.name in sizes:
+                    each.go_back(sizes[each.path.name])
+                else:
+                    each.start()
+            except OSError as error:
+                raise ArgumentError(f"{each.path} cannot be written: {error.strerror}") from None

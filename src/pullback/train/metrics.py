@@ -34,7 +34,7 @@ class Metrics(Module):
     norms: Array
     """float32[parameters]: the norm of each gradient, in the order of `names`."""
     ratios: Array
-    """float32[parameters]: ‖update‖ / ‖parameter‖; 0 for a parameter of zeros."""
+    """float32[parameters]: ‖update‖ / ‖updated parameter‖; 0 in a step that was skipped."""
     aux: Any
     """What the loss function returned besides."""
     names: Names

@@ -19,7 +19,7 @@ from pullback.nn.module import Module
 from pullback.ops.operators import cast, constant, lift, select
 from pullback.ops.weak import Weak
 from pullback.optim.hyperparameters import require, require_count
-from pullback.transforms.tree import Tree, flatten, map_leaves, paths
+from pullback.transforms.tree import Tree, flatten_arrays, map_leaves, paths
 
 PRECISIONS: dict[str, DType] = {"fp32": float32, "bf16": bfloat16, "fp16": float16, "fp64": float64}
 """What the loss is computed in."""
@@ -52,12 +52,12 @@ def master_dtype(compute: DType) -> DType:
 def require_masters(model: Tree, compute: DType) -> None:
     """Raise `DTypeError` unless the floating arrays of a model have the type of masters."""
     wide = master_dtype(compute)
-    leaves, structure = flatten(model)
+    leaves, structure = flatten_arrays(model, "model")
     for i, leaf in enumerate(leaves):
         if is_float(leaf.dtype) and leaf.dtype != wide:
             path = paths(structure, "model")[i]
             raise DTypeError(
-                f"{path} is {lift(leaf).type}; parameters that are trained are {wide}",
+                f"{path} is {leaf.type}; parameters that are trained are {wide}",
                 hint='make the layers with dtype=pb.float32; precision="bf16" computes in half'
                 if leaf.dtype in HALF
                 else f'precision="{"fp64" if leaf.dtype == float64 else "fp32"}" trains such ones',

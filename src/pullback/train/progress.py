@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -10,6 +12,8 @@ from typing import Any
 
 BAR_SECONDS, LINE_SECONDS = 0.1, 30.0
 """The least time between two pictures of the bar, and between two plain lines."""
+SHORTEST_SECONDS = 0.05
+"""A shorter time measures no speed."""
 
 
 class Display:
@@ -23,6 +27,8 @@ class Display:
         self._every = LINE_SECONDS
         self._last = (0.0, 0)
         self._rate = 0.0
+        self.examples = 0
+        """Of a batch."""
         self.due = float("inf")
         """When, by `time.perf_counter`, the next step is to be shown."""
 
@@ -40,17 +46,20 @@ class Display:
             self._bar.stop()
             self._bar = None
 
-    def step(self, step: int, loss: float, examples: int) -> None:
+    def first(self, step: int, examples: int) -> None:
+        """Measure from here on: the first step of a process, in which it compiles, is past."""
+        self.examples = examples
+        self._last = time.perf_counter(), step
+
+    def step(self, step: int, loss: float) -> None:
         """Show where the run stands; to be called when `due`."""
         self.due = time.perf_counter() + self._every
         self._measure(step)
-        speed = f"{self._rate * examples:,.0f} examples/s" if self._rate else ""
         if self._bar is not None:
-            texts = {"loss": f"loss {loss:.4g}", "speed": speed, "left": self._left(step)}
-            self._bar.update(self._task, completed=step, **texts)
+            self._bar.update(self._task, completed=step, loss=f"{loss:.4g}", left=self._left(step))
             self._bar.refresh()
         else:
-            self._line(f"step {step:,}{self._of()}  loss {loss:.6g}  {speed}  {self._left(step)}")
+            self._line(f"step {step:,}{self._of()}  loss {loss:.6g}  {self._left(step)}")
 
     def round(self, row: Mapping[str, float], is_best: bool) -> None:
         """A line for an evaluation."""
@@ -62,12 +71,19 @@ class Display:
         if row["skipped"]:
             shown.append(f"{row['skipped']:.0f} steps skipped")
         shown.append(f"{row['seconds']:.1f} s")
-        self.tell("  ".join(shown) + ("  best" if is_best else ""))
+        if self._bar is None:
+            shown.append(self._left(int(row["step"])))
+        shown.append("best" if is_best else "")
+        self._tell("  ".join(filter(None, shown)))
 
-    def tell(self, text: str) -> None:
+    def tell_at_once(self, text: str) -> None:
+        """The same from a signal handler, which may have come in the middle of a print."""
+        if self._shown:
+            with contextlib.suppress(AttributeError, OSError, ValueError):  # no terminal's stderr
+                os.write(sys.stderr.fileno(), f"\n{text}\n".encode())
+
+    def _tell(self, text: str) -> None:
         """A line of its own, above the bar."""
-        if not self._shown:
-            return
         if self._bar is not None:
             self._bar.console.print(text, highlight=False, markup=False, soft_wrap=True)
         else:
@@ -82,17 +98,21 @@ class Display:
     def _measure(self, step: int) -> None:
         now = time.perf_counter()
         then, before = self._last
-        if step > before and now > then:
+        if step > before and now - then > SHORTEST_SECONDS:
             fresh = (step - before) / (now - then)
             # The past counts half, so that one slow evaluation does not shake the estimate.
             self._rate = (self._rate + fresh) / 2 if self._rate else fresh
             self._last = now, step
 
     def _left(self, step: int) -> str:
-        if not self._total or not self._rate:
+        """How fast it goes and how long it will."""
+        if not self._rate:
             return ""
+        speed = f"{self._rate * self.examples:,.0f} examples/s"
+        if not self._total or step >= self._total:
+            return speed
         seconds = int((self._total - step) / self._rate)
-        return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
+        return f"{speed}  {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02} left"
 
 
 _APART = ("epoch", "step", "seconds", "skipped")
@@ -103,7 +123,7 @@ def _bar(total: int | None, step: int) -> tuple[Any, Any]:
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
 
-    fields = [TextColumn("{task.fields[" + name + "]}") for name in ("loss", "speed", "left")]
+    fields = [TextColumn("loss {task.fields[loss]}"), TextColumn("{task.fields[left]}")]
     # No thread of its own: refreshed by the loop, it never takes the interpreter from a step.
     bar = Progress(
         BarColumn(),
@@ -114,4 +134,4 @@ def _bar(total: int | None, step: int) -> tuple[Any, Any]:
         auto_refresh=False,
     )
     bar.start()
-    return bar, bar.add_task("", total=total, completed=step, loss="", speed="", left="")
+    return bar, bar.add_task("", total=total, completed=step, loss="", left="")

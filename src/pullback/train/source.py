@@ -26,7 +26,7 @@ class Source:
         """Raises `ArgumentError` for what cannot be iterated, or is a list without batches."""
         if not isinstance(data, Iterable) or isinstance(data, Mapping | str | Array | np.ndarray):
             raise ArgumentError(
-                f"data gives batches, one after the other; this is a {type(data).__name__}",
+                f"data gives batches, one by one, and is not of type {type(data).__name__}",
                 hint="pb.train.DataLoader((x, y), batch_size=32) gives batches of arrays",
             )
         self.data: Any = _Listed(data) if isinstance(data, list | tuple) else data
@@ -57,9 +57,8 @@ class Source:
                 "or a list of batches",
             )
 
-    def peek(self, position: Position) -> Any:
-        """The batch at a position. The source then stands somewhere else."""
-        self.restore(position)
+    def peek(self) -> Any:
+        """The next batch, or None. The source then stands somewhere else."""
         batches = iter(self.data)
         batch = next(batches, None)
         close(batches)
@@ -87,7 +86,7 @@ class _Listed:
     def restore(self, state: Position) -> None:
         if state.get("batches") != len(self):
             raise ArgumentError(
-                f"the run had {state.get('batches')} batches, and the list has {len(self)}"
+                f"it had {state.get('batches')} batches, and this list has {len(self)}"
             )
         self._next = state["batch"]
 

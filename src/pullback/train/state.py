@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,7 +39,7 @@ class TrainState(Module):
     """The scale of the loss, where it is scaled."""
 
     @classmethod
-    @public
+    @functools.partial(public, subject="TrainState")
     def create(
         cls,
         model: Tree,
@@ -89,8 +90,10 @@ def copied(tree: Tree) -> Tree:
 def require_optimizer(optimizer: Any) -> None:
     if not isinstance(optimizer, Optimizer):
         raise ArgumentError(
-            f"the optimizer is no Optimizer but {optimizer!r:.60}",
-            hint="pb.optim.adamw(1e-3) is one; make your own with pb.optim.Optimizer(init, update)",
+            f"the optimizer is no Optimizer but {getattr(optimizer, '__name__', optimizer)!r:.60}",
+            hint="call it: optimizer = pb.optim.adamw(1e-3)"
+            if callable(optimizer)
+            else "pb.optim.adamw(1e-3) is one; pb.optim.Optimizer(init, update) makes your own",
         )
 
 

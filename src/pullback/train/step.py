@@ -106,6 +106,7 @@ class TrainStep:
             return recipe.step(state, batch)
 
         step.__qualname__ = f"train_step of {recipe.loss.name}"
+        recipe.loss.sign(step, "state")
         self._recipe = recipe
         self._program: CompiledFunction = compile(step, donate=0, threads=threads, memory=memory)
 
@@ -151,6 +152,7 @@ def eval_step(
         return widened(function(rounded(model, compute), *rounded(batch, compute), **given))
 
     evaluated.__qualname__ = f"eval_step of {function.name}"
+    function.sign(evaluated, "model")
     return compile(evaluated, threads=threads)
 
 
@@ -177,11 +179,11 @@ class _Recipe:
         norms = sqrt(stack(squares))
         norm = sqrt(total(stack(squares)))
         good = isfinite(loss) & isfinite(norm)
-        if self.clip is not None:
-            factor = select(norm > self.clip, self.clip / norm, 1.0)
-            grads = map_leaves(lambda g: g * cast(factor, g.dtype), grads)
-        updates, optimizer = self.optimizer.update(grads, state.optimizer, params)
-        model = completed(apply_updates(params, updates), state.model, marks(state.model))
+        updates, optimizer = self.optimizer.update(
+            self._bounded(grads, norm, good), state.optimizer, params
+        )
+        updated = apply_updates(params, updates)
+        model = completed(updated, state.model, marks(state.model))
         scale = None if state.scale is None else state.scale.after(good)
         changed = (model, optimizer, network_state, state.step + 1)
         before = (state.model, state.optimizer, state.network_state, state.step)
@@ -193,10 +195,20 @@ class _Recipe:
             skipped=~good,
             scale=constant(1.0, float32) if state.scale is None else state.scale.value,
             norms=norms,
-            ratios=select(good, _ratios(updates, params), 0.0),
+            ratios=select(good, _ratios(updates, updated), 0.0),
             aux=aux,
             names=Names(tuple([p.removeprefix(".") for p in paths(flatten(params)[1], "")])),
         )
+
+    def _bounded(self, grads: Tree, norm: Array, good: Array) -> Tree:
+        """The gradients clipped, and 0 in a step that is skipped.
+
+        So all of the update waits for the norm, and is one kernel a parameter.
+        """
+        if self.clip is None:
+            return map_leaves(lambda g: select(good, g, 0.0), grads)
+        factor = select(norm > self.clip, self.clip / norm, 1.0)
+        return map_leaves(lambda g: g * cast(factor, g.dtype), grads)
 
     def _accumulated(
         self, state: TrainState, params: Tree, batch: tuple[Any, ...]
@@ -233,7 +245,8 @@ class _Recipe:
             model = rounded(completed(params, state.model, chosen), self.compute)
             given = self.loss.named(network_state, key)
             result = self.loss(model, *rounded(tuple(batch), self.compute), **given)
-            loss, after, aux = self._taken_apart(result, network_state)
+            taken_apart = public(self._taken_apart, self.loss.name)  # whose errors are its own
+            loss, after, aux = taken_apart(result, network_state)
             scale = state.scale
             return loss if scale is None else loss * scale.value, (loss, after, aux)
 
@@ -246,12 +259,12 @@ class _Recipe:
         form = self.loss.form(self.has_aux)
         loss, rest = result, None
         if form != "loss":
-            loss, rest = paired(result, self.loss, form)
+            loss, rest = paired(result, form)
         state, aux = network_state, rest
         if self.loss.takes_state:
-            state, aux = paired(rest, self.loss, form) if self.has_aux else (rest, None)
-            state = same_types(state, network_state, self.loss)
-        return cast(scalar_loss(loss, self.loss), master_dtype(self.compute)), state, widened(aux)
+            state, aux = paired(rest, form) if self.has_aux else (rest, None)
+            state = same_types(state, network_state)
+        return cast(scalar_loss(loss), master_dtype(self.compute)), state, widened(aux)
 
     def _check(self, state: Any, batch: tuple[Any, ...]) -> None:
         if not isinstance(state, TrainState):
@@ -291,9 +304,11 @@ def _divided(grads: Tree, by: Any) -> Tree:
     return map_leaves(lambda g: g * factor, grads)
 
 
-def _ratios(updates: Tree, params: Tree) -> Array:
-    """‖update‖ / ‖parameter‖ of each parameter; 0 where the parameter is all zeros."""
-    pairs = list(zip(flatten(updates)[0], flatten(params)[0], strict=True))
+def _ratios(updates: Tree, updated: Tree) -> Array:
+    """‖update‖ / ‖parameter‖ of each parameter, which is the updated one: it is at hand where the
+    update is computed.
+    """
+    pairs = list(zip(flatten(updates)[0], flatten(updated)[0], strict=True))
     moved = stack([total(cast(u, x.dtype) * cast(u, x.dtype)) for u, x in pairs])
     size = stack([total(x * x) for _, x in pairs])
     return sqrt(select(size > 0, moved / select(size > 0, size, 1.0), 0.0))
@@ -305,7 +320,8 @@ def _chosen(good: Array, new: Tree, old: Tree) -> Tree:
     before, expected = flatten_arrays(old, "the state")
     if structure != expected or [x.type for x in leaves] != [x.type for x in before]:
         raise StructureError(
-            "the optimiser's new state has not the structure and types of the old one"
+            "the optimiser's new state has not the structure and types of the old one",
+            hint="`update` keeps shapes and element types, so that one program serves all steps",
         )
     pairs = zip(leaves, before, strict=True)
     return unflatten(structure, [x if x is y else select(good, x, y) for x, y in pairs])

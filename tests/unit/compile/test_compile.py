@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 import pullback as pb
 from pullback._settings import override
-from pullback.errors import ArgumentError, StructureError, TracedValueError
+from pullback.errors import ArgumentError, DTypeError, StructureError, TracedValueError
 
 random = np.random.default_rng(7)
 
@@ -264,3 +265,37 @@ def test_a_second_process_compiles_nothing(tmp_path):
     assert "functions in" in told[0].stderr
     assert "functions in" not in told[1].stderr
     assert "from the cache" in told[1].stderr
+
+
+def test_the_collector_rests_while_a_program_is_made():
+    works = []
+
+    def f(x, fails):
+        works.append(gc.isenabled())
+        if fails:
+            raise ValueError("no")
+        return x + 1
+
+    compiled = pb.compile(f, static="fails")
+    compiled(normal(3), False)
+    with pytest.raises(ValueError, match="no"):
+        compiled(normal(3), True)
+    assert works == [False, False]
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize("number", [300, -129, 2**40, np.int64(128), np.uint8(200)])
+def test_an_integer_that_does_not_fit_is_refused_as_eagerly(number):
+    x = np.arange(3, dtype=np.int8)
+    add = pb.compile(lambda x, n: (x + n["n"], n["n"] * 1.5))
+    assert add(x, {"n": 100})[0].tolist() == [100, 101, 102]
+    for f in (add, add._function):
+        with pytest.raises(DTypeError, match=f"{number} does not fit int8"):
+            f(pb.asarray(x), {"n": number})
+    assert add(x, {"n": -128})[0].tolist() == [-128, -127, -126]
+
+
+def test_an_integer_that_meets_floats_or_its_own_kind_has_no_bound():
+    f = pb.compile(lambda x, n: (x * n, n + 1))
+    x = np.ones(2, np.float16)
+    assert f(x, 2**40)[1].item() == 2**40 + 1

@@ -383,3 +383,45 @@ def test_a_failed_step_leaves_the_old_state_whole(threads):
     assert state["w"].tolist() == [5.0] * 300
     state, _ = compiled(state, 1.0)
     assert state["w"].tolist() == [11.0] * 300
+
+
+# ---- kernels that fold and overwrite ---------------------------------------------------------
+
+
+def halved(x):
+    return x * 0.5, pb.sum(x * x, axis=-1)
+
+
+def normalized(x):
+    return pb.softmax(x), pb.sum(x)
+
+
+def read_again(x):
+    """The first result is there a pass before x is read for the last time."""
+    shifted = x - pb.max(x, axis=-1, keepdims=True)
+    return shifted, pb.sum(x * pb.exp(shifted - pb.sum(shifted, axis=-1, keepdims=True)), axis=-1)
+
+
+def moments(x):
+    mean = pb.mean(x, axis=-1, keepdims=True)
+    return x - mean, pb.mean((x - mean) * x, axis=-1)
+
+
+@pytest.mark.parametrize("f", [halved, normalized, read_again, moments])
+@pytest.mark.parametrize("shape", [(40, 33), (3, 70_000), (5,)])
+def test_a_kernel_that_folds_overwrites_what_no_later_pass_reads(f, shape):
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    kept = pb.compile(f)(x)
+    for threads in (1, 2):
+        given = pb.compile(f, donate=0, threads=threads)(pb.asarray(x))
+        for new, old in zip(given, kept, strict=True):
+            np.testing.assert_array_equal(new.numpy(), old.numpy())
+
+
+def test_the_norm_of_what_is_updated_costs_no_copy_of_it():
+    def step(state, grad):
+        new = state * 0.9 - grad
+        return new, pb.sum(new * new)
+
+    plan = pb.compile(step, donate=0).lower(np.ones((64, 512)), np.ones((64, 512))).plan
+    assert plan.peak_bytes < 2 * 64 * 512 * 8 + 4096

@@ -96,6 +96,41 @@ def test_a_mask_by_multiplication(wrap):
     assert "0·∞ is NaN" in finding.why
 
 
+def test_a_coordinate_that_only_looks_like_a_sample_is_none():
+    """Row 2 of image 5 of a batch of 8 images of 8 × 8."""
+
+    def f(w, x):
+        return pb.mean((x * 10.0) ** 2) * w
+
+    x = np.ones((8, 1, 8, 8), np.float32)
+    x[5, 0, 2, 3] = 3e38
+    finding = only(births(f, np.float32(1.0), x))
+    assert finding.what == "3e+38 ⊙ 10 = inf in sample 5, element (5, 0, 2, 3)"
+    assert "largest float32" in finding.why
+    assert "scale the operands down" in finding.fix
+
+
+@MODES
+def test_a_sum_and_a_product_that_overflow_in_half_precision(wrap):
+    def f(w, x):
+        return pb.mean(pb.sum(x * w, axis=1).astype("float32"))
+
+    x = np.ones((4, 8), np.float16)
+    x[2] = 60000.0
+    finding = only(births(wrap(f), np.ones(8, np.float16), x))
+    assert finding.evidence.node.op.name == "sum"
+    assert finding.evidence.samples == (2,)
+    finding = only(
+        births(
+            wrap(lambda w, x: pb.sum(x @ w)),
+            np.full((8, 3), 1e30, np.float32),
+            np.full((4, 8), 1e30, np.float32),
+        )
+    )
+    assert finding.evidence.node.op.name == "contract"
+    assert "largest float32" in finding.why
+
+
 def test_the_first_of_several_in_order_of_the_program():
     def two(x):
         a = pb.log(x)
@@ -143,6 +178,35 @@ def test_a_module_path():
     model = Net(Bad(pb.asarray(np.zeros(3, np.float32))))
     finding = only(births(lambda m, x: pb.sum(m(x)), model, np.ones((2, 3), np.float32)))
     assert finding.module.endswith("inner")
+
+
+def test_a_softmax_that_underflowed_says_by_how_much():
+    def f(w, x, y):
+        p = pb.softmax(x @ w)
+        return -pb.mean(pb.log(pb.take_along_axis(p, y[:, None], axis=1)))
+
+    w, x = np.eye(3, dtype=np.float32), np.zeros((5, 3), np.float32)
+    x[3] = [120.0, 0.0, -40.0]
+    finding = only(births(f, w, x, np.array([0, 1, 2, 2, 0])))
+    assert finding.what == "log(0) = -inf in sample 3, element (3, 0)"
+    assert "the softmax underflowed: its logit is 160 below the largest" in finding.why
+    assert only(births(pb.compile(f), w, x, np.array([0, 1, 2, 2, 0]))).what == finding.what
+
+
+def test_a_training_step():
+    def loss(model, x):
+        return pb.mean(pb.sqrt(pb.sum(x * model(x), axis=1)))
+
+    model = pb.nn.Linear(3, 3, key=pb.random.key(0))
+    model = model.replace(weight=pb.asarray(np.eye(3, dtype=np.float32)))
+    optimizer = pb.optim.adam(1e-3)
+    step = pb.train.train_step(loss, optimizer, clip=1.0)
+    x = np.ones((6, 3), np.float32)
+    x[4] = 0.0
+    report = births(step, pb.train.TrainState.create(model, optimizer), x)
+    finding = only(report)
+    assert finding.what == "the derivative of √(0) is inf in sample 4, element 4"
+    assert "native kernels" in report.title
 
 
 # ---- harmless infinities --------------------------------------------------------------------

@@ -8,6 +8,7 @@ import math
 import os
 import resource
 import signal
+import sys
 import threading
 
 import numpy as np
@@ -240,6 +241,32 @@ def test_going_on_is_never_having_stopped(tmp_path, kind, data, every):
         assert (tmp_path / "cut" / name).read_text() == (tmp_path / "whole" / name).read_text()
 
 
+def test_a_checkpoint_comes_when_it_is_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules["pullback.train.fit"], "SAVE_SECONDS", 0.0)
+    with pytest.raises(Unplugged):
+        run(epochs=4, folder=tmp_path, on_step=dying(8, Unplugged))
+    assert Checkpoints(tmp_path / "checkpoints").last().step == 8
+    assert Checkpoints(tmp_path / "checkpoints").best().step == 5
+    assert equal(run(epochs=4, folder=tmp_path, resume=True).state, run(epochs=4).state)
+
+
+def test_going_on_with_crops_and_a_scaled_loss(tmp_path):
+    tokens = np.arange(50, dtype=np.uint8)
+    step = train_step(
+        lambda m, x, y: pb.mean(m(x[:, :2] * 1.0)) - pb.mean(y * 1.0), OPTIMIZER, precision="fp16"
+    )
+
+    def run_for(steps, **options):
+        model = pb.nn.Linear(2, 2, key=pb.random.key(0))
+        state = TrainState.create(model, OPTIMIZER, precision="fp16")
+        data = Crops(tokens, 4, 2)
+        options = {"steps": steps, "every": 4, "validate": None} | options
+        return run(data, step=step, state=state, **options)
+
+    run_for(3, folder=tmp_path)
+    assert equal(run_for(9, folder=tmp_path, resume=True).state, run_for(9).state)
+
+
 def test_a_longer_run_goes_on_where_a_shorter_one_ended(tmp_path):
     run(epochs=2, folder=tmp_path)
     result = run(epochs=4, folder=tmp_path, resume=True)
@@ -277,7 +304,28 @@ def test_a_log_that_was_changed_is_told(tmp_path, damage):
     assert run(epochs=2, folder=tmp_path, resume=True, log=()).steps == 10
 
 
+def test_a_function_is_not_another_because_it_lies_elsewhere(tmp_path):
+    def made():
+        @pb.custom_derivative
+        def square(x):
+            return x * x
+
+        square.defvjp(lambda x: (x * x, x), lambda x, bar: (2 * x * bar,))
+        return train_step(lambda model, x, y: pb.mean(square(model(x) - y)), OPTIMIZER)
+
+    run(step=made(), steps=2, folder=tmp_path)
+    assert run(step=made(), steps=4, folder=tmp_path, resume=True).steps == 4
+
+
 # ---- Ctrl-C ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def usual_interrupt():
+    """Where the tests run in the background Ctrl-C is ignored, and would be here."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def interrupting(at):
@@ -291,16 +339,18 @@ def interrupting(at):
     return hook
 
 
-def test_ctrl_c_saves_and_returns(tmp_path, capsys):
+@pytest.mark.usefixtures("usual_interrupt")
+def test_ctrl_c_saves_and_returns(tmp_path, capfd):
     result = run(epochs=4, folder=tmp_path, on_step=interrupting(7), progress=True)
     assert result.stopped is Stopped.INTERRUPTED
     assert result.steps == 7
     assert Checkpoints(tmp_path / "checkpoints").last().step == 7
-    assert "Ctrl-C again" in capsys.readouterr().err
+    assert "Ctrl-C again" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert equal(run(epochs=4, folder=tmp_path, resume=True).state, run(epochs=4).state)
 
 
+@pytest.mark.usefixtures("usual_interrupt")
 def test_a_second_ctrl_c_ends_at_once(tmp_path):
     def hook(_):
         os.kill(os.getpid(), signal.SIGINT)
@@ -311,7 +361,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_another_handler_stays(monkeypatch):
+def test_another_handler_stays():
     seen = []
     before = signal.signal(signal.SIGINT, lambda *_: seen.append("mine"))
     try:

@@ -6,9 +6,24 @@ import difflib
 
 from pullback.errors import ArgumentError
 from pullback.inspect.findings import Rule
+from pullback.inspect.rules.cuts import CUT01, CUT04
+from pullback.inspect.rules.hazards import NUM04, NUM05, NUM06, Hazard
 from pullback.inspect.rules.numeric import NUM01, NUM02
+from pullback.inspect.rules.objective import OBJ01, OBJ03, OBJ07
 
-RULES: tuple[type[Rule], ...] = (NUM01, NUM02)
+HAZARDS: tuple[type[Hazard], ...] = (NUM04, NUM05, NUM06, OBJ01, OBJ03, OBJ07)
+RULES: tuple[type[Rule], ...] = (
+    NUM01,
+    NUM02,
+    NUM04,
+    NUM05,
+    NUM06,
+    CUT01,
+    CUT04,
+    OBJ01,
+    OBJ03,
+    OBJ07,
+)
 
 
 def rule(identifier: str) -> type[Rule]:

@@ -56,7 +56,8 @@ class Subtract(Elementwise):
         return (1.0, -1.0)
 
     def reach(self, *operands: Range) -> Range:
-        return operands[0] - operands[1]
+        x, y = operands
+        return Range(0.0, 0.0) if x is y else x - y
 
     def body(self, s: Any, x: Any, y: Any) -> Any:
         return s.sub(x, y)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -61,15 +62,17 @@ class Constant(Op):
     def formula(self, *operands: str) -> str:
         return f"{self.value:g}" if isinstance(self.value, float) else str(self.value)
 
-    def _key(self) -> tuple[str, DType]:
-        # 0.0 == -0.0 and 1 == True, but they are other literals
-        return repr(self.value), self.dtype
-
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Constant) and self._key() == other._key()
+        if not isinstance(other, Constant) or self.dtype != other.dtype:
+            return False
+        # 0.0 == -0.0 and 1 == True, but they are other literals
+        return self.value is other.value or repr(self.value) == repr(other.value)
 
     def __hash__(self) -> int:
-        return hash(self._key())
+        value = self.value
+        if isinstance(value, float) and math.isnan(value):
+            value = 0.0  # by itself a NaN is hashed by its identity
+        return hash((value, self.dtype))
 
     @classmethod
     def samples(cls) -> Iterator[Sample]:

@@ -1,0 +1,245 @@
+"""Where the way from a parameter to the loss is cut for derivatives, and where a gradient dies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pullback._settings import override
+from pullback.errors import Site
+from pullback.inspect.tape import Replay, Use
+from pullback.ir.array import Array, concrete
+from pullback.ir.builder import quiet
+from pullback.ir.families import Elementwise, Linear, Multilinear
+from pullback.ir.graph import Graph, Node, depends_on, needed_nodes
+from pullback.ir.types import Numbers, float64, is_float
+from pullback.ops.pointwise import Cast, Constant
+from pullback.transforms.trace import trace_leaves
+from pullback.transforms.tree import flatten_arrays
+
+PUSH = 1e-2
+"""By how much a parameter is moved to see which constants of the trace move with it."""
+
+# ---- no way for a derivative ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cut:
+    """A node that gives a value on to the loss and no derivative back."""
+
+    node: Node
+    reason: str
+    depth: int
+    """0 for a cut that the parameter reaches, 1 for one that lies behind such a cut, …"""
+
+
+def readers(graph: Graph, x: Array) -> list[Node]:
+    """The nodes that read a value."""
+    return [node for node in graph.nodes if not {x}.isdisjoint(node.inputs)]
+
+
+def _place(values: Sequence[Array], x: Array) -> int:
+    return next(i for i, each in enumerate(values) if each is x)
+
+
+def passed(node: Node) -> list[Array]:
+    """The outputs of a node that a derivative can pass to."""
+    if node.op.cut(*(x.type for x in node.inputs)) is not None:
+        return []
+    return [y for y in node.outputs if is_float(y.dtype)]
+
+
+def cuts(graph: Graph, source: Array) -> list[Cut]:
+    """The cuts between `source` and the loss; [] if a derivative passes, or no value does.
+
+    Those behind other cuts follow, because to open the first would not be enough.
+    """
+    needed = needed_nodes(graph.nodes, graph.outputs)
+    opened: set[Node] = set()
+    found: list[Cut] = []
+    depth = 0
+    while not _reaches(graph, live(needed, source, opened)):
+        frontier = _frontier(graph, needed, source, opened)
+        if not frontier:
+            break
+        found += [Cut(node, _reason(node), depth) for node in frontier]
+        opened.update(frontier)
+        depth += 1
+    return found
+
+
+def live(nodes: Sequence[Node], source: Array, opened: set[Node]) -> set[Array]:
+    """The values that a derivative reaches from `source`, if the `opened` cuts let it by."""
+    reached = {source}
+    for node in nodes:
+        if not reached.isdisjoint(node.inputs):
+            reached.update(node.outputs if node in opened else passed(node))
+    return reached
+
+
+def _reaches(graph: Graph, values: set[Array]) -> bool:
+    return not values.isdisjoint(graph.outputs)
+
+
+def _frontier(graph: Graph, needed: Sequence[Node], source: Array, opened: set[Node]) -> list[Node]:
+    """The cuts that are reached, without those that a derivative passes by (in a softmax)."""
+    stopping = _stopping(needed, source, opened)
+    return [node for node in stopping if _leads_on(graph, needed, source, opened, node, stopping)]
+
+
+def _leads_on(
+    graph: Graph,
+    needed: Sequence[Node],
+    source: Array,
+    opened: set[Node],
+    node: Node,
+    stopping: Sequence[Node],
+) -> bool:
+    """Whether the loss is behind this cut, without opening the others that stop beside it."""
+    wider = opened | {node}
+    while not _reaches(graph, live(needed, source, wider)):
+        new = set(_stopping(needed, source, wider)).difference(stopping)
+        if not new:
+            return False
+        wider |= new
+    return True
+
+
+def _stopping(needed: Sequence[Node], source: Array, opened: set[Node]) -> list[Node]:
+    """The nodes at which a derivative from `source` ends."""
+    reached = live(needed, source, opened)
+    return [
+        node
+        for node in needed
+        if node not in opened
+        and not reached.isdisjoint(node.inputs)
+        and len(passed(node)) < len(node.outputs)
+    ]
+
+
+def _reason(node: Node) -> str:
+    said = node.op.cut(*(x.type for x in node.inputs))
+    kinds = [str(y.dtype) for y in node.outputs if not is_float(y.dtype)]
+    return said or f"{node.op.name} gives {kinds[0]}, which has no derivative"
+
+
+# ---- a detour through NumPy -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Detour:
+    """A constant of the graph that was computed from a parameter outside of it."""
+
+    site: Site | None
+    what: str
+
+
+def detours(
+    f: Callable[..., Any], args: Sequence[Any], replay: Replay, source: Array
+) -> list[Detour]:
+    """The constants of the trace that move when the parameter does: `.numpy()`, `float(x)`."""
+    leaves, treedef = flatten_arrays(tuple(args), "argument")
+    place = _place(replay.graph.inputs, source)
+    before = leaves[place].numpy()
+    moved = list(leaves)
+    moved[place] = concrete((before + PUSH * (1 + np.abs(before))).astype(before.dtype))
+    with override(check=0):
+        traced = trace_leaves(f, moved, treedef, evaluating=True)
+    return [*_moved_arrays(replay, traced.captured), *_moved_literals(replay.graph, traced.graph)]
+
+
+def _moved_arrays(replay: Replay, captured: Sequence[Array]) -> Iterator[Detour]:
+    if len(captured) != len(replay.captured):
+        return
+    for x, old, new in zip(replay.captured, replay.traced.captured, captured, strict=True):
+        if old.type == new.type and not np.array_equal(
+            old.numpy(), new.numpy(), equal_nan=is_float(old.dtype)
+        ):
+            users = readers(replay.graph, x)
+            site = users[0].site if users else None
+            yield Detour(site, f"an array ({x.type}) that NumPy computed from it")
+
+
+def _moved_literals(old: Graph, new: Graph) -> Iterator[Detour]:
+    """The literals that the moved trace has and the other has not: equal ones are one node."""
+    known = {node.op for node in old.nodes if isinstance(node.op, Constant)}
+    for node in new.nodes:
+        if isinstance(node.op, Constant) and node.op not in known:
+            yield Detour(node.site, f"a number taken out of an array, here {node.op.value:.4g}")
+
+
+# ---- where a gradient dies ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Death:
+    """A use of a value whose cotangent is all 0 although that of its result is not."""
+
+    node: Node
+    value: Array
+    reason: str
+
+
+def deaths(replay: Replay, source: Array) -> list[Death]:
+    """Where the gradient of `source` became 0, from the loss on."""
+    leading = depends_on(replay.graph.nodes, [source])
+    found = []
+    for x in [source, *(y for node in replay.graph.nodes for y in node.outputs)]:
+        if x not in leading:
+            continue
+        uses = replay.uses.get(x, [])
+        dying = [use for use in uses if _is_alive(replay, use.node) and not _is_alive_at(use)]
+        found += [Death(use.node, x, _why_zero(replay, use, x)) for use in dying]
+        if _cancels(replay, x, uses):
+            found.append(Death(uses[-1].node, x, f"its {len(uses)} contributions cancel"))
+    order = {node: i for i, node in enumerate(replay.graph.nodes)}
+    return sorted(found, key=lambda death: -order[death.node])
+
+
+def _is_alive(replay: Replay, node: Node) -> bool:
+    bars = [replay.bar(y) for y in node.outputs]
+    return any(bar is not None and bool(np.any(bar)) for bar in bars)
+
+
+def _is_alive_at(use: Use) -> bool:
+    return bool(np.any(use.bar.numpy()))
+
+
+def _cancels(replay: Replay, x: Array, uses: Sequence[Use]) -> bool:
+    total = replay.bar(x)
+    return total is not None and not np.any(total) and any(map(_is_alive_at, uses))
+
+
+def _why_zero(replay: Replay, use: Use, x: Array) -> str:
+    node = use.node
+    operand = _place(node.inputs, x)
+    exact = _in_double(replay, node, operand)
+    if exact is not None and np.any(exact):
+        least = np.abs(exact[exact != 0]).max()
+        return f"underflow: at most {least:.3g}, which {x.dtype} holds as 0"
+    numbers = [replay.numbers(y) for y in node.inputs]
+    return node.op.stillness(operand, replay.numbers(node.outputs[0]), *numbers)
+
+
+def _in_double(replay: Replay, node: Node, operand: int) -> Numbers | None:
+    """The contribution in double precision, where the rule does not depend on the type."""
+    if not isinstance(node.op, Elementwise | Linear | Multilinear) or isinstance(node.op, Cast):
+        return None
+    if node.outputs[0].dtype == float64:
+        return None
+    bar = replay.bar(node.outputs[0])
+    if bar is None:
+        return None
+
+    def wide(numbers: Numbers) -> Array:
+        return concrete(numbers.astype(float64) if is_float(numbers.dtype) else numbers)
+
+    inputs = tuple([wide(replay.numbers(x)) for x in node.inputs])
+    wanted = [i == operand for i in range(len(inputs))]
+    with override(check=0), quiet():
+        out = node.op(*inputs)
+        result = node.op.cotangents((wide(bar),), (out,), inputs, wanted)[operand]
+    return None if result is None else result.numpy()

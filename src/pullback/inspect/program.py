@@ -1,0 +1,145 @@
+"""A traced loss as the static rules see it: ranges of values, what depends on what, patterns."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pullback._settings import override
+from pullback.inspect.patterns import Patterns
+from pullback.inspect.tape import Replay
+from pullback.ir.array import Array
+from pullback.ir.families import Elementwise
+from pullback.ir.graph import Graph, Node, depends_on, needed_nodes
+from pullback.ir.range import EVERYTHING, NOT_NEGATIVE, Range
+from pullback.ir.types import bool_, is_float, is_integer
+from pullback.ops.pointwise import (
+    BitAnd,
+    BitOr,
+    Comparison,
+    Constant,
+    LogicalNot,
+    Select,
+)
+from pullback.transforms.derivatives import chosen_positions
+
+
+class Program(Patterns):
+    """The forward graph of a loss, evaluated once at the given arguments.
+
+    `ranges` holds for every value what it can be, whatever the parameters are; of a value that
+    depends on no parameter, what it is.
+    """
+
+    def __init__(self, f: Callable[..., Any], args: Sequence[Any], argnums: Any) -> None:
+        with override(check=0):
+            self.replay = Replay(f, args, chosen_positions(f, argnums, len(args)), pull=False)
+        graph = self.replay.graph
+        self.name = self.replay.name
+        super().__init__(needed_nodes(graph.nodes, graph.outputs))
+        self.graph = Graph(graph.inputs, self.nodes, graph.outputs)
+        self.learnt = depends_on(self.nodes, self.replay.parameters)
+        """The parameters and what is computed from them."""
+        self.fed = depends_on(self.nodes, self.replay.data)
+        """The data and what is computed from them."""
+        self.batches = {x.shape[0] for x in self.replay.data if x.ndim and x.shape[0] > 1}
+        self.ranges: dict[Array, Range] = {}
+        for x in graph.inputs:
+            self.ranges[x] = self._given(x)
+        for node in self.nodes:
+            self._measure(node)
+
+    @functools.cached_property
+    def readers(self) -> dict[Array, list[Node]]:
+        found: dict[Array, list[Node]] = {}
+        for node in self.nodes:
+            for x in dict.fromkeys(node.inputs):
+                found.setdefault(x, []).append(node)
+        return found
+
+    def numbers(self, x: Array) -> np.ndarray[Any, Any]:
+        return self.replay.numbers(x)
+
+    # ---- ranges ----
+
+    def _given(self, x: Array) -> Range:
+        if x in self.learnt:
+            return _of_type(x)
+        return self._observed(x)
+
+    def _observed(self, x: Array) -> Range:
+        """What the numbers of a value are, that no parameter changes."""
+        numbers = self.numbers(x)
+        if not numbers.size or not np.isfinite(numbers.astype(np.float64)).all():
+            return _of_type(x)
+        return Range(float(numbers.min()), float(numbers.max()), holed=bool((numbers != 0).all()))
+
+    def _measure(self, node: Node) -> None:
+        for y in node.outputs:
+            if y in self.first:
+                self.ranges[y] = self.ranges[self.first[y]]
+            elif y not in self.learnt and not isinstance(node.op, Constant):
+                self.ranges[y] = self._observed(y)
+            elif len(node.outputs) > 1:
+                self.ranges[y] = _of_type(y)
+            else:
+                # a new object each time: the same object stands for the same value
+                self.ranges[y] = replace(self._reached(node).met(_of_type(y)))
+
+    def _reached(self, node: Node) -> Range:
+        ranges = [self.ranges[x] for x in node.inputs]
+        if isinstance(node.op, Select):
+            chosen, x, y = node.inputs
+            ranges[1] = ranges[1].met(self._known(x, chosen, holds=True))
+            ranges[2] = ranges[2].met(self._known(y, chosen, holds=False))
+        return node.op.reach(*ranges)
+
+    def _known(self, x: Array, condition: Array, holds: bool) -> Range:
+        """What is known of `x` where the condition holds, or where it does not."""
+        node = self.makers.get(condition)
+        if node is None:
+            return EVERYTHING
+        match node.op:
+            case LogicalNot():
+                return self._known(x, node.inputs[0], not holds)
+            case BitAnd() if holds:
+                both = [self._known(x, each, holds) for each in node.inputs]
+                return both[0].met(both[1])
+            case BitOr() if not holds:
+                both = [self._known(x, each, holds) for each in node.inputs]
+                return both[0].met(both[1])
+            case Comparison():
+                return self._compared(x, node, holds)
+        return EVERYTHING
+
+    def _compared(self, x: Array, node: Node, holds: bool) -> Range:
+        assert isinstance(node.op, Comparison)
+        found = EVERYTHING
+        for i, each in enumerate(node.inputs):
+            if self.same(each, x):
+                found = found.met(node.op.narrowed(holds, i, self.ranges[node.inputs[1 - i]]))
+        return found
+
+    # ---- domains ----
+
+    def outside(self, node: Node, smooth: bool) -> tuple[int, Range] | None:
+        """The operand that may leave the domain of an op, and that domain."""
+        if not isinstance(node.op, Elementwise):
+            return None
+        domains = node.op.smooth_on() if smooth else node.op.finite_on()
+        for i, domain in enumerate(domains):
+            if not self.ranges[node.inputs[i]].within(domain):
+                return i, domain
+        return None
+
+
+def _of_type(x: Array) -> Range:
+    if x.dtype == bool_:
+        return Range(0.0, 1.0)
+    if is_integer(x.dtype) and not is_float(x.dtype) and np.iinfo(x.dtype).min == 0:
+        return NOT_NEGATIVE
+    return EVERYTHING

@@ -1,0 +1,254 @@
+"""`OBJ`: losses that do not say what they should."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from pullback.inspect.findings import Finding, Severity, short_place
+from pullback.inspect.patterns import Softmax
+from pullback.inspect.program import Program
+from pullback.inspect.rules.hazards import Hazard
+from pullback.ir.array import Array
+from pullback.ir.families import Elementwise
+from pullback.ir.graph import Node
+from pullback.ir.range import Range
+from pullback.ops.layout import Layout
+from pullback.ops.pointwise import (
+    Absolute,
+    Divide,
+    LogAddExp,
+    Multiply,
+    Negative,
+    Power,
+    Select,
+    Sigmoid,
+    Square,
+    Subtract,
+)
+from pullback.ops.reduce import Reduction, Sum
+
+
+class OBJ01(Hazard):
+    """The last activation does not fit the loss.
+
+    A softmax of a softmax (`cross_entropy` takes logits and has its own), a sigmoid before a loss
+    that has its own, a softmax over an axis of length 1, which is 1 whatever the logits are, or a
+    softmax over the batch axis, by which samples leak into each other.
+    """
+
+    id = "OBJ01"
+    title = "the last activation does not fit the loss"
+    severity = Severity.FAIL
+    fix = "give the loss the logits"
+    intended = "a comment on the line: # intended: OBJ01"
+    source = "TheDeepChecker, NeuraLint; Stack Overflow 31880720 and 42800203"
+
+    @classmethod
+    def find(cls, program: Program) -> Iterator[Finding]:
+        seen = set()
+        for softmax in program.softmaxes():
+            if softmax.logits in seen or softmax.out not in program.learnt:
+                continue
+            seen.add(softmax.logits)
+            yield from cls._about(program, softmax)
+        told = set()
+        for node in program.nodes:
+            inner = cls._sigmoid(program, node)
+            if inner is not None and inner not in told:
+                told.add(inner)
+                yield cls.found(
+                    "a sigmoid before a loss that has its own",
+                    node.site,
+                    why="the loss is given probabilities instead of logits: it stays above "
+                    "log(1 + 1/e) = 0.31 for positive targets",
+                    fix="leave the sigmoid out: binary_cross_entropy_with_logits takes logits",
+                    notes=(f"the sigmoid: {_line(inner)}",),
+                )
+
+    @classmethod
+    def _about(cls, program: Program, softmax: Softmax) -> Iterator[Finding]:
+        site, kind = softmax.node.site, softmax.logits.type
+        inner = program.softmax(softmax.logits)
+        if softmax.length == 1:
+            yield cls.found(
+                f"a softmax over an axis of length 1 of {kind} is always 1",
+                site,
+                why="its gradient is 0: nothing before it can learn",
+                fix="for one output use a sigmoid: pb.nn.binary_cross_entropy_with_logits",
+                numbers={"axes": list(softmax.axes), "shape": list(kind.shape)},
+            )
+        elif inner is not None and inner.axes == softmax.axes:
+            yield cls.found(
+                "a softmax of a softmax: the loss is given probabilities instead of logits",
+                site,
+                why="the inner one bounds its input to [0, 1]: the loss of K classes "
+                "cannot fall below log(1 + (K - 1)/e)",
+                fix="leave the inner softmax out; the loss has its own",
+                notes=(f"the inner one: {_line(inner.node)}",),
+            )
+        elif softmax.axes == (0,) and len(kind.shape) > 1 and _is_batch(program, softmax.logits, 0):
+            yield cls.found(
+                f"a softmax over axis 0 of {kind}, the batch",
+                site,
+                severity=Severity.WARN,
+                why="the samples of a batch share one distribution: they leak into each other",
+                fix="axis=-1, the classes",
+                numbers={"axes": [0], "shape": list(kind.shape)},
+            )
+
+    @classmethod
+    def _sigmoid(cls, program: Program, node: Node) -> Node | None:
+        """The sigmoid whose result a softplus, log(1 + e^x), takes for a logit."""
+        if not isinstance(node.op, LogAddExp) or node.outputs[0] not in program.learnt:
+            return None
+        inner = [program.made_by(program.strip(x, Negative), Sigmoid) for x in node.inputs]
+        return inner[0] or inner[1]
+
+
+class OBJ03(Hazard):
+    """The output cannot reach the targets: they lie outside the range of the last operation.
+
+    A sigmoid gives [0, 1], tanh [-1, 1], relu [0, ∞), a softmax [0, 1]. The range is computed from
+    the operations before the difference; the targets are those of the batch at hand.
+    """
+
+    id = "OBJ03"
+    title = "the output cannot reach the targets"
+    severity = Severity.FAIL
+    fix = "a linear last layer, or targets scaled into the range"
+    intended = "a comment on the line: # intended: OBJ03 targets are clipped"
+    source = "Stack Overflow 48251943 and 48221692; interval analysis"
+
+    @classmethod
+    def find(cls, program: Program) -> Iterator[Finding]:
+        for node in program.nodes:
+            if isinstance(node.op, Subtract) and _is_error(program, node):
+                x, y = node.inputs
+                yield from cls._compare(program, x, y, node)
+                yield from cls._compare(program, y, x, node)
+
+    @classmethod
+    def _compare(
+        cls, program: Program, output: Array, targets: Array, node: Node
+    ) -> Iterator[Finding]:
+        if output not in program.learnt or targets in program.learnt or targets not in program.fed:
+            return
+        known = program.ranges[output]
+        if program.softmax(output) is not None:
+            known = known.met(Range(0.0, 1.0))
+        numbers = program.numbers(targets).astype(np.float64)
+        outside = (numbers < known.low) | (numbers > known.high)
+        if outside.any() and not known.is_unknown:
+            share = float(outside.mean())
+            yield cls.found(
+                f"{share:.0%} of the targets lie outside what the output can be: {known.text('y')}",
+                node.site,
+                why=f"the targets of this batch go from {numbers.min():.4g} to {numbers.max():.4g}",
+                notes=(f"the last operation: {_line(program.makers.get(program.strip(output)))}",),
+                numbers={"share": share, "low": known.low, "high": known.high},
+            )
+
+
+class OBJ07(Hazard):
+    """Predictions and targets of different rank are broadcast against each other in the loss.
+
+    (B, 1) - (B,) is (B, B): every prediction is compared with every target, and the network learns
+    their mean. It is an accident when neither shape was spread on purpose: an index with None, a
+    reshape or an expand_dims of the operand counts as intent. The losses of `pb.nn` refuse it.
+    """
+
+    id = "OBJ07"
+    title = "an accidental broadcast in the loss"
+    severity = Severity.FAIL
+    fix = "give both one shape: predictions[..., 0], or targets[:, None]"
+    intended = "x[:, None] - y, or a comment on the line: # intended: OBJ07 all pairs"
+    source = "a classic; the shapes say it"
+
+    @classmethod
+    def find(cls, program: Program) -> Iterator[Finding]:
+        for node in program.nodes:
+            if isinstance(node.op, Elementwise) and len(node.inputs) == 2:
+                yield from cls._about(program, node)
+
+    @classmethod
+    def _about(cls, program: Program, node: Node) -> Iterator[Finding]:
+        x, y = node.inputs
+        out = node.outputs[0]
+        if x.ndim == y.ndim or out.size <= max(x.size, y.size) or not _both_sides(program, x, y):
+            return
+        longer, shorter = (x, y) if x.ndim > y.ndim else (y, x)
+        batch = shorter.shape[0]
+        spread = (*(1,) * (longer.ndim - shorter.ndim), *shorter.shape)
+        clash = [
+            i for i, (a, b) in enumerate(zip(longer.shape, spread, strict=True)) if a == 1 != b
+        ]
+        if batch not in program.batches or longer.shape[0] != batch or not clash:
+            return
+        if _was_spread(program, longer):
+            return
+        yield cls.found(
+            f"{longer.type} and {shorter.type} are broadcast to {out.type}",
+            node.site,
+            why="every sample is compared with every other: the network learns the mean target",
+            numbers={"shapes": [list(x.shape), list(y.shape)], "result": list(out.shape)},
+            evidence=node,
+        )
+
+
+# ---- what they share ------------------------------------------------------------------------
+
+
+def _line(node: Node | None) -> str:
+    if node is None or node.site.frame is None:
+        return "an argument"
+    return f"{node.op.name}  {short_place(node.site)}"
+
+
+def _is_batch(program: Program, x: Array, axis: int) -> bool:
+    return x in program.fed and x.shape[axis] in program.batches
+
+
+def _both_sides(program: Program, x: Array, y: Array) -> bool:
+    """Whether one operand is a prediction and the other depends on the data alone."""
+    sides = [(a in program.learnt, a in program.fed) for a in (x, y)]
+    return (True, True) in sides and (False, True) in sides
+
+
+def _was_spread(program: Program, x: Array) -> bool:
+    """Whether the axis of length 1 was put there by hand: a reshape that is no `keepdims`."""
+    node = program.made_by(x, Layout)
+    if node is None or node.inputs[0].size != x.size:
+        return False
+    inner = program.made_by(node.inputs[0], Reduction)
+    return inner is None or inner.site is not node.site
+
+
+def _is_error(program: Program, node: Node) -> bool:
+    """Whether a difference is squared, or its size taken, and then only added up to the loss."""
+    readers = program.readers.get(node.outputs[0], [])
+    if len(readers) != 1:
+        return False
+    (reader,) = readers
+    even = isinstance(reader.op, Power) and reader.op.exponent % 2 == 0
+    product = isinstance(reader.op, Multiply) and reader.inputs[0] is reader.inputs[1]
+    if not (even or product or isinstance(reader.op, Square | Absolute)):
+        return False
+    return _adds_up(program, reader.outputs[0])
+
+
+def _adds_up(program: Program, x: Array) -> bool:
+    """Whether nothing but sums and constant factors stand between `x` and the result."""
+    while x is not program.graph.outputs[0]:
+        readers = program.readers.get(x, [])
+        if not readers:
+            return False
+        reader = readers[0]
+        scales = isinstance(reader.op, Multiply | Divide) and any(
+            y not in program.learnt for y in reader.inputs
+        )
+        if not (scales or isinstance(reader.op, Sum | Layout | Select)):
+            return False
+        x = reader.outputs[0]
+    return True
