@@ -75,4 +75,4 @@ def test_plans_of_small_programs_are_near_the_optimum(capsys):
             f"\n{len(gaps)} budgets: gap median {statistics.median(gaps):.1%}, "
             f"mean {statistics.mean(gaps):.1%}, most {max(gaps):.1%}; {missed} not met"
         )
-    assert statistics.median(gaps) <= 0.01
+    assert statistics.mean(gaps) <= 0.2  # over 50 graphs of ten steps: median 0, mean 0.07
