@@ -141,16 +141,22 @@ def used(make):
     return run
 
 
-def full_disk():
-    """The disk ends while the first checkpoint is written."""
-    from pullback.train import checkpoint
+def full_disk(ends):
+    """The disk ends when `ends` (the name of a file) is written."""
 
-    def fail(path, content):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    def run():
+        rename = os.replace
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "write_whole", fail)
-        return digits("--model", "mlp", "--epochs", "1")()
+        def replace(source, target):
+            if Path(target).name.startswith(ends):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+            rename(source, target)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "replace", replace)
+            return digits("--model", "mlp", "--epochs", "1", "--quiet")()
+
+    return run
 
 
 def rare_class():
@@ -250,7 +256,8 @@ CASES = {
     "folder: a file": used(lambda: write("run", "")),
     "folder: of somebody else": used(lambda: (Path("run").mkdir(), write("run/a.txt", ""))),
     "folder: of an earlier run": used(resume("--lr", "7")),
-    "folder: the disk is full": full_disk,
+    "folder: the disk is full at once": full_disk("config"),
+    "folder: the disk is full at a checkpoint": full_disk("step-"),
     "resume: no folder": lambda: invoke("train", "--resume"),
     "resume: no run": resume(state=None),
     "resume: another choice": resume("--seed", "1"),

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pullback._settings import log, settings
-from pullback.backend.jit import LEVEL, Library, compile_object
+from pullback.backend.jit import LEVEL, Library, compile_module
 from pullback.backend.target import Target, llvm
 from pullback.errors import CompileError
 
@@ -148,7 +148,7 @@ def load(text: str, symbols: Sequence[str], target: Target, cache: ObjectCache) 
     key = key_of(text, target)
     library = load_object(key, symbols, target, cache)
     if library is None:
-        code = compile_object(text, target)
+        code = compile_module(text, target)
         library = Library(code, symbols)
         cache.put(key, code)
     return library

@@ -74,6 +74,7 @@ COUNT = click.IntRange(min=1)
 @click.option("--seed", type=int, help="Decides first weights and order.  [default: 0]")
 @click.option("--threads", type=click.IntRange(min=0), help="0: all cores.  [default: 0]")
 @click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--no-report", is_flag=True, help="No page and no plots.")
 def train(
     source: str | None,
     config: Path | None,
@@ -81,6 +82,7 @@ def train(
     *,
     resume: bool,
     quiet: bool,
+    no_report: bool,
     **options: Any,
 ) -> None:
     """Train a network on SOURCE, and compare it with simpler predictors.
@@ -102,8 +104,10 @@ def train(
             console.print(_stopped(result, folder))
             raise KeyboardInterrupt
         outcome = session.finish(result)
-        write_report(session.run, page_of(session, outcome))
         _conclude(console, session, outcome)
+        if not no_report:
+            write_report(session.run, page_of(session, outcome))
+            console.print(f"report: {folder / 'report.html'}")
 
 
 def _chosen(
@@ -196,7 +200,6 @@ def _conclude(console: Console, session: Session, outcome: Outcome) -> None:
     console.print(f"\ntrained {outcome.fit.steps:,} steps in {seconds:.1f} s{ended}")
     if not math.isfinite(outcome.scores["loss"]):
         console.print("the loss is no finite number: a smaller --lr may help")
-    console.print(f"report: {session.run.folder / 'report.html'}")
 
 
 def _cells(texts: list[str]) -> str:

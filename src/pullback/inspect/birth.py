@@ -121,7 +121,8 @@ def certificates(tape: Tape) -> Iterator[Finding]:
     ]
     if not found and blame.given:
         x, mask = next(iter(blame.given.items()))
-        yield NUM01.given(tape.given[x].name, tape.numbers[x], mask, blame.reached)
+        given = tape.given[x]
+        yield NUM01.given(given.name, tape.numbers[x], mask, blame.reached, given.is_data)
         return
     if not found and blame.literals:
         found = [_finding(blame.certify(*blame.from_literals(), whole=True))]

@@ -238,7 +238,7 @@ class Sweep(Builder):
         return replace(op, **changed) if changed else op
 
     def _rewritten(self, op: Op, inputs: tuple[Array, ...]) -> tuple[Array, ...] | None:
-        candidates = self.using.of(type(op), tuple([self._heads.get(x) for x in inputs]))
+        candidates = self.using.of(type(op), tuple(map(self._heads.get, inputs)))
         if not candidates:
             return None
         if self._depth == DEPTH:

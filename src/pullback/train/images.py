@@ -80,13 +80,19 @@ class DigitsTask(ImageTask):
 
     def defaults(self, model: str | None) -> Tables:
         networks: Mapping[str, Any] = {
-            "cnn": {"name": "cnn", "channels": [16, 32], "pool": [1, 2], "hidden": 64},
+            "cnn": {
+                "name": "cnn",
+                "channels": [16, 32],
+                "pool": [1, 2],
+                "hidden": 128,
+                "dropout": 0.5,
+            },
             "mlp": {"name": "mlp", "width": 128, "depth": 2},
         }
         return {
             "model": networks.get(model or "cnn", {"name": model}),
             "optimizer": {"name": "adamw", "lr": 3e-3, "schedule": "cosine", "warmup": 0.06},
-            "training": {"epochs": 12, "batch_size": 32},
+            "training": {"epochs": 15, "batch_size": 32},
         }
 
 

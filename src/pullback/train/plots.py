@@ -28,6 +28,7 @@ STYLE: dict[Any, Any] = {
     "axes.spines.right": False,
     "axes.edgecolor": GREY,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.color": "#e5e7eb",
     "grid.linewidth": 0.8,
     "legend.framealpha": 0.9,
@@ -70,6 +71,7 @@ class Curves:
     """The part that the baselines are measured on."""
     unit: str
     score: str
+    score_title: str
     score_label: str
     scale: float
     """What the score is multiplied by for the axis: 100 for per cent."""
@@ -91,11 +93,10 @@ def learning_curves(log: Steps, rows: Sequence[Row], curves: Curves) -> Plot:
         left.plot(places, smooth, color=BLUE, label="training, mean of neighbours")
         _measured(left, rows, f"{curves.part}_loss", curves.part)
         left.set(title="Loss", ylabel=curves.unit)
-        positive = [x for x in log.losses if x > 0]
-        if positive and len(positive) == len(log.losses):
+        if 0 < 5 * min(log.losses) < max(log.losses):
             left.set_yscale("log")
         _measured(right, rows, f"{curves.part}_{curves.score}", curves.part, curves.scale)
-        right.set(title=curves.score.capitalize(), ylabel=curves.score_label)
+        right.set(title=curves.score_title, ylabel=curves.score_label)
         for axes, name, scale in ((left, "loss", 1.0), (right, curves.score, curves.scale)):
             for baseline, style in zip(curves.baselines, (":", "-.", "--"), strict=False):
                 value = scale * baseline.scores[name]
@@ -175,7 +176,7 @@ def _heat_map(
         axes.set_yticks(range(count), log.names, fontsize=9.5 if count <= 25 else 6.5)
         axes.tick_params(axis="y", length=0)
         axes.set(title=title, xlabel="step")
-        figure.colorbar(image, ax=axes, label=label, pad=0.015, extend="both")
+        figure.colorbar(image, ax=axes, label=label, pad=0.015, extend="both", extendfrac=0.02)
     return figure
 
 

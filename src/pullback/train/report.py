@@ -33,6 +33,7 @@ from pullback.train.session import Outcome, Session
 from pullback.train.tasks import ExampleTask, Task
 
 SHOWN_MISTAKES = 20
+TITLES = {"accuracy": "Accuracy", "perplexity": "Perplexity", "rmse": "Root mean squared error"}
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ def plots_of(
         measured=task.measured,
         unit=task.unit,
         score=task.score,
+        score_title=TITLES.get(task.score, task.score),
         score_label="right (%)" if per_cent else task.score,
         scale=100.0 if per_cent else 1.0,
         baselines=baselines,
@@ -158,7 +160,8 @@ def page_of(session: Session, outcome: Outcome) -> Page:
         "time": f"{history[-1]['seconds']:.1f} s",
     }
     kept = f"The network of step {outcome.kept_step:,} is kept and measured"
-    why = "which had the lowest validation loss" if task.held_out == "validation" else "the last"
+    best = task.held_out == "validation"
+    why = "it had the lowest validation loss" if best else "it is the last"
     made = dt.datetime.now().astimezone()
     return Page(
         title=task.title,

@@ -7,6 +7,7 @@ how far it has come and its result. What `fit` writes stands beside them.
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -59,6 +60,8 @@ class Run:
             run.write(CONFIG, config)
             run.save()
         except OSError as error:
+            if error.errno == errno.ENOSPC:  # no other folder would help
+                raise
             raise ArgumentError(
                 f"the folder {str(folder)!r} cannot be written: {error.strerror}"
             ) from None

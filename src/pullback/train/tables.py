@@ -79,7 +79,8 @@ class TableTask(ExampleTask):
         self.examples = {name: Examples(x[p], y[p]) for name, p in vars(places).items()}
         self.inputs = x.shape[1:]
         sizes = ", ".join(f"{n:,} {name}" for name, n in self.parts.items())
-        self.notes = (f"{sizes} rows", *said, decided, *self.columns.notes)
+        rare = _rare(self.objective, self.examples)
+        self.notes = (f"{sizes} rows", *said, decided, *rare, *self.columns.notes)
 
     def defaults(self, model: str | None) -> Tables:
         count = self.parts["train"]
@@ -200,6 +201,19 @@ def _classes(
         hint = "a class needs more rows; or another data.split_seed"
         raise FileFormatError(error.what, hint=hint) from None
     return Classification(encoder.classes), labels, f"{head}: {listed(encoder.classes)}"
+
+
+def _rare(objective: Objective, examples: Mapping[str, Examples]) -> list[str]:
+    """What is said of classes that a part has no row of: the scores do not speak of them."""
+    if not isinstance(objective, Classification):
+        return []
+    notes = []
+    for part in ("validation", "test"):
+        counts = np.bincount(examples[part].y, minlength=objective.outputs)
+        absent = [objective.classes[i] for i in np.flatnonzero(counts == 0)]
+        if absent:
+            notes.append(f"no row of the {part} part is of class {listed(absent)}")
+    return notes
 
 
 def _numbers(

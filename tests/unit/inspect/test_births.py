@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import pullback as pb
+from pullback._settings import override
 from pullback.errors import DiagnosisError
 from pullback.inspect import births
 from pullback.inspect.tape import play
@@ -159,7 +160,38 @@ def test_an_argument_that_was_not_finite(wrap):
     x = np.ones((4, 3))
     x[2, 1] = np.nan
     finding = only(births(wrap(f), {"w": np.ones(3)}, x))
-    assert finding.what == "x was not finite before the step: NaN in element (2, 1)"
+    assert finding.what == "x was not finite before the step: NaN in sample 2, element (2, 1)"
+
+
+@MODES
+def test_a_captured_array_that_was_not_finite(wrap):
+    table = pb.asarray(np.array([1.0, np.inf]))
+    finding = only(births(wrap(lambda w: pb.sum(w * table)), np.ones(2)))
+    assert finding.what.startswith("the captured array table was not finite")
+
+
+def test_options_of_compile():
+    def f(params, x, power):
+        return {"w": params["w"] - pb.sum(pb.log(x) ** power)}, pb.sum(x)
+
+    step = pb.compile(f, static="power", donate=0)
+    finding = only(births(step, {"w": np.ones(2)}, np.array([1.0, 0.0]), 2))
+    assert finding.what == "log(0) = -inf in sample 1, element 1"
+    assert finding.evidence.reached == ("result[0]['w']",)
+
+
+def test_checks_that_raise_do_not_come_first():
+    with override(check=1):
+        assert only(births(lambda x: pb.sum(pb.log(x)), np.zeros(2))).id == "NUM01"
+
+
+def test_where_python_decides():
+    def f(x):
+        if float(pb.sum(x)) > 0:
+            return pb.sum(pb.sqrt(x))
+        return pb.sum(x)
+
+    assert only(births(f, np.array([0.0, 1.0]))).id == "NUM02"
 
 
 def test_a_module_path():

@@ -27,6 +27,7 @@ CURVES = plots.Curves(
     measured="test",
     unit="nats",
     score="accuracy",
+    score_title="Accuracy",
     score_label="right (%)",
     scale=100.0,
     baselines=[Baseline("linear", {"loss": 0.7, "accuracy": 0.3})],

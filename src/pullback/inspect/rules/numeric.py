@@ -59,12 +59,15 @@ class NUM01(Rule):
         )
 
     @classmethod
-    def given(cls, name: str, numbers: Numbers, mask: Numbers, reached: Sequence[str]) -> Finding:
+    def given(
+        cls, name: str, numbers: Numbers, mask: Numbers, reached: Sequence[str], is_data: bool
+    ) -> Finding:
         """A value that was not finite before the step began."""
         index = tuple(map(int, np.argwhere(mask)[0]))
+        sample = f" in sample {index[0]}{_element(index, ',')}" if is_data and index else ""
         return cls.found(
             f"{name} was not finite before the step: {number(float(numbers[index]))}"
-            f"{_element(index)}",
+            f"{sample or _element(index)}",
             None,
             why=f"{int(mask.sum())} of its {mask.size} elements reach {', '.join(reached)}",
             fix="look at the step before this one, or at the data: pb.isfinite(x).all()",
