@@ -160,7 +160,7 @@ def test_what_is_measured_under_the_least_budget_is_what_was_predicted(name):
     limit = least_of(f, donate, arguments())
     lowered = pb.compile(f, donate=donate, threads=1, memory=limit).lower(*arguments())
     code = lowered.code
-    assert code.plan.peak_bytes == limit
+    assert code.plan.peak_bytes <= limit
     inputs = [np.asarray(x) for x in (*flatten(arguments())[0], *lowered.traced.captured)]
     touched, results = [], []
     for pattern in PATTERNS:
