@@ -9,7 +9,8 @@ from hypothesis import given, settings
 
 from pullback.errors import MemoryPlanError
 from pullback.schedule.memory import Workload, evaluate, lifetimes
-from pullback.schedule.recompute import fit, floor_bytes, refine, sweep, without_dead_repeats
+from pullback.schedule.planner.driver import Planner
+from pullback.schedule.planner.refine import refine, without_dead_repeats
 from workloads.invented import schedules, workloads
 from workloads.simulator import Simulator
 
@@ -20,11 +21,11 @@ MANY = settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_a_plan_holds_its_budget_and_loses_no_value(data):
     workload = data.draw(workloads(most=14))
-    least, most = floor_bytes(workload)[0], evaluate(workload).peak_bytes
+    least, most = Planner(workload).floor[0], evaluate(workload).peak_bytes
     assert least <= most
     budget = data.draw(st.integers(least, max(most, least)))
     try:
-        plan = fit(workload, budget)
+        plan = Planner(workload).fit(budget)
     except MemoryPlanError:
         assert budget < most
         return
@@ -38,9 +39,9 @@ def test_a_plan_holds_its_budget_and_loses_no_value(data):
 @given(st.data())
 def test_with_more_bytes_a_sweep_never_costs_more(data):
     workload = data.draw(workloads(most=14))
-    least, most = floor_bytes(workload)[0], evaluate(workload).peak_bytes
+    least, most = Planner(workload).floor[0], evaluate(workload).peak_bytes
     budgets = [least + (most - least) * k // 6 for k in range(7)]
-    plans = sweep(workload, budgets)
+    plans = Planner(workload).sweep(budgets)
     costs = [plans[budget].lifetimes.cost for budget in sorted(plans)]
     assert costs == sorted(costs, reverse=True)
     assert all(plan.peak_bytes <= budget for budget, plan in plans.items())
@@ -74,8 +75,8 @@ def test_steps_with_effects_run_once(data):
     drawn = data.draw(workloads(most=14))
     once = tuple([replace(step, repeatable=k % 2 == 0) for k, step in enumerate(drawn.steps)])
     workload = Workload(drawn.values, once)
-    least, most = floor_bytes(workload)[0], evaluate(workload).peak_bytes
-    for plan in sweep(workload, [least, (least + most) // 2, most]).values():
+    least, most = Planner(workload).floor[0], evaluate(workload).peak_bytes
+    for plan in Planner(workload).sweep([least, (least + most) // 2, most]).values():
         assert all(plan.schedule.count(k) == 1 for k in range(1, len(once), 2))
 
 

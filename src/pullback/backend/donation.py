@@ -14,6 +14,7 @@ from pullback.backend.storage import workload
 from pullback.backend.written import Written
 from pullback.ir.array import Array
 from pullback.ir.strided import row_major_strides
+from pullback.schedule.bounds import cannot_fail
 from pullback.schedule.kernels import Access, Buffer, Extent, Load, Loops, Schedule, Store
 from pullback.schedule.memory import Plan, lifetimes
 
@@ -90,7 +91,8 @@ def checks_first(schedule: Schedule, kernels: Sequence[Written]) -> list[int]:
     """An order of the kernels in which those that may fail, and what they need, come first."""
     makers = {b: i for i, kernel in enumerate(schedule.kernels) for b in kernel.writes()}
     early: set[int] = set()
-    pending = [i for i, written in enumerate(kernels) if written.checks]
+    safe = cannot_fail(schedule.kernels)
+    pending = [i for i, written in enumerate(kernels) if written.checks and i not in safe]
     while pending:
         i = pending.pop()
         if i not in early:

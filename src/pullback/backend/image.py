@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pullback.backend.written import CALLBACK, STATUS, WORKSPACE, Check, Exceeded, OutOfRange
 from pullback.errors import Site
+from pullback.schedule.memory import Plan
 
 if TYPE_CHECKING:
     from pullback.backend.program import Code
@@ -89,9 +90,9 @@ class Image:
 
 def _slots(code: Code, homes: dict[int, int]) -> Iterable[tuple[int, int]]:
     """What each pointer of the table shows to: in the arena for good, or to what a call brings."""
-    places = _places(code)
     checks = callbacks = 0
     for position, kernel in enumerate(code.kernels):
+        places = _places(code.plan, position)
         for operand in kernel.operands:
             if operand.buffer == STATUS:
                 yield STATUS, STATUS_BYTES * checks
@@ -107,12 +108,11 @@ def _slots(code: Code, homes: dict[int, int]) -> Iterable[tuple[int, int]]:
         callbacks += len(kernel.callbacks)
 
 
-def _places(code: Code) -> dict[int, int]:
-    """The buffers in the arena and where they lie in it."""
-    places: dict[int, int] = {}
-    for position, kernel in enumerate(code.schedule.kernels):
-        made = code.plan.writes(position)  # last, in some, the workspace
-        for buffer, place in zip(sorted(kernel.writes()), made, strict=False):
-            if place.resident is None:
-                places[buffer] = place.offset
-    return places
+def _places(plan: Plan, position: int) -> dict[int, int]:
+    """Where a step finds, and leaves, what lies in the arena: a buffer lies elsewhere when it is
+    made again."""
+    workload, index = plan.lifetimes.workload, plan.schedule[position]
+    buffers = (*workload.reads[index], *workload.writes[index])
+    found = (*plan.reads(position), *plan.writes(position))  # last, in some, the workspace
+    pairs = zip(buffers, found, strict=False)
+    return {buffer: place.offset for buffer, place in pairs if place.resident is None}

@@ -7,7 +7,7 @@ import functools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 import numpy as np
@@ -22,11 +22,14 @@ from pullback.backend.storage import workload
 from pullback.backend.target import Target
 from pullback.backend.threads import Team, team, thread_count
 from pullback.backend.written import CALLBACK, STATUS, Written
-from pullback.errors import PullbackError
+from pullback.errors import MemoryPlanError, PullbackError
 from pullback.ir.types import Numbers, TensorType
 from pullback.schedule.kernels import Schedule
-from pullback.schedule.memory import Plan, evaluate
+from pullback.schedule.memory import Plan, Workload, evaluate
 from pullback.schedule.packing import aligned
+from pullback.schedule.picture import bytes_text
+from pullback.schedule.planner.driver import Planner
+from pullback.schedule.planner.order import frugal_order
 
 ALIGNMENT = 64
 
@@ -37,6 +40,8 @@ ALIGNMENT = 64
 @dataclass(frozen=True, eq=False)
 class Code:
     """The kernels of a schedule in the order they run, the plan of their memory, their text.
+
+    A kernel that runs more than once is there more than once.
 
     `donors` gives for an output's buffer that of the donated input whose memory it takes over.
     `guard` is the first kernel that overwrites donated memory, where a kernel before it may fail.
@@ -63,11 +68,14 @@ def write_code(
     threads: int | None = None,
     pairs: Mapping[int, int] | None = None,
     names: Sequence[str] = (),
+    memory: int | None = None,
     target: Target | None = None,
 ) -> Code:
     """The code of a schedule. `pairs`: output → donated input, by their places.
 
-    A `target` that is given may be another machine's.
+    With `memory`, kernels run again where all that the program holds would be more bytes than that;
+    raises `MemoryPlanError` where no schedule fits. A `target` that is given may be another
+    machine's.
     """
     target = target or Target.chosen()
     donation = separate(schedule, pairs or {})
@@ -82,13 +90,22 @@ def write_code(
     schedule = donation.schedule
     count = 1 if threads is None and not is_worth_threads(kernels) else threads or thread_count()
     scratch = aligned(max((kernel.scratch for kernel in kernels), default=0) + ALIGNMENT)
-    plan = evaluate(
-        workload(schedule, kernels, donation.donors, scratch * count, names, guarded=True)
-    )
+    asked = workload(schedule, kernels, donation.donors, scratch * count, names, guarded=True)
+    plan, runs = _planned(asked, memory)
+    schedule = replace(schedule, kernels=tuple([schedule.kernels[k] for k in runs]))
+    kernels = tuple([kernels[k] for k in runs])
     may_fail = any(kernel.checks for kernel in kernels)
     guard = first_overwriting(plan, schedule) if may_fail else None
     text = write_main(emitter.module, kernels, plan, guard)
     return Code(schedule, kernels, donation.donors, plan, text, target, count, scratch, guard)
+
+
+def _planned(asked: Workload, memory: int | None) -> tuple[Plan, list[int]]:
+    """A plan, and which step runs when."""
+    order = frugal_order(asked)
+    ordered = asked.ordered(order)
+    plan = evaluate(ordered) if memory is None else Planner(ordered).fit(memory)
+    return plan, [order[k] for k in plan.schedule]
 
 
 # ---- programs -------------------------------------------------------------------------------
@@ -98,7 +115,14 @@ class Memory:
     """Bytes for a program, aligned. `allocate` is where all but inputs and outputs come from."""
 
     def allocate(self, count: int) -> Numbers:
-        memory = np.empty(count + ALIGNMENT, np.uint8)
+        try:
+            memory = np.empty(count + ALIGNMENT, np.uint8)
+        except MemoryError:
+            raise MemoryPlanError(
+                f"the system refuses {bytes_text(count)} for what lies between a program's "
+                "arguments and its results",
+                hint='memory="500 MB", say, recomputes values to hold less',
+            ) from None
         start = -memory.ctypes.data % ALIGNMENT
         return memory[start : start + count]
 

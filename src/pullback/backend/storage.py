@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pullback.backend.written import Written
 from pullback.errors import NOWHERE, Site
 from pullback.schedule.aliasing import in_place
+from pullback.schedule.bounds import cannot_fail
 from pullback.schedule.kernels import (
     Apply,
     Call,
@@ -33,7 +34,7 @@ def workload(
 
     The values are the buffers, after them the memory of the outputs without a donor, in order, and
     last the scratch of all threads. `names` are those of the inputs. Where `guarded`, no donor is
-    overwritten before the last kernel that may fail has run.
+    overwritten before the last kernel that may fail has run; it may run again after that.
     """
     buffers = schedule.buffers
     homes = dict(donors or {})
@@ -56,23 +57,27 @@ def workload(
         for i in given
     ]
     values.append(Value("scratch of the threads", scratch, resident=True))
-    # As if what may fail read all donors.
-    watched = frozenset((donors or {}).values()) if guarded else frozenset()
-    pairs = zip(schedule.kernels, kernels, strict=True)
-    return Workload(tuple(values), tuple([_step(*each, watched) for each in pairs]))
+    donated = frozenset((donors or {}).values()) if guarded else frozenset()
+    safe = cannot_fail(schedule.kernels) if donated else set()
+    steps = [
+        _step(kernel, made, donated if made.checks and k not in safe else frozenset())
+        for k, (kernel, made) in enumerate(zip(schedule.kernels, kernels, strict=True))
+    ]
+    return Workload(tuple(values), tuple(steps))
 
 
-def _step(kernel: Kernel, written: Written, watched: frozenset[int]) -> Step:
+def _step(kernel: Kernel, written: Written, guards: frozenset[int]) -> Step:
     nested = written.nested
-    seen = watched if written.checks else frozenset()
     pairs = in_place(kernel) if nested is None else nested.in_place
     return Step(
         written.name,
-        tuple(sorted(kernel.reads() | seen)),
+        tuple(sorted(kernel.reads())),
         tuple(sorted(kernel.writes())),
         scratch=0 if nested is None else nested.workspace,
-        in_place=tuple([(w, r) for w, r in pairs if r not in seen]),
+        in_place=tuple([(w, r) for w, r in pairs if r not in guards]),
         cost=written.cost,
+        repeatable=not written.callbacks,
+        guards=guards,
     )
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 
-from pullback.errors import ArgumentError, MemoryPlanError
-from pullback.schedule.memory import Plan
+from pullback.errors import ArgumentError
 from pullback.schedule.picture import bytes_text
 
 UNITS = {"B": 1} | {
@@ -13,38 +13,51 @@ UNITS = {"B": 1} | {
     for kind, base in (("B", 1000), ("iB", 1024))
     for i, prefix in enumerate("kMGT")
 }
-NAMED = 5
-"""How many values a refusal names."""
 
 
 def parse_bytes(given: int | str) -> int:
     """`500_000_000` or `"500 MB"` or `"0.5 GiB"` as bytes; `ArgumentError` for anything else."""
-    if isinstance(given, int) and not isinstance(given, bool) and given > 0:
-        return given
-    found = re.fullmatch(r"\s*([\d.]+)\s*([a-zA-Z]+)\s*", given) if isinstance(given, str) else None
-    units = {name.lower(): size for name, size in UNITS.items()}
-    if found is None or found[2].lower() not in units or found[1].count(".") > 1:
+    count = _parsed(given)
+    if count is None:
         raise ArgumentError(
             f"memory={given!r} is no number of bytes", hint='write for example memory="500 MB"'
         )
+    if count <= 0:
+        raise ArgumentError(f"memory={given!r} is no positive number of bytes")
+    return count
+
+
+def _parsed(given: int | str) -> int | None:
+    if isinstance(given, int) and not isinstance(given, bool):
+        return given
+    if not isinstance(given, str):
+        return None
+    found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([a-zA-Z]+)\s*", given)
+    units = {name.lower(): size for name, size in UNITS.items()}
+    if found is None or found[2].lower() not in units:
+        return None
     return int(float(found[1]) * units[found[2].lower()])
 
 
-def require_room(plan: Plan, limit: int) -> None:
-    """Raise `MemoryPlanError` where a plan needs more than `limit` bytes."""
-    if plan.peak_bytes <= limit:
-        return
-    values = plan.lifetimes.workload.values
-    held = [(x.bytes, x.label, x.source) for x in plan.at_peak()]
-    held += [(x.bytes, x.label, str(x.site.frame or "")) for x in values if x.resident]
-    largest = [
-        f"{bytes_text(size):>10}  {label}  {source}".rstrip()
-        for size, label, source in sorted(held, reverse=True)[:NAMED]
-    ]
-    lines = "".join([f"\n    {line}" for line in largest])
-    raise MemoryPlanError(
-        f"the program needs {bytes_text(plan.peak_bytes)} at its peak, memory= allows "
-        f"{bytes_text(limit)}: {bytes_text(plan.resident_bytes)} of arguments, results and "
-        f"scratch, and {bytes_text(plan.arena_bytes)} between; the largest:{lines}",
-        hint="the least without recomputation; pb.checkpoint(f) recomputes f in the backward pass",
-    )
+def require_machine(limit: int) -> None:
+    """Raise `ArgumentError` for a budget that this machine does not have."""
+    most = machine_bytes()
+    if most is not None and limit > most:
+        raise ArgumentError(
+            f"memory= allows {bytes_text(limit)}, this machine has {bytes_text(most)}",
+            hint="`lower(...).plan` plans for another machine without running",
+        )
+
+
+def machine_bytes() -> int | None:
+    """The memory of this machine, or of its container; None where the system does not say."""
+    try:
+        most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+    try:
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as file:
+            text = file.read().strip()
+    except OSError:
+        return most
+    return min(most, int(text)) if text.isdigit() else most

@@ -9,13 +9,15 @@ import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from pullback._public import public, without_library_frames
 from pullback._settings import Settings, log, settings
-from pullback.compile.budget import parse_bytes, require_room
+from pullback.compile.budget import parse_bytes, require_machine
 from pullback.compile.captured import Watch
 from pullback.compile.executable import Executable
+from pullback.compile.report import with_batch
 from pullback.compile.signature import (
     Chosen,
     Dynamic,
@@ -34,6 +36,7 @@ from pullback.ir.builder import current
 from pullback.ir.graph import is_same
 from pullback.ops.weak import Weak
 from pullback.passes.pipeline import prepare
+from pullback.schedule.memory import Plan
 from pullback.transforms.derivatives import name_of
 from pullback.transforms.trace import Traced, trace_leaves
 from pullback.transforms.tree import flatten, unflatten
@@ -76,9 +79,11 @@ def compile(
     of each result at most two arrays, until the function itself is dropped. `plan.peak_bytes`
     counts one of them, the one that a call writes.
 
-    With `memory` (bytes, or "500 MB"), a program whose `plan.peak_bytes` are more is refused:
-    `MemoryPlanError` says what they are and which values hold them. No value is recomputed to
-    save memory; `checkpoint` does that.
+    With `memory` (bytes, or "500 MB"), a program holds no more than that: arguments, results, state
+    and all between. Where it would, values are dropped and computed again later, at the least extra
+    time that was found; the results have the same bits. `lower(...).plan.peak_bytes` is exact
+    before anything runs. `MemoryPlanError` where no schedule fits: it names the smallest budget
+    that is possible, and the values that bind it.
 
     Inside a transform (`grad`, `vmap`, another `compile` …) the operations of `f` become part of
     what is being transformed.
@@ -185,6 +190,8 @@ class CompiledFunction:
         """The program; the old one again where only arrays that it captured are others."""
         if old is None:
             self._tell_why(signature)
+            if self._memory is not None:
+                require_machine(self._memory)
         lowered = self._lowered(signature)
         watch = Watch(self._function, lowered.traced.captured)
         if old is not None:
@@ -193,8 +200,6 @@ class CompiledFunction:
                 return old
             name = name_of(self._function)
             log("recompile", f"{name} is compiled again: what it captures is bound anew")
-        if self._memory is not None:
-            require_room(lowered.plan, self._memory)
         lowered.explain()
         made = Executable(lowered, signature, signature.names(self._function), watch)
         lowered.tell()
@@ -207,9 +212,15 @@ class CompiledFunction:
         dynamic = enumerate(signature.dynamic)
         donated = tuple([k for k, (i, _) in dynamic if self._donate.has(signature, i)])
         names = signature.leaf_names(self._function)
-        return Lowered(
-            name_of(self._function), traced, signature, names, donated, self._threads, times, met
-        )
+        chosen = self._threads, self._memory
+        given = traced, signature, names, donated, *chosen, times, met
+
+        def batched(of: Sequence[str], size: int) -> Plan:
+            known = signature.names(self._function)
+            other = self._lowered(with_batch(signature, known, donated, of, size))
+            return replace(other, memory=None).code.plan
+
+        return Lowered(name_of(self._function), *given, batched)
 
     def _trace(self, signature: Signature) -> tuple[Traced, Met]:
         kinds = signature.kinds

@@ -12,6 +12,7 @@ from pullback._settings import log, settings
 from pullback.backend.program import Code, Program, write_code
 from pullback.compile.donation import Pairing, pair_up
 from pullback.compile.profile import kernels_of
+from pullback.compile.report import Batched, MemoryReport
 from pullback.compile.signature import Signature
 from pullback.compile.stored import Store
 from pullback.ir.graph import Graph
@@ -21,7 +22,6 @@ from pullback.passes.dump import Dump
 from pullback.passes.pipeline import optimize
 from pullback.schedule.fuse import fuse
 from pullback.schedule.kernels import Schedule
-from pullback.schedule.memory import Plan
 from pullback.transforms.trace import Traced
 
 Met = Mapping[int, frozenset[DType]]
@@ -43,8 +43,11 @@ class Lowered:
     donated: tuple[int, ...] = ()
     """The donated ones among the dynamic arguments."""
     threads: int | None = None
+    memory: int | None = None
+    """The most bytes that the program may hold."""
     times: dict[str, float] = field(default_factory=dict)
     met: Met = field(default_factory=dict)
+    batched: Batched | None = None
 
     @functools.cached_property
     def pairing(self) -> Pairing:
@@ -74,14 +77,14 @@ class Lowered:
     def code(self) -> Code:
         schedule = self.schedule
         with timed(self.times, "emit"):
-            return write_code(schedule, self.threads, self.pairing.pairs, self.names)
+            return write_code(schedule, self.threads, self.pairing.pairs, self.names, self.memory)
 
     @functools.cached_property
     def program(self) -> Program:
         """From the disk, where its graph is known there."""
         if "code" not in self.__dict__:
             with timed(self.times, "find"):
-                store = Store(self.graph, self.pairing.pairs, self.threads)
+                store = Store(self.graph, self.pairing.pairs, self.threads, self.memory)
                 loaded = store.find(lambda: self.code)
                 if loaded is not None:
                     return Program(loaded=loaded)
@@ -94,10 +97,10 @@ class Lowered:
                 store.keep(program, code)
         return program
 
-    @property
-    def plan(self) -> Plan:
+    @functools.cached_property
+    def plan(self) -> MemoryReport:
         """Where every byte lies; `plan.peak_bytes` is exact before anything runs."""
-        return self.code.plan
+        return MemoryReport.of(self.code.plan, self.batched)
 
     @property
     def llvm(self) -> str:

@@ -43,7 +43,13 @@ class Opaque(Exception):
 class Store:
     """Where the program of a graph is kept: under which key, and how its lines are numbered."""
 
-    def __init__(self, graph: Graph, pairs: Mapping[int, int], threads: int | None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        pairs: Mapping[int, int],
+        threads: int | None,
+        memory: int | None = None,
+    ) -> None:
         self.graph = graph
         self.cache = ObjectCache.chosen()
         self.target = Target.chosen()
@@ -56,7 +62,8 @@ class Store:
                 log("compile", f"the program is not kept: {reason} is no data")
             else:
                 count = threads or thread_count()
-                parts = (*_versions(), described, sorted(pairs.items()), threads is None, count)
+                given = sorted(pairs.items()), threads is None, count, memory
+                parts = (*_versions(), described, *given)
                 self.key = key_of(hashlib.sha256(_written(parts)).hexdigest(), self.target)
         self.numbers, self.sites = reader.lines, reader.sites
 

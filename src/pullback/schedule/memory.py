@@ -43,7 +43,8 @@ class Step:
     """A kernel: the values it reads and writes, and its workspace in bytes.
 
     A pair (written, read) of `in_place` says: it may write the one over the other. Its cost is in
-    nanoseconds. A step with effects besides its writes is not `repeatable`.
+    nanoseconds. A step with effects besides its writes is not `repeatable`. The memory of resident
+    values that it `guards` is not taken over before its first run.
     """
 
     label: str
@@ -53,6 +54,7 @@ class Step:
     in_place: tuple[tuple[int, int], ...] = ()
     cost: int = 0
     repeatable: bool = True
+    guards: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +111,10 @@ class Workload:
     def cost(self, schedule: Iterable[int]) -> int:
         """Nanoseconds, as the cost model says."""
         return sum(self.steps[i].cost for i in schedule)
+
+    def ordered(self, order: Sequence[int]) -> Workload:
+        """The same with its steps in another order."""
+        return Workload(self.values, tuple([self.steps[i] for i in order]))
 
 
 def _verify_values(values: Sequence[Value]) -> None:
@@ -243,8 +249,12 @@ class _Binding:
         self.writes: list[tuple[int, ...]] = []
         self.latest: dict[int, int] = {}
         self.resident_read: dict[int, int] = {}
+        self.has_run: set[int] = set()
         _verify_schedule(workload, schedule)
         for position, index in enumerate(schedule):
+            if index not in self.has_run:
+                self.has_run.add(index)
+                self.resident_read.update(dict.fromkeys(workload.steps[index].guards, position))
             self.reads.append(tuple([self._read(i, position) for i in workload.reads[index]]))
             made = [self._write(i, position) for i in workload.writes[index]]
             if workload.steps[index].scratch:
@@ -452,6 +462,12 @@ class Plan:
     def conflicts(self) -> tuple[Conflict, ...]:
         return self.lifetimes.conflicts
 
+    @property
+    def slowdown(self) -> float:
+        """The share of the time that steps which run again take besides, by the cost model."""
+        once = sum(step.cost for step in self.lifetimes.workload.steps)
+        return self.lifetimes.cost / once - 1 if once else 0.0
+
     @functools.cached_property
     def live_bytes(self) -> tuple[int, ...]:
         """Arena bytes alive during each step."""
@@ -545,7 +561,11 @@ def evaluate(workload: Workload, schedule: Sequence[int] | None = None) -> Plan:
     """
     began = time.perf_counter()
     lives = lifetimes(workload, schedule)
-    packing = pack(lives.buffers)
+    return packed(lives, pack(lives.buffers), began)
+
+
+def packed(lives: Lifetimes, packing: Packing, began: float) -> Plan:
+    """The plan of lifetimes and offsets, searched for since `began`."""
     if settings().check:
         require_disjoint(lives.buffers, packing)
     return Plan(lives, packing, time.perf_counter() - began)

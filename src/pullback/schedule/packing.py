@@ -82,10 +82,14 @@ class Packing:
     offsets: Ints
 
 
-def pack(buffers: Intervals) -> Packing:
-    """Aligned offsets such that buffers alive together are disjoint; ends at the lower bound."""
+def pack(buffers: Intervals, enough: int = 0, placements: int = PLACEMENTS) -> Packing:
+    """Aligned offsets such that buffers alive together are disjoint.
+
+    The search ends at the lower bound, where the arena is no larger than `enough` bytes, or after
+    so many placements.
+    """
     slabs, slab_of, inner = _slabs(buffers)
-    packing = _pack(slabs)
+    packing = _pack(slabs, enough, placements)
     return Packing(packing.size, packing.offsets[slab_of] + inner)
 
 
@@ -119,8 +123,8 @@ def _events(buffers: Intervals) -> Iterator[tuple[int, bool, int]]:
 # ---- the search -----------------------------------------------------------------------------
 
 
-def _pack(buffers: Intervals) -> Packing:
-    search = _Search(buffers)
+def _pack(buffers: Intervals, enough: int, placements: int) -> Packing:
+    search = _Search(buffers, max(buffers.max_live, enough), placements)
     for order in _orders(buffers):
         for fit in (_best, _first):
             search.attempt(order, fit)
@@ -160,16 +164,16 @@ def _fullest(buffers: Intervals) -> Ints:
 class _Search:
     """The best packing so far, the order and the fit that gave it, and the work left."""
 
-    def __init__(self, buffers: Intervals) -> None:
-        self.buffers = buffers
-        self.left = PLACEMENTS
+    def __init__(self, buffers: Intervals, enough: int, placements: int) -> None:
+        self.buffers, self.enough = buffers, enough
+        self.left = placements
         self.order = np.arange(len(buffers))
         self.fit: Fit = _first
         self.packing = Packing(int(_ENDLESS), np.zeros(len(buffers), np.int64))
 
     @property
     def done(self) -> bool:
-        return self.packing.size == self.buffers.max_live or self.left < len(self.buffers)
+        return self.packing.size <= self.enough or self.left < len(self.buffers)
 
     @property
     def gap(self) -> float:

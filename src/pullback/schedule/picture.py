@@ -56,8 +56,14 @@ def _sums(plan: Plan) -> list[str]:
         f"peak      {bytes_text(plan.peak_bytes)} ({plan.peak_bytes:,} bytes)",
         f"resident  {bytes_text(plan.resident_bytes)}",
         f"arena     {bytes_text(plan.arena_bytes)}{above}",
-        f"steps     {len(plan.schedule)}" + (f", {again} of them run again" if again else ""),
+        f"steps     {len(plan.schedule)}" + _again(plan, again),
     ]
+
+
+def _again(plan: Plan, again: int) -> str:
+    if not again:
+        return ""
+    return f", {again} of them run again: {plan.slowdown:.1%} more time, predicted"
 
 
 def _conflicts(plan: Plan) -> list[str]:

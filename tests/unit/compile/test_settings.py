@@ -7,8 +7,7 @@ import pytest
 
 import pullback as pb
 from pullback._settings import override
-from pullback.compile.budget import parse_bytes
-from pullback.errors import ArgumentError, MemoryPlanError, NonFiniteError
+from pullback.errors import NonFiniteError
 from pullback.passes.pipeline import BEFORE_DERIVATIVES
 
 random = np.random.default_rng(11)
@@ -75,31 +74,6 @@ def test_stable_formulas_before_derivatives():
     far = np.array([-80.0, 20.0, 80.0], np.float32)
     np.testing.assert_allclose(slope(far).numpy(), [-1.0, 0.0, 1.0], atol=1e-5)
     assert BEFORE_DERIVATIVES
-
-
-@pytest.mark.parametrize(
-    ("text", "count"), [("500 MB", 500_000_000), ("1KiB", 1024), (17, 17), ("0.5 gb", 500_000_000)]
-)
-def test_bytes(text, count):
-    assert parse_bytes(text) == count
-
-
-@pytest.mark.parametrize("text", ["", "5", "5 parsecs", -1, 0, True, 1.5, "1.2.3 MB"])
-def test_no_bytes(text):
-    with pytest.raises(ArgumentError, match="number of bytes"):
-        pb.compile(lambda x: x, memory=text)
-
-
-def test_a_program_that_needs_more_memory_than_allowed_is_refused():
-    def f(x):
-        return pb.sum(pb.tanh(x @ x) @ x)
-
-    x = normal(100, 100)
-    peak = pb.compile(f).lower(x).plan.peak_bytes
-    assert pb.compile(f, memory=peak)(x).shape == ()
-    with pytest.raises(MemoryPlanError, match="contract") as caught:
-        pb.compile(f, memory=peak - 1)(x)
-    assert "test_settings.py" in str(caught.value)
 
 
 def test_a_run_is_told_kernel_by_kernel(capsys):

@@ -7,9 +7,9 @@ import math
 
 import pytest
 
-from pullback.errors import MemoryPlanError
+from pullback.errors import MemoryPlanError, Phase, Site
 from pullback.schedule.memory import Step, Value, Workload, evaluate
-from pullback.schedule.recompute import fit, floor_bytes, sweep
+from pullback.schedule.planner.driver import Planner
 from workloads import traced
 from workloads.simulator import Simulator
 
@@ -18,7 +18,8 @@ def chain(length: int, unit: int = 64) -> Workload:
     """Layers F₁ … F_L and their backwards B_L … B₁, twice as dear; B_i reads a_{i-1} and d_i."""
     values = [Value("x", unit, resident=True)]
     values += [Value(f"a{i}", unit) for i in range(1, length + 1)]
-    values += [Value(f"d{i}", unit, kept=i == 0) for i in range(length, -1, -1)]
+    back = Site(phase=Phase.BACKWARD)
+    values += [Value(f"d{i}", unit, kept=i == 0, site=back) for i in range(length, -1, -1)]
     steps = [Step(f"F{i}", (i - 1,), (i,), cost=1) for i in range(1, length + 1)]
     steps.append(Step("loss", (length,), (length + 1,)))
     for k, i in enumerate(range(length, 0, -1)):
@@ -36,7 +37,7 @@ def fewest_forwards(length: int, slots: int) -> int:
 
 
 def overhead(workload: Workload, arena: int) -> float:
-    plan = fit(workload, workload.resident_bytes + arena)
+    plan = Planner(workload).fit(workload.resident_bytes + arena)
     assert plan.arena_bytes <= arena
     return plan.lifetimes.cost / evaluate(workload).lifetimes.cost - 1
 
@@ -52,7 +53,7 @@ def test_a_chain_in_twice_the_root_of_its_length_costs_a_third(length):
 def test_no_schedule_beats_the_optimum_and_none_is_far_from_it(length, slots):
     """Two more units of arena hold the cotangents that the published count leaves out."""
     workload = chain(length)
-    plan = fit(workload, workload.resident_bytes + 64 * (slots + 2))
+    plan = Planner(workload).fit(workload.resident_bytes + 64 * (slots + 2))
     forwards = sum(1 for k in plan.schedule if k < length)
     optimum = fewest_forwards(length, slots + 2)
     assert optimum <= forwards + length <= 2 * (fewest_forwards(length, slots) + length)
@@ -61,9 +62,9 @@ def test_no_schedule_beats_the_optimum_and_none_is_far_from_it(length, slots):
 def test_a_sweep_over_a_training_step_is_monotone_and_holds_every_budget():
     workload = traced.fused(traced.gpt(2, 32, 2, 16, 4).workload())
     full = evaluate(workload)
-    least = floor_bytes(workload)[0]
+    least = Planner(workload).floor[0]
     budgets = [least + (full.peak_bytes - least) * k // 5 for k in range(6)]
-    plans = sweep(workload, budgets)
+    plans = Planner(workload).sweep(budgets)
     costs = [plans[b].lifetimes.cost for b in sorted(plans)]
     assert costs == sorted(costs, reverse=True)
     assert len(plans) >= 3
@@ -90,15 +91,17 @@ def test_a_parameter_is_not_read_again_after_its_update():
     )
     workload = Workload(values, steps)
     plan = evaluate(workload)
-    with pytest.raises(MemoryPlanError, match="no schedule was found"):
-        fit(workload, plan.peak_bytes - 64)
+    with pytest.raises(MemoryPlanError, match=f"memory={plan.peak_bytes} is possible"):
+        Planner(workload).fit(plan.peak_bytes - 64)
 
 
 def test_an_impossible_budget_names_the_step_and_its_largest_values(golden):
     workload = chain(4, unit=1 << 20)
     with pytest.raises(MemoryPlanError) as caught:
-        fit(workload, 2_000_000)
+        Planner(workload).fit(2_000_000)
     golden("memory_too_little", str(caught.value))
-    least, step = floor_bytes(workload)
-    assert workload.steps[step].label in str(caught.value)
-    assert least <= min(plan.peak_bytes for plan in sweep(workload, [least, 2 * least]).values())
+    least = Planner(workload).least.peak_bytes
+    assert Planner(workload).floor[0] <= least
+    assert Planner(workload).fit(least).peak_bytes == least
+    with pytest.raises(MemoryPlanError, match=f"memory={least} is possible"):
+        Planner(workload).fit(least - 1)
