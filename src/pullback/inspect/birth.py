@@ -12,6 +12,7 @@ from pullback._public import public
 from pullback._settings import override
 from pullback.errors import Phase, PullbackError, Site
 from pullback.inspect.findings import Finding
+from pullback.inspect.patterns import Patterns
 from pullback.inspect.report import Report
 from pullback.inspect.rules.numeric import NUM01, NUM02
 from pullback.inspect.tape import Tape, play
@@ -24,7 +25,7 @@ from pullback.ir.op import HigherOrder
 from pullback.ir.types import Numbers, is_float
 from pullback.ops.index import Gather
 from pullback.ops.layout import Layout
-from pullback.ops.pointwise import Constant
+from pullback.ops.pointwise import Cast, Constant
 from pullback.ops.reduce import Reduction
 
 FRAMES = 10
@@ -70,6 +71,8 @@ class Birth:
     """The loop or branch that holds `node`."""
     turn: int = 0
     """In which turn of the loop, from 1."""
+    because: str = ""
+    """Where the operand had its number from, if that is a known story."""
     mask: Node | None = None
     """The selection that had masked the element out, where its cotangent was 0."""
 
@@ -266,6 +269,7 @@ class _Blame:
             forward_operands=()
             if forward is None
             else elements(forward, tape.operands(forward), index, mask.shape),
+            because=_underflow(tape, node, index) if same else "",
             mask=_mask_over(tape, forward or node, index) if same else None,
         )
         inner = _inside(node, tape.operands(node))
@@ -391,6 +395,29 @@ def _frame(tape: Tape, node: Node) -> Frame:
         float(size.max()) if size.size else float("nan"),
         bool(finite.all()),
     )
+
+
+def _underflow(tape: Tape, node: Node, index: tuple[int, ...]) -> str:
+    """How far below the largest the logit was, where a 0 comes from a softmax."""
+    patterns = Patterns(tape.nodes)
+    born = np.zeros(node.outputs[0].shape, bool)
+    born[index] = True
+    for i, x in enumerate(node.inputs if isinstance(node.op, Elementwise) else ()):
+        operand, mask = tape.numbers[x], traced_back(node, tape.operands(node), i, born)
+        if operand[tuple(np.argwhere(mask)[0])] != 0:
+            continue
+        maker = patterns.makers.get(x)
+        while maker is not None and isinstance(maker.op, Layout | Cast | Gather):
+            if not isinstance(maker.op, Cast):
+                mask = traced_back(maker, tape.operands(maker), 0, mask)
+            x = maker.inputs[0]
+            maker = patterns.makers.get(x)
+        found = patterns.softmax(x)
+        if found is not None and found.logits.shape == mask.shape:
+            logits = tape.numbers[found.logits].astype(np.float64)
+            gap = (logits.max(axis=found.axes, keepdims=True) - logits)[mask][0]
+            return f"the softmax underflowed: its logit is {gap:.4g} below the largest"
+    return ""
 
 
 # ---- masks, loops ---------------------------------------------------------------------------

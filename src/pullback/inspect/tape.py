@@ -24,6 +24,7 @@ from pullback.ir.types import DType, Numbers, is_float
 from pullback.nn.freezing import trainable
 from pullback.ops.operators import zeros
 from pullback.schedule.fuse import fuse
+from pullback.train.step import TrainStep
 from pullback.transforms.derivatives import chosen_positions, name_of, value_and_grad
 from pullback.transforms.graphs import TRANSFORMS
 from pullback.transforms.reverse import Reverse
@@ -80,6 +81,8 @@ def play(f: Function, args: Sequence[Any], argnums: int | tuple[int, ...]) -> Ta
     A function that returns one floating scalar is a loss; the arguments `argnums` are
     differentiated. What returns anything else is a step, and is played as it is.
     """
+    if isinstance(f, TrainStep):
+        f = f._program
     positions = chosen_positions(f, argnums, len(args))
     with override(check=0):
         if isinstance(f, CompiledFunction):
@@ -198,9 +201,8 @@ class Replay:
             numbers=_numbers(nodes, given, [y for _, y in outputs]),
             given=given,
             outputs=tuple(outputs),
-            forward_of={
-                node: forward[ruled] for node, ruled in self.forward_of.items() if ruled in forward
-            },
+            forward_of=_by_line(nodes)
+            | {node: forward[ruled] for node, ruled in self.forward_of.items() if ruled in forward},
             player="reference",
         )
 

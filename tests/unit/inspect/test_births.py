@@ -145,6 +145,35 @@ def test_a_module_path():
     assert finding.module.endswith("inner")
 
 
+def test_a_softmax_that_underflowed_says_by_how_much():
+    def f(w, x, y):
+        p = pb.softmax(x @ w)
+        return -pb.mean(pb.log(pb.take_along_axis(p, y[:, None], axis=1)))
+
+    w, x = np.eye(3, dtype=np.float32), np.zeros((5, 3), np.float32)
+    x[3] = [120.0, 0.0, -40.0]
+    finding = only(births(f, w, x, np.array([0, 1, 2, 2, 0])))
+    assert finding.what == "log(0) = -inf in sample 3, element (3, 0)"
+    assert "the softmax underflowed: its logit is 160 below the largest" in finding.why
+    assert only(births(pb.compile(f), w, x, np.array([0, 1, 2, 2, 0]))).what == finding.what
+
+
+def test_a_training_step():
+    def loss(model, x):
+        return pb.mean(pb.sqrt(pb.sum(x * model(x), axis=1)))
+
+    model = pb.nn.Linear(3, 3, key=pb.random.key(0))
+    model = model.replace(weight=pb.asarray(np.eye(3, dtype=np.float32)))
+    optimizer = pb.optim.adam(1e-3)
+    step = pb.train.train_step(loss, optimizer, clip=1.0)
+    x = np.ones((6, 3), np.float32)
+    x[4] = 0.0
+    report = births(step, pb.train.TrainState.create(model, optimizer), x)
+    finding = only(report)
+    assert finding.what == "the derivative of √(0) is inf in sample 4, element 4"
+    assert "native kernels" in report.title
+
+
 # ---- harmless infinities --------------------------------------------------------------------
 
 

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
     from pullback.inspect.birth import Birth, Frame
 
 
+MASKED = (
+    "make the operand safe before the operation, then mask: "
+    "pb.where(ok, f(pb.where(ok, x, 1.0)), other)"
+)
+
+
 class NUM01(Rule):
     """The loss or a gradient is NaN or infinite, and the first cause lies in the forward pass.
 
@@ -44,7 +50,7 @@ class NUM01(Rule):
             what,
             birth.site,
             why=_why(birth),
-            fix=_fix(birth.node) or cls.fix,
+            fix=MASKED if birth.mask is not None else _fix(birth.node) or cls.fix,
             notes=_notes(birth),
             numbers=_numbers(birth),
             evidence=birth,
@@ -101,7 +107,7 @@ class NUM02(Rule):
             what,
             birth.site,
             why=_why(birth),
-            fix=fix if birth.mask is None else cls.fix,
+            fix=fix if birth.mask is None else MASKED,
             notes=_notes(birth),
             numbers=_numbers(birth),
             evidence=birth,
@@ -154,6 +160,8 @@ def _why(birth: Birth) -> str:
     elif math.isinf(birth.value) and birth.forward is None and birth.node.inputs:
         dtype = birth.node.outputs[0].dtype
         parts.append(f"the result is beyond the largest {dtype}, {_largest(dtype):.3g}")
+    if birth.because:
+        parts.append(birth.because)
     if birth.mask is not None:
         parts.append(
             f"the element is left out by {birth.mask.op.name} at {_line(birth.mask.site)}, "

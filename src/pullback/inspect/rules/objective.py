@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from pullback.inspect.findings import Finding, Severity
-from pullback.inspect.program import Program, Softmax
+from pullback.inspect.patterns import Softmax
+from pullback.inspect.program import Program
 from pullback.inspect.rules.hazards import Hazard
 from pullback.ir.array import Array
 from pullback.ir.families import Elementwise
