@@ -86,6 +86,12 @@ SAMPLES = [
         SEQUENCE,
         generated,
     ),
+    Sample(
+        "MultiHeadAttention.dropout",
+        lambda k, d: attention(k, d, dropout=0.4, causal=True),
+        SEQUENCE,
+        lambda layer, x: layer(x, train=True, key=DRAW),
+    ),
     Sample("TransformerBlock", lambda k, d: block(k, d, causal=True), SEQUENCE),
     Sample(
         "TransformerBlock.dropout",

@@ -7,7 +7,7 @@ import pytest
 
 import pullback as pb
 from pullback.ir.samples import normal
-from pullback.train import from_torch
+from pullback.train import from_torch, to_torch
 from pullback.train.safetensors import packed
 
 nn = pb.nn
@@ -122,6 +122,21 @@ def test_same_results(name, torch, tmp_path):
         np.testing.assert_allclose(y.numpy(), expected.numpy(), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_the_way_back(name, torch):
+    """Other weights of ours in torch's module give our results."""
+    make, make_theirs, x = CASES[name]
+    ours, theirs = make(), make_theirs(torch).eval()
+    inner = getattr(theirs, "inner", theirs)
+    inner.load_state_dict({n: torch.tensor(w) for n, w in to_torch(ours).items()}, strict=True)
+    with torch.no_grad():
+        given = theirs(torch.tensor(x))
+    given = given[0] if isinstance(given, tuple) else given
+    y = ours(x)
+    y = y[0] if isinstance(y, tuple) else y
+    np.testing.assert_allclose(given.numpy(), y.numpy(), rtol=1e-6, atol=1e-6)
+
+
 def test_names_and_bidirectional(torch):
     """The two directions of one torch LSTM beside a head of another name."""
     theirs = torch.nn.ModuleDict(
@@ -142,6 +157,7 @@ def test_names_and_bidirectional(torch):
     with torch.no_grad():
         expected = theirs["classifier"](theirs["encoder"](torch.tensor(SEQUENCE))[0])
     np.testing.assert_allclose(ours["head"](h).numpy(), expected.numpy(), rtol=1e-6, atol=1e-6)
+    assert to_torch(ours, names=places).keys() == arrays.keys()
 
 
 def test_batch_norm_in_a_network(torch):

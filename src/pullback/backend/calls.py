@@ -121,7 +121,7 @@ def _write_product(call: Call, name: str, module: Module, target: Target) -> Wri
 
 def _write_check(call: Call, name: str, module: Module) -> Written:
     """A kernel that fails unless its operand is true."""
-    f = Function(name, [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")])
+    f = Function.kernel(name)
     operands, begin, end, _ = f.parameters
     holds = f.load("i8", f.load("ptr", operands, 8), 1)
     status = f.load("ptr", f.at(operands, "ptr", integer(1)), 8)

@@ -58,9 +58,7 @@ def write_chain(chain: Chain, pieces: Sequence[Piece], name: str, module: Module
 class _Writer:
     def __init__(self, chain: Chain, pieces: Sequence[Piece], name: str) -> None:
         self.chain, self.pieces = chain, pieces
-        self.function = Function(
-            name, [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]
-        )
+        self.function = Function.kernel(name)
         self.places, local = _places(chain, pieces)
         every = [inner for piece in pieces for inner in (piece.first, piece.other)]
         self.own = aligned(max(inner.scratch for inner in every))

@@ -34,9 +34,7 @@ def column_iterations(outer: int, columns: int) -> int:
 
 def write_columns(op: Reduction, sizes: tuple[int, int, int], dtype: DType, name: str) -> Function:
     """`void @name(ptr %operands, i64 %begin, i64 %end, ptr %scratch)`: x and the result."""
-    f = Function(
-        name, [("ptr noalias", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]
-    )
+    f = Function.kernel(name, apart=["operands"])
     operands, begin, end, _ = f.parameters
     source, target = (f.load("ptr", f.at(operands, "ptr", integer(i)), 8) for i in range(2))
     _, _, columns = sizes

@@ -78,8 +78,7 @@ def write(
     is the next part of a longer one. Of a B that is `fixed` while the product runs many times the
     panels are packed once, by another kernel, where that pays.
     """
-    parameters = [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]
-    f = Function(name, parameters)
+    f = Function.kernel(name)
     if product.row.size == product.column.size == 1 and product.sums:
         assert not adds, "a dot product is not written in parts"
         kernel = Kernel(name, product.batches, write_dot(f, product, epilogue, results))
@@ -97,8 +96,7 @@ def write(
 
 
 def _write_packing(cut: Blocking, module: Module, name: str) -> Packing:
-    parameters = [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]
-    f = Function(name, parameters)
+    f = Function.kernel(name)
     operands, begin, end, _ = f.parameters
     product, raw = cut.product, stored(cut.product.dtype)
     b, panels = (f.load("ptr", shifted(f, operands, "ptr", i), 8) for i in range(2))
@@ -204,11 +202,11 @@ class _Writer:
 
     def _iteration(self, number: Ssa) -> None:
         f, cut, product = self.f, self.cut, self.cut.product
-        number, columns = self._split(number, cut.column_blocks)
-        number, rows = self._split(number, cut.row_blocks)
+        number, columns = self.f.divided(number, cut.column_blocks)
+        number, rows = self.f.divided(number, cut.row_blocks)
         indices = []
         for axis in reversed(product.batch):
-            number, index = self._split(number, axis.size)
+            number, index = self.f.divided(number, axis.size)
             indices.append(index)
         self.batch = tuple(reversed(indices))
         a, b, self.c = (self._origin(i, name) for i, name in enumerate("abc"))
@@ -221,13 +219,6 @@ class _Writer:
         self.last_panel = self._at_most(self.first_panel, cut.panels_at_once, cut.panels)
         for part in self._passes(a, b):
             self._pass(part)
-
-    def _split(self, number: Ssa, size: int) -> tuple[Ssa, Ssa]:
-        """Quotient and remainder."""
-        if size == 1:
-            return number, integer(0)
-        f = self.f
-        return f.binary("udiv", number, integer(size)), f.binary("urem", number, integer(size))
 
     def _origin(self, operand: int, name: str) -> Ssa:
         pointer = shifted(
@@ -351,7 +342,7 @@ class _Writer:
             if self.lines and not self.late and self.cut.product.depth >= DEEP:
                 with self._when(part.last):
                     self._fetch(self.lines, panel, row, height)
-            f.emit(f"call void {function.name}({', '.join(map(str, arguments))})")
+            f.invoke(function, *arguments)
             if not self.late:
                 with self._when(part.last):
                     self._finish(panel, row, height)

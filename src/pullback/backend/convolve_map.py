@@ -210,8 +210,7 @@ def write_correlation(
     The place of a vector is (image, group), channel of the group, and pixel. An epilogue needs a
     result whose parts do not leap.
     """
-    parameters = [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]
-    f, cut = Function(name, parameters), Cut(work, machine)
+    f, cut = Function.kernel(name), Cut(work, machine)
     if cut.iterations:
         _Writer(f, cut, module, epilogue, results).write()
     f.finish()
@@ -246,9 +245,9 @@ class _Writer:
 
     def _iteration(self, number: Ssa, x: Ssa, w: Ssa, y: Ssa) -> None:
         f, cut, work = self.f, self.cut, self.cut.work
-        number, band = self._split(number, cut.bands)
-        number, self.slice = self._split(number, cut.counts[0])
-        self.batch = self._split(number, work.groups)
+        number, band = self.f.divided(number, cut.bands)
+        number, self.slice = self.f.divided(number, cut.counts[0])
+        self.batch = self.f.divided(number, work.groups)
         volume = math.prod(reach.size for reach in work.reach)
         self.weights = offset(f, w, self.raw, self.batch[1], work.weights[0])
         self.target = offset(f, y, self.raw, number, work.outputs * math.prod(work.result))
@@ -265,13 +264,6 @@ class _Writer:
                 continue
             with f.when(f.compare("icmp slt", self.slice, integer(part.counts[0]))):
                 self._part(part)
-
-    def _split(self, number: Ssa, size: int) -> tuple[Ssa, Ssa]:
-        """Quotient and remainder."""
-        if size == 1:
-            return number, integer(0)
-        f = self.f
-        return f.binary("udiv", number, integer(size)), f.binary("urem", number, integer(size))
 
     def _part(self, part: Part) -> None:
         f, cut, block = self.f, self.cut, self.cut.block

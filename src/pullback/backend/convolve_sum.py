@@ -178,8 +178,7 @@ class Cut:
 
 def write_kernel_sum(work: KernelSum, machine: Machine, module: Module, name: str) -> Kernel:
     """Write the kernel: its operands are x, y and w."""
-    parameters = [("ptr", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]
-    f, cut = Function(name, parameters), Cut(work, machine)
+    f, cut = Function.kernel(name), Cut(work, machine)
     if cut.iterations:
         _Writer(f, cut, module).write()
     f.finish()
@@ -208,8 +207,8 @@ class _Writer:
 
     def _iteration(self, number: Ssa, x: Ssa, y: Ssa, w: Ssa) -> None:
         f, cut, work = self.f, self.cut, self.cut.work
-        number, panel = self._split(number, cut.panels)
-        group, block = self._split(number, cut.blocks)
+        number, panel = self.f.divided(number, cut.panels)
+        group, block = self.f.divided(number, cut.blocks)
         channel = f.binary("mul", block, integer(cut.channels))
         output = f.binary("mul", panel, integer(cut.width))
         result = offset(f, w, self.raw, group, work.outputs * work.inputs * len(work.places))
@@ -220,13 +219,6 @@ class _Writer:
             for width in self._last_or(panel, cut.panels, cut.width, work.outputs):
                 self._sum(x, y, (group, channel, output), (channels, width))
                 self._store(result, channels, width)
-
-    def _split(self, number: Ssa, size: int) -> tuple[Ssa, Ssa]:
-        """Quotient and remainder."""
-        if size == 1:
-            return number, integer(0)
-        f = self.f
-        return f.binary("udiv", number, integer(size)), f.binary("urem", number, integer(size))
 
     def _last_or(self, index: Ssa, count: int, step: int, size: int) -> Iterator[int]:
         """The length of this step: code for a whole one, and for the last one."""

@@ -11,16 +11,16 @@ from pullback.backend.turns import Turn, footprints, take_turns
 from pullback.backend.written import Written
 from pullback.schedule.memory import Plan
 
-
-@dataclass(frozen=True, slots=True)
-class Guard:
-    """The kernel that runs, with all after it, only where `failure()`, an i64, is 0."""
-
-    kernel: int
-    failure: Callable[[], Ssa]
-
-
 Run = tuple[int, Written, Turn]
+"""A kernel by its number, and its turn."""
+
+
+def runs_of(kernels: Sequence[Written], plan: Plan) -> list[Run]:
+    """The turns of kernels in the order of a plan."""
+    costs = [kernel.cost for kernel in kernels]
+    alone = [i for i, kernel in enumerate(kernels) if kernel.is_whole]
+    turns = take_turns(costs, footprints(plan), alone)
+    return list(zip(range(len(kernels)), kernels, turns, strict=True))
 
 
 @dataclass
@@ -35,29 +35,9 @@ class Crowd:
     shares: dict[int, tuple[Ssa, Ssa]] = field(default_factory=dict)
     owners: dict[int, Ssa] = field(default_factory=dict)
 
-    def run(
-        self,
-        kernels: Sequence[Written],
-        plan: Plan,
-        operands: Callable[[int], Ssa],
-        guard: Guard | None = None,
-    ) -> None:
+    def run(self, kernels: Sequence[Written], plan: Plan, operands: Callable[[int], Ssa]) -> None:
         """Call the kernels; `operands(i)` makes the pointer to the operands of kernel i."""
-        costs = [kernel.cost for kernel in kernels]
-        alone = [i for i, kernel in enumerate(kernels) if kernel.is_whole]
-        turns = take_turns(costs, footprints(plan), alone)
-        runs = list(zip(range(len(kernels)), kernels, turns, strict=True))
-        if guard is None:
-            self._run(runs, operands)
-            return
-        self._run(runs[: guard.kernel], operands)
-        self.wait()  # all threads see the same failures
-        f = self.function
-        with f.when(f.compare("icmp eq", guard.failure(), integer(0))):
-            self._run(runs[guard.kernel :], operands)
-
-    def _run(self, runs: Sequence[Run], operands: Callable[[int], Ssa]) -> None:
-        for i, kernel, turn in runs:
+        for i, kernel, turn in runs_of(kernels, plan):
             if turn.waits:
                 self.wait()
             if turn.owner is None:
@@ -94,15 +74,18 @@ class Crowd:
 
     def _share(self, iterations: int) -> tuple[Ssa, Ssa]:
         """This thread's part of the iterations."""
-        f = self.function
         if iterations not in self.shares:
-            following = f.binary("add", self.thread, integer(1))
-            begin, end = (
-                f.binary("udiv", f.binary("mul", integer(iterations), n), self.threads)
-                for n in (self.thread, following)
-            )
-            self.shares[iterations] = begin, end
+            self.shares[iterations] = self.part(integer(iterations), self.thread, self.threads)
         return self.shares[iterations]
+
+    def part(self, iterations: Ssa, thread: Ssa, threads: Ssa) -> tuple[Ssa, Ssa]:
+        """The part of a thread where so many share the iterations."""
+        f = self.function
+        following = f.binary("add", thread, integer(1))
+        begin, end = (
+            f.binary("udiv", f.binary("mul", iterations, n), threads) for n in (thread, following)
+        )
+        return begin, end
 
     @contextmanager
     def _only(self, owner: int) -> Iterator[None]:

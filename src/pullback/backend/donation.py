@@ -40,19 +40,20 @@ def separate(schedule: Schedule, pairs: Mapping[int, int]) -> Donation:
     An input that is its own new value stays as it is. What else is a donated input, or is the new
     value of another one too, is copied.
     """
+    inputs = frozenset(schedule.inputs)
     donated = {schedule.inputs[i] for i in pairs.values()}
     donors: dict[int, int] = {}
-    result = schedule
+    result, before = schedule, set[int]()
     for place, buffer in enumerate(schedule.outputs):
         home = schedule.inputs[pairs[place]] if place in pairs else None
-        if home == buffer:
-            continue
-        if buffer in donated or (home is not None and buffer in schedule.inputs):
-            result, buffer = _copied(result, place, first=True)
-        elif buffer in donors or (home is not None and buffer in result.outputs[:place]):
-            result, buffer = _copied(result, place, first=False)
-        if home is not None:
-            donors[buffer] = home
+        if home != buffer:
+            if buffer in donated or (home is not None and buffer in inputs):
+                result, buffer = _copied(result, place, first=True)
+            elif buffer in donors or (home is not None and buffer in before):
+                result, buffer = _copied(result, place, first=False)
+            if home is not None:
+                donors[buffer] = home
+        before.add(buffer)
     return Donation(result, donors)
 
 
@@ -100,8 +101,9 @@ def checks_first(schedule: Schedule, kernels: Sequence[Written]) -> list[int]:
 
 def first_overwriting(plan: Plan, schedule: Schedule) -> int | None:
     """The first kernel that writes into the memory of an input."""
+    inputs = frozenset(schedule.inputs)
     for position in range(len(plan.schedule)):
         homes = [place.resident for place in plan.writes(position)]
-        if any(home in schedule.inputs for home in homes):
+        if any(home in inputs for home in homes):
             return position
     return None

@@ -8,9 +8,11 @@ import struct
 import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pullback._settings import log
+from pullback.backend.halves import halves
 from pullback.backend.target import Target, initialise_foreign, llvm
 from pullback.errors import CompileError
 
@@ -26,12 +28,22 @@ LIBRARY_SYMBOLS = frozenset({"memcpy", "memmove", "memset", "sched_yield", "usle
 # ---- compiling ------------------------------------------------------------------------------
 
 
-def compile_object(text: str, target: Target) -> bytes:
-    """The object code of a module. Raises `CompileError` with the kernel and line LLVM refuses."""
+def compile_module(text: str, target: Target) -> bytes:
+    """The object code of a module, in one part or two, which two cores make at the same time.
+
+    Raises `CompileError` with the kernel and line LLVM refuses.
+    """
     begin = time.perf_counter()
-    module = _parse(text, target)
+    parts = halves(text)
+    try:
+        modules = [_parse(part, target) for part in parts]
+    except CompileError:
+        _parse(text, target)  # refused with its own lines
+        raise
     parsed = time.perf_counter()
-    code: bytes = _machine(target).emit_object(module)
+    with ThreadPoolExecutor(1) as other:  # it starts a thread when the first task comes
+        pending = [other.submit(_emit, each, target) for each in modules[1:]]
+        code = joined([_emit(modules[0], target), *[each.result() for each in pending]])
     done = time.perf_counter()
     _refuse_foreign_symbols(code)
     count = max(1, text.count("\ndefine ") + text.startswith("define "))
@@ -41,6 +53,32 @@ def compile_object(text: str, target: Target) -> bytes:
         f"each; reading the text {1e3 * (parsed - begin):.1f}), {len(code) / 1024:.0f} KB of code",
     )
     return code
+
+
+def compile_object(text: str, target: Target) -> bytes:
+    """The object code of a module in one part. Raises as `compile_module` does."""
+    code = _emit(_parse(text, target), target)
+    _refuse_foreign_symbols(code)
+    return code
+
+
+def _emit(module: Any, target: Target) -> bytes:
+    """`emit_object`, from several threads at once.
+
+    Each has a context and a machine of its own, so LLVM needs no lock; llvmlite holds one around
+    every call. Where it has no function without, they take turns.
+    """
+    machine, library = _machine(target), llvm().ffi.lib
+    emit = library.LLVMPY_TargetMachineEmitToMemory
+    with llvm().ffi.OutputString() as refusal:
+        buffer = getattr(emit, "_cfn", emit)(machine, module, 1, refusal)
+        if not buffer:
+            raise CompileError(f"LLVM makes no code of the module: {refusal}")
+    try:
+        begin, size = library.LLVMPY_GetBufferStart(buffer), library.LLVMPY_GetBufferSize(buffer)
+        return ctypes.string_at(begin, size)
+    finally:
+        library.LLVMPY_DisposeMemoryBuffer(buffer)
 
 
 def assembly(text: str, target: Target) -> str:
@@ -99,7 +137,10 @@ def _kernel_at(text: str, position: int) -> str | None:
 
 def _refuse_foreign_symbols(code: bytes) -> None:
     """Raises `CompileError` where LLVM put in a call to a library, as it does for `frem`."""
-    foreign = sorted(set(undefined_symbols(code)) - LIBRARY_SYMBOLS)
+    parts = [set(symbols(each)) for each in split(code)]
+    defined = {name for part in parts for name, here in part if here}
+    taken = {name for part in parts for name, here in part if not here}
+    foreign = sorted(taken - defined - LIBRARY_SYMBOLS)
     if foreign:
         raise CompileError(
             f"compiled code would call {', '.join(foreign)} of a library",
@@ -109,6 +150,11 @@ def _refuse_foreign_symbols(code: bytes) -> None:
 
 def undefined_symbols(code: bytes) -> Iterator[str]:
     """The names an ELF object takes from elsewhere; none are seen in other formats."""
+    return (name for name, is_defined in symbols(code) if not is_defined)
+
+
+def symbols(code: bytes) -> Iterator[tuple[str, bool]]:
+    """The names of an ELF object, and whether it defines them; none are seen in other formats."""
     if code[:6] != b"\x7fELF\x02\x01":  # 64 bits, little endian
         return
     (sections,) = struct.unpack_from("<Q", code, 40)
@@ -120,8 +166,32 @@ def undefined_symbols(code: bytes) -> Iterator[str]:
         names = headers[link][4]
         for at in range(offset + 24, offset + length, 24):  # the first symbol is empty
             name, section = struct.unpack_from("<I2xH", code, at)
-            if section == 0:
-                yield code[names + name : code.index(b"\0", names + name)].decode()
+            yield code[names + name : code.index(b"\0", names + name)].decode(), section != 0
+
+
+# ---- objects in one ---------------------------------------------------------------------------
+
+_SEVERAL = b"pullback objects"
+_LENGTH = struct.Struct("<Q")
+
+
+def joined(objects: Sequence[bytes]) -> bytes:
+    """One object as it is, several each after its length."""
+    if len(objects) == 1:
+        return objects[0]
+    return _SEVERAL + b"".join([_LENGTH.pack(len(each)) + each for each in objects])
+
+
+def split(code: bytes) -> list[bytes]:
+    """What `joined` put together."""
+    if not code.startswith(_SEVERAL):
+        return [code]
+    objects, at = [], len(_SEVERAL)
+    while at < len(code):
+        begin = at + _LENGTH.size
+        at = begin + _LENGTH.unpack_from(code, at)[0]
+        objects.append(code[begin:at])
+    return objects
 
 
 # ---- loading --------------------------------------------------------------------------------
@@ -135,7 +205,9 @@ class Library:
         # A linker of its own costs 0.3 ms and leaves nothing behind. JITLink places all sections
         # together, which code with 32-bit distances needs.
         jit = llvm().create_lljit_compiler(use_jit_link=True, suppress_errors=True)
-        builder = llvm().JITLibraryBuilder().add_object_img(code)
+        builder = llvm().JITLibraryBuilder()
+        for each in split(code):
+            builder.add_object_img(each)
         for symbol in symbols:
             builder.export_symbol(symbol)
         try:

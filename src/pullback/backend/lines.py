@@ -123,9 +123,7 @@ class Frame:
 
 def open_kernel(name: str, count: int) -> Frame:
     """`void @name(ptr %operands, i64 %begin, i64 %end, ptr %scratch)` with `count` operands."""
-    f = Function(
-        name, [("ptr noalias", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")]
-    )
+    f = Function.kernel(name, apart=["operands"])
     operands, begin, end, scratch = f.parameters
     pointers = [f.load("ptr", f.at(operands, "ptr", integer(i)), 8) for i in range(count)]
     return Frame(f, tuple(pointers), begin, end, scratch)

@@ -9,8 +9,10 @@ from functools import reduce
 from pullback.backend.assembly import Function, Module, Ssa, integer
 from pullback.backend.barrier import add_barrier
 from pullback.backend.calls import write_kernel
-from pullback.backend.crowd import Crowd, Guard
+from pullback.backend.crowd import Crowd, runs_of
 from pullback.backend.nested import write_nested
+from pullback.backend.roster import Roster
+from pullback.backend.sharing import share
 from pullback.backend.target import Target
 from pullback.backend.written import Check, Placed, Written
 from pullback.schedule.canonical import Canonical, canonical, renumbered
@@ -44,26 +46,31 @@ def write_main(
     f, crowd, table = _opened("program")
     slots = _slots(kernels)
 
-    def operands(i: int) -> Ssa:
-        return f.at(table, "ptr", integer(slots[i]))
-
-    def failure() -> Ssa:
-        """Not 0 where a kernel before the guard has failed."""
-        flags = []
-        for i, kernel in enumerate(kernels[:guard]):
-            if kernel.checks:
-                place = integer(slots[i] + kernel.status)
-                status = f.load("ptr", f.at(table, "ptr", place), 8)
-                count = len(kernel.checks)
-                flags += [
-                    f.load("i64", f.at(status, "i64", integer(2 * k)), 8) for k in range(count)
-                ]
-        return reduce(lambda x, y: f.binary("or", x, y), flags)
-
-    crowd.run(kernels, plan, operands, None if guard is None else Guard(guard, failure))
+    roster = Roster.add(module, runs_of(kernels, plan), slots)
+    if guard is None:
+        roster.run(crowd, table, 0, len(kernels))
+    else:
+        roster.run(crowd, table, 0, guard)
+        crowd.wait()  # all threads see the same failures
+        failure = _failure(f, table, kernels[:guard], slots)
+        with f.when(f.compare("icmp eq", failure, integer(0))):
+            roster.run(crowd, table, guard, len(kernels))
     f.finish()
     module.add(f, exported=True)
+    share(module)
     return str(module)
+
+
+def _failure(f: Function, table: Ssa, kernels: Sequence[Written], slots: Sequence[int]) -> Ssa:
+    """Not 0 where one of the kernels has failed."""
+    flags = []
+    for slot, kernel in zip(slots, kernels, strict=False):
+        if kernel.checks:
+            place = integer(slot + kernel.status)
+            status = f.load("ptr", f.at(table, "ptr", place), 8)
+            count = len(kernel.checks)
+            flags += [f.load("i64", f.at(status, "i64", integer(2 * k)), 8) for k in range(count)]
+    return reduce(lambda x, y: f.binary("or", x, y), flags)
 
 
 def write_steps(module: Module, kernels: Sequence[Written]) -> str:
@@ -77,6 +84,7 @@ def write_steps(module: Module, kernels: Sequence[Written]) -> str:
         crowd.together(kernel, f.at(table, "ptr", integer(slots[i])))
         f.finish()
         module.add(f, exported=True)
+    share(module)
     return str(module)
 
 

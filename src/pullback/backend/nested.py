@@ -345,7 +345,7 @@ class _Loop(_Writer):
             for carry, home in zip(self.carries, self.outputs, strict=False):
                 last = f.load("ptr", carry.read, 8)
                 with f.when(f.compare("icmp ne", last, home)):
-                    count = integer(_bytes(carry.result))
+                    count = integer(carry.result.type.nbytes)
                     copied = Ssa("i1", "false")
                     f.call("llvm.memcpy.p0.p0.i64", "void", home, last, count, copied)
 
@@ -356,13 +356,6 @@ def _with_fixed(kernel: Kernel, buffers: Sequence[int]) -> Kernel:
         return kernel
     fixed = [i for i, x in enumerate(kernel.inputs) if x.buffer in buffers]
     return replace(kernel, fixed=tuple(fixed))
-
-
-def _bytes(operand: Operand) -> int:
-    count = operand.dtype.itemsize
-    for size in operand.layout.shape:
-        count *= size
-    return count
 
 
 # ---- a loop of known length -----------------------------------------------------------------

@@ -257,7 +257,7 @@ class Program:
         then as they were."""
         try:
             self._team.run(*self._entry)
-            failed = self.image.checks and self._status.any()
+            failed = self.image.checks and np.count_nonzero(self._status)  # `any` takes 2 µs
         except BaseException:  # an interrupt, which comes when the job is done
             self._status[:] = 0
             raise

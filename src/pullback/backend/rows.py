@@ -98,15 +98,7 @@ class _Writer:
 
     def __post_init__(self) -> None:
         loops = self.flat.loops
-        self.function = Function(
-            self.name,
-            [
-                ("ptr noalias", "operands"),
-                ("i64", "begin"),
-                ("i64", "end"),
-                ("ptr noalias", "scratch"),
-            ],
-        )
+        self.function = Function.kernel(self.name, apart=["operands", "scratch"])
         self.wide = Lanes(self.function)
         self.single = Lanes(self.function, 1)
         self.buffers = tuple(sorted(loops.reads() | loops.writes()))

@@ -85,10 +85,7 @@ class _Writer:
         self.indices = call.inputs[1 if call.start else 2 :]
         self.updates = math.prod(self.indices[0].layout.shape[len(op.batch_axes) :])
         vectors = self.rest.in_order and self.rest.count >= LANES
-        self.f = Function(
-            name,
-            [("ptr noalias", "operands"), ("i64", "begin"), ("i64", "end"), ("ptr", "scratch")],
-        )
+        self.f = Function.kernel(name, apart=["operands"])
         self.lanes = Lanes(self.f, LANES if vectors else 1)
         self.operands = tuple(
             Placed(x.buffer, x.layout.offset * x.dtype.itemsize)

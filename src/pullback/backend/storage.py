@@ -39,12 +39,12 @@ def workload(
     homes = dict(donors or {})
     given = [i for i in sorted(set(schedule.outputs) - set(schedule.inputs)) if i not in homes]
     homes |= {buffer: len(buffers) + i for i, buffer in enumerate(given)}
-    known = _named(schedule, names)
+    known, inputs = _named(schedule, names), frozenset(schedule.inputs)
     values = [
         Value(
             known[i][0],
             b.type.nbytes,
-            resident=i in schedule.inputs,
+            resident=i in inputs,
             kept=i in homes,
             donor=homes.get(i),
             site=known[i][1],
@@ -91,7 +91,7 @@ def _made(kernel: Kernel) -> Iterator[tuple[int, str, Site]]:
     match kernel:
         case Call() | Nested():
             for x in kernel.outputs:
-                yield x.buffer, _name(kernel), kernel.site
+                yield x.buffer, kernel.name, kernel.site
             if isinstance(kernel, Call) and kernel.after is not None:
                 yield from _made(kernel.after)
         case Chain():
@@ -107,7 +107,3 @@ def _made(kernel: Kernel) -> Iterator[tuple[int, str, Site]]:
                     yield store.access.buffer, step.op.name, step.site
                 else:
                     yield store.access.buffer, "copy", NOWHERE
-
-
-def _name(kernel: Call | Nested) -> str:
-    return kernel.op.name if isinstance(kernel, Call) else type(kernel.form).__name__.lower()

@@ -1,163 +1,206 @@
-"""`pullback train digits`: the run, what it prints, the report it writes."""
+"""`pullback train SOURCE`: the options, what the terminal shows, the report."""
 
 from __future__ import annotations
 
 import datetime as dt
+import math
 import os
-import platform
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, get_args
 
-import numpy as np
+import click
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
-import pullback
-from pullback.errors import NonFiniteError
-from pullback.nn import MLP
-from pullback.train.digits import (
-    Parts,
-    Scores,
-    Settings,
-    evaluate,
-    load,
-    steps_per_epoch,
-    train,
-)
-from pullback.train.report import (
-    Plot,
-    confusion_matrix,
-    gallery,
-    gradient_norms,
-    learning_curves,
-    write_report,
-)
-from pullback.train.run import Row, Run, State
+from pullback.cli.failures import failures
+from pullback.train.config import PRECISIONS, Tables, read_toml
+from pullback.train.models import MODELS
+from pullback.train.objectives import Scores
+from pullback.train.optimizers import OPTIMIZERS
+from pullback.train.report import page_of, write_report
+from pullback.train.result import FitResult, Stopped
+from pullback.train.run import free_folder
+from pullback.train.session import Choices, Outcome, Session, chosen, resumed
+from pullback.train.tables import Missing
 
-SHOWN_MISTAKES = 20
-DATA = (
-    "Data: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine "
-    "Learning Repository, 1998, doi:10.24432/C50P49, CC BY 4.0."
-)
+# The key of each option: where it stands in a configuration.
+KEYS = {
+    "target": ("data", "target"),
+    "task": ("data", "task"),
+    "drop": ("data", "drop"),
+    "missing": ("data", "missing"),
+    "tokens": ("data", "tokens"),
+    "model": ("model", "name"),
+    "optimizer": ("optimizer", "name"),
+    "lr": ("optimizer", "lr"),
+    "epochs": ("training", "epochs"),
+    "steps": ("training", "steps"),
+    "batch_size": ("training", "batch_size"),
+    "accumulate": ("training", "accumulate"),
+    "clip": ("training", "clip"),
+    "precision": ("training", "precision"),
+    "seed": ("training", "seed"),
+    "threads": ("training", "threads"),
+}
+COUNT = click.IntRange(min=1)
 
 
-def run_digits(settings: Settings, folder: Path) -> None:
-    """Train, test, write the report. Raises as `Run` and `train` do."""
-    console = Console(highlight=False, soft_wrap=True)
-    parts = load()
-    steps = settings.epochs * steps_per_epoch(settings, parts)
-    run = Run(folder, "digits", asdict(settings))
-    console.print(
-        f"digits: {len(parts.train):,} training, {len(parts.validation)} validation, "
-        f"{len(parts.test)} test images; writing to {folder}{os.sep}"
+@click.command()
+@click.argument("source", required=False)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="TOML file with any choice; options have the last word.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of the run.  [default: runs/SOURCE-<time>]",
+)
+@click.option("--resume", is_flag=True, help="Go on with the run in --out, bit for bit.")
+@click.option("--target", metavar="COLUMN", help="The column of a table to be predicted.")
+@click.option("--task", type=click.Choice(["classification", "regression"]), help="Of a table.")
+@click.option("--drop", metavar="COLUMN", multiple=True, help="A column to leave out; repeatable.")
+@click.option("--missing", type=click.Choice(get_args(Missing)), help="What of rows with gaps.")
+@click.option("--tokens", type=click.Choice(["characters", "bytes"]), help="Of a text.")
+@click.option("--model", type=click.Choice(list(MODELS)), help="The network.")
+@click.option("--optimizer", type=click.Choice(list(OPTIMIZERS)), help="The optimiser.")
+@click.option("--lr", type=float, help="Learning rate.")
+@click.option("--epochs", type=COUNT, help="Passes over the training part.")
+@click.option("--steps", type=COUNT, help="Batches, instead of epochs.")
+@click.option("--batch-size", type=COUNT, help="Examples in one step.")
+@click.option("--accumulate", type=COUNT, help="Parts of a batch, one after another in a step.")
+@click.option("--clip", type=float, help="Largest norm of a gradient.")
+@click.option("--precision", type=click.Choice(get_args(PRECISIONS)), help="Of a step.")
+@click.option("--seed", type=int, help="Decides first weights and order.  [default: 0]")
+@click.option("--threads", type=click.IntRange(min=0), help="0: all cores.  [default: 0]")
+@click.option("--quiet", is_flag=True, help="No progress.")
+@click.option("--no-report", is_flag=True, help="No page and no plots.")
+def train(
+    source: str | None,
+    config: Path | None,
+    out: Path | None,
+    *,
+    resume: bool,
+    quiet: bool,
+    no_report: bool,
+    **options: Any,
+) -> None:
+    """Train a network on SOURCE, and compare it with simpler predictors.
+
+    SOURCE is `digits` (handwritten digits that ship with the package), a folder of IDX files (the
+    MNIST family), a CSV or Parquet file with --target COLUMN, or a text file.
+
+    The run writes config.toml, checkpoints, metrics, plots and report.html to its folder. Exit
+    codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (--resume goes on).
+    """
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    with failures():
+        choices, folder = _chosen(source, config, out, _given(options), resume)
+        session = Session(choices, folder, resume=resume)
+        _introduce(console, session)
+    with failures(begun=True):
+        result = session.train(progress=not quiet)
+        if result.stopped is Stopped.INTERRUPTED:
+            console.print(_stopped(result, folder))
+            raise KeyboardInterrupt
+        outcome = session.finish(result)
+        _conclude(console, session, outcome)
+        if not no_report:
+            write_report(session.run, page_of(session, outcome))
+            console.print(f"report: {folder / 'report.html'}")
+
+
+def _chosen(
+    source: str | None, config: Path | None, out: Path | None, given: Tables, resume: bool
+) -> tuple[Choices, Path]:
+    """The choices of the run, and its folder."""
+    named, file = (None, {}) if config is None else read_toml(config)
+    origin = source or named
+    if resume:
+        if out is None:
+            raise click.UsageError("--resume needs --out, the folder of the run")
+        return resumed(out, origin, file, given), out
+    if origin is None:
+        raise click.UsageError("train what? SOURCE is missing: digits, a folder or a file")
+    choices = chosen(origin, file, given)
+    return choices, out or _new_folder(choices.task.name)
+
+
+def _given(options: dict[str, Any]) -> Tables:
+    """The options that were given, as sections."""
+    sections: dict[str, dict[str, Any]] = {}
+    for name, value in options.items():
+        if value is not None and value != ():
+            section, key = KEYS[name]
+            sections.setdefault(section, {})[key] = list(value) if name == "drop" else value
+    return sections
+
+
+def _new_folder(name: str) -> Path:
+    now = dt.datetime.now().astimezone()
+    return free_folder(Path("runs"), f"{Path(name).stem}-{now:%Y%m%d-%H%M%S}")
+
+
+# ---- what is said ---------------------------------------------------------------------------
+
+
+def _introduce(console: Console, session: Session) -> None:
+    choices = session.choices
+    console.print(f"{choices.source} ({session.task.kind})")
+    for note in session.task.notes:
+        console.print(f"  {note}")
+    console.print(f"  {_network(choices, session)}")
+    console.print(f"  {_length(choices, session)}")
+    console.print(f"  writing to {session.run.folder}{os.sep}")
+
+
+def _network(choices: Choices, session: Session) -> str:
+    optimizer = choices.optimizer
+    schedule = "" if optimizer.schedule == "constant" else f", {optimizer.schedule} schedule"
+    return (
+        f"model {choices.model.name}, {session.model.parameter_count:,} parameters; "
+        f"{optimizer.name}, lr {optimizer.lr:g}{schedule}"
     )
-    try:
-        with Display(console, settings.epochs, steps) as display:
-            model = train(settings, run, parts, display)
-    except (KeyboardInterrupt, NonFiniteError):
-        run.end(State.STOPPED)
-        console.print(f"stopped after {len(run.steps)} steps; what was measured is in {folder}")
-        raise
-    scores = evaluate(model, parts.test, settings.batch_size)
-    run.end(State.FINISHED, **_result(run, model, parts, scores))
-    write_report(
-        run,
-        "Handwritten digits",
-        _summary(run),
-        _plots(run, parts, scores),
-        [
-            DATA,
-            f"pullback {pullback.__version__}, run of {dt.datetime.now().astimezone():%Y-%m-%d}.",
-        ],
+
+
+def _length(choices: Choices, session: Session) -> str:
+    training = choices.training
+    epochs = f"{training.epochs} epochs, " if training.epochs else ""
+    parts = f" in {training.accumulate} parts" if training.accumulate > 1 else ""
+    early = f", fewer if {training.patience} evaluations bring nothing" if training.patience else ""
+    return (
+        f"{epochs}{session.steps:,} steps of {training.batch_size} {session.task.example}"
+        f"{parts}, {training.precision}, seed {training.seed}{early}"
     )
-    right = int(np.trace(scores.confusion))
-    console.print(
-        f"[bold]test accuracy {scores.accuracy:.2%}[/]  ({right} of {len(parts.test)} images, "
-        f"loss {scores.loss:.4f}, {run.epochs[-1]['seconds']:.1f} s)"
+
+
+def _stopped(result: FitResult, folder: Path) -> str:
+    return (
+        f"stopped after {result.steps:,} steps; pullback train --resume --out {folder} goes on "
+        "from there"
     )
-    console.print(f"report: {folder / 'report.html'}")
 
 
-class Display:
-    """A line for each epoch; in a terminal a progress bar below them too."""
-
-    def __init__(self, console: Console, epochs: int, steps: int) -> None:
-        self.epochs = epochs
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self.task = self.bar.add_task("step", total=steps)
-
-    def __enter__(self) -> Self:
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-    def step(self, row: Row) -> None:
-        self.bar.update(self.task, advance=1, description=f"loss {row['loss']:.3f}")
-
-    def epoch(self, row: Row) -> None:
-        width = len(str(self.epochs))
-        self.bar.console.print(
-            f"epoch {row['epoch']:{width}}/{self.epochs}   "
-            f"train loss {row['train_loss']:.4f}  accuracy {row['train_accuracy']:7.2%}   "
-            f"validation loss {row['validation_loss']:.4f}  "
-            f"accuracy {row['validation_accuracy']:7.2%}   {row['seconds']:5.1f} s"
-        )
+def _conclude(console: Console, session: Session, outcome: Outcome) -> None:
+    task = session.task
+    lines: list[tuple[str, Scores]] = [("network", outcome.scores)]
+    lines += [(each.name, each.scores) for each in outcome.baselines]
+    names = list(outcome.scores)
+    width = max(len(name) for name, _ in lines)
+    console.print()
+    console.print(f"{task.measured + ' part':<{width}}  " + _cells([str(name) for name in names]))
+    for name, scores in lines:
+        console.print(f"{name:<{width}}  " + _cells([task.shown(k, scores[k]) for k in names]))
+    for sample in outcome.samples:
+        console.print(f"\n{'-' * 40}\n{sample}")
+    seconds = outcome.fit.history[-1]["seconds"]
+    kept = f"the network of step {outcome.kept_step:,} is kept"
+    early = outcome.fit.stopped is Stopped.PATIENCE
+    ended = f" (ended early: {kept})" if early else f" ({kept})"
+    console.print(f"\ntrained {outcome.fit.steps:,} steps in {seconds:.1f} s{ended}")
+    if not math.isfinite(outcome.scores["loss"]):
+        console.print("the loss is no finite number: a smaller --lr may help")
 
 
-def _result(run: Run, model: MLP, parts: Parts, scores: Scores) -> dict[str, Any]:
-    return {
-        "test_accuracy": scores.accuracy,
-        "test_loss": scores.loss,
-        "confusion": scores.confusion,
-        "images": {name: len(getattr(parts, name)) for name in ("train", "validation", "test")},
-        "parameters": model.parameter_count,
-        "seconds": run.epochs[-1]["seconds"],
-        "pullback": pullback.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def _summary(run: Run) -> dict[str, str]:
-    last, result = run.epochs[-1], run.result
-    return {
-        "test accuracy": f"{result['test_accuracy']:.2%}",
-        "test loss": f"{result['test_loss']:.4f}",
-        "validation accuracy": f"{last['validation_accuracy']:.2%}",
-        "parameters": f"{result['parameters']:,}",
-        "steps": f"{len(run.steps):,}",
-        "time": f"{result['seconds']:.1f} s",
-    }
-
-
-def _plots(run: Run, parts: Parts, scores: Scores) -> list[Plot]:
-    wrong = np.flatnonzero(scores.predictions != scores.labels)
-    shown = wrong[:SHOWN_MISTAKES]
-    images = parts.test.images[shown].reshape(-1, 8, 8)
-    said = [f"{scores.labels[i]} → {scores.predictions[i]}" for i in shown]
-    mistakes = f"The {len(wrong)} test images the network gets wrong: the digit → what it says."
-    if len(wrong) > len(shown):
-        mistakes = mistakes.replace("The", f"{len(shown)} of the", 1)
-    plots = [
-        learning_curves(run),
-        gradient_norms(run),
-        confusion_matrix(scores.confusion, f"{len(scores.labels)} test images"),
-    ]
-    return [*plots, gallery("mistakes", mistakes, images, said)] if len(wrong) else plots
+def _cells(texts: list[str]) -> str:
+    return "".join(f"{text:>12}" for text in texts)

@@ -45,21 +45,11 @@ def kernels_of(schedule: Schedule) -> str:
     return "\n".join(lines)
 
 
-def _name(kernel: Call | Chain | Nested) -> str:
-    match kernel:
-        case Call():
-            return kernel.op.name
-        case Chain():
-            return "chain"
-    return type(kernel.form).__name__.lower()
-
-
 def _why_apart(maker: Kernel, reader: Kernel) -> str:
     """Why a kernel that reads what another makes is no part of it."""
     for each in (maker, reader):
         if not isinstance(each, Loops):
-            name = _name(each)
-            return f"{name} {'makes' if each is maker else 'reads'} whole arrays"
+            return f"{each.name} {'makes' if each is maker else 'reads'} whole arrays"
     assert isinstance(maker, Loops)
     assert isinstance(reader, Loops)
     first, second = (f"{x.outer} × {x.inner}" for x in (maker, reader))
@@ -86,7 +76,7 @@ def describe(kernel: Kernel) -> str:
             return f"{kernel.op.name} {shapes}  ({kernel.site.frame}){after}"
         case Chain():
             return f"chain {kernel.outer}: {'; '.join(map(describe, kernel.body.kernels))}"
-    return f"{type(kernel.form).__name__.lower()}  ({kernel.site.frame})"
+    return f"{kernel.name}  ({kernel.site.frame})"
 
 
 # ---- times ----------------------------------------------------------------------------------

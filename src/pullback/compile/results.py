@@ -22,16 +22,17 @@ ALIVE = 2
 class Reused:
     """Memory for one result of a program. No more is kept than was in use at once."""
 
-    __slots__ = ("_kept", "_kind")
+    __slots__ = ("_is_large", "_kept", "_kind")
 
     def __init__(self, kind: TensorType) -> None:
         self._kind = kind
+        self._is_large = kind.nbytes >= LARGE
         self._kept: list[Numbers] = []
 
     def take(self) -> Numbers:
         """An array whose memory no one else can see."""
         kind, kept = self._kind, self._kept
-        if kind.nbytes < LARGE:
+        if not self._is_large:
             return np.empty(kind.shape, kind.dtype)
         free = next((i for i in range(len(kept)) if sys.getrefcount(kept[i]) == UNSEEN), None)
         memory = np.empty(kind.nbytes + ALIGNMENT, np.uint8) if free is None else kept.pop(free)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from pullback._public import public
@@ -29,6 +30,7 @@ def attention(
     *,
     softcap: float | None = None,
     window: int | tuple[int, int] | None = None,
+    dropout: Callable[[Array], Array] | None = None,
 ) -> Array:
     """softmax(q kᵀ · scale + bias) v, head by head (Vaswani et al. 2017).
 
@@ -39,6 +41,7 @@ def attention(
     `causal`: a query sees no later key. `window`: it sees so many keys to either side, or (left,
     right). Queries stand at the last T of the S positions, so a cache of keys needs no more.
     `softcap` c bounds the scores to c·tanh(scores/c). A query that sees nothing gets 0, not NaN.
+    `dropout` is applied to the weights (…, heads, T, S), the result of the softmax.
     """
     queries, keys = pair(as_float(q), as_float(k))
     queries, values = pair(queries, as_float(v))
@@ -51,7 +54,10 @@ def attention(
     if bias is not None:
         scores = scores + cast(_fitting(as_float(bias), scores.shape, "bias"), scores.dtype)
     seen = _seen(mask, scores.shape, causal, window)
-    return _per_key_head(cast(softmax(scores, where=seen), dtype), values, "ts", "sd", "td")
+    weights = softmax(scores, where=seen)
+    if dropout is not None:
+        weights = dropout(weights)
+    return _per_key_head(cast(weights, dtype), values, "ts", "sd", "td")
 
 
 def _per_key_head(left: Array, right: Array, rows: str, columns: str, result: str) -> Array:

@@ -349,9 +349,10 @@ def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: str | None = Non
 
 
 @public
-def stop_gradient(x: Any, /) -> Array:
-    """x, seen by every derivative as a constant."""
-    return pointwise.StopGradient()(lift(x))
+def stop_gradient(x: Any, /, *, why: str = "") -> Array:
+    """x, seen by every derivative as a constant. With a reason, `why`, no check alarms of it."""
+    op = pointwise.DeclaredStop(why) if why else pointwise.StopGradient()
+    return op(lift(x))
 
 
 @public

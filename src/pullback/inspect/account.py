@@ -14,7 +14,7 @@ from pullback._settings import override
 from pullback.compile.driver import CompiledFunction
 from pullback.errors import ArgumentError, ShapeError, Site
 from pullback.inspect.cuts import cuts, deaths, detours, readers
-from pullback.inspect.findings import Finding
+from pullback.inspect.findings import Finding, short_place
 from pullback.inspect.report import WIDTH, Report
 from pullback.inspect.rules.cuts import CUT01, CUT04
 from pullback.inspect.tape import Replay, Use
@@ -116,7 +116,8 @@ class Explanation(Report):
     accounts: tuple[Account, ...] = ()
 
     def __getitem__(self, name: str) -> Account:
-        return _chosen(self.accounts, name)
+        names = [x.name for x in self.accounts]
+        return self.accounts[names.index(matching(names, name))]
 
     def __str__(self) -> str:
         if len(self.accounts) == 1:
@@ -173,9 +174,10 @@ def explain(
             f"argument {argnums} has no floating array to differentiate",
             hint="choose another with argnums=",
         )
-    accounts = [_account(f, args, replay, x) for x in replay.parameters]
-    if wrt is not None:
-        accounts = [_chosen(accounts, wrt)]
+    names = {replay.names[x]: x for x in replay.parameters}
+    chosen = list(names) if wrt is None else [matching(list(names), wrt)]
+    paths = _Paths(replay)
+    accounts = [_account(f, args, paths, names[name]) for name in chosen]
     found = [x.finding for x in accounts if x.finding is not None]
     loss = replay.numbers(replay.graph.outputs[0]).item()
     flowing = sum(x.status == "flows" for x in accounts)
@@ -189,28 +191,27 @@ def explain(
     )
 
 
-def _chosen(accounts: Sequence[Account], name: str) -> Account:
-    exact = [x for x in accounts if x.name == name]
-    own = (name,) if name.startswith(("[", ".")) else (f".{name}", f"[{name!r}]")
-    ends = [x for x in accounts if x.name.endswith(own)]
-    found = exact or ends
+def matching(names: Sequence[str], wanted: str) -> str:
+    """The path that is called `wanted`, or ends so; `ArgumentError` unless it is one."""
+    own = (wanted,) if wanted.startswith(("[", ".")) else (f".{wanted}", f"[{wanted!r}]")
+    found = [x for x in names if x == wanted] or [x for x in names if x.endswith(own)]
     if len(found) == 1:
         return found[0]
     if found:
         raise ArgumentError(
-            f"{name!r} is the end of {len(found)} paths",
-            hint=f"choose one of {', '.join(x.name for x in found)}",
+            f"{wanted!r} is the end of {len(found)} paths",
+            hint=f"choose one of {', '.join(found)}",
         )
     raise ArgumentError(
-        f"no parameter is called {name!r}",
-        hint=f"the parameters are {', '.join(x.name for x in accounts)}",
+        f"no parameter is called {wanted!r}", hint=f"the parameters are {', '.join(names)}"
     )
 
 
 # ---- one gradient ---------------------------------------------------------------------------
 
 
-def _account(f: Callable[..., Any], args: Sequence[Any], replay: Replay, x: Array) -> Account:
+def _account(f: Callable[..., Any], args: Sequence[Any], paths: _Paths, x: Array) -> Account:
+    replay = paths.replay
     name = replay.names[x]
     bar = replay.bar(x)
     if x in replay.frozen and (bar is None or not np.any(bar)):
@@ -222,7 +223,7 @@ def _account(f: Callable[..., Any], args: Sequence[Any], replay: Replay, x: Arra
         return Account(name, "not finite", norm, x.size, (), None)
     if norm == 0.0:
         return Account(name, "zero", 0.0, x.size, (), CUT04.died(name, deaths(replay, x)))
-    return Account(name, "flows", norm, x.size, tuple(_dominant(replay, x)), None)
+    return Account(name, "flows", norm, x.size, paths.dominant(x), None)
 
 
 def _missing(f: Callable[..., Any], args: Sequence[Any], replay: Replay, x: Array) -> Finding:
@@ -255,31 +256,35 @@ def _norm(x: Numbers) -> float:
     return float(np.linalg.norm(x.astype(np.float64).ravel()))
 
 
-def _dominant(replay: Replay, source: Array) -> list[Gain]:
-    """The path from the loss to `source` through the largest share at every merge."""
-    path: list[Gain] = []
-    x, loss = source, replay.graph.outputs[0]
-    while x is not loss:
-        total = replay.totals[x].numpy().astype(np.float64)
-        uses = replay.uses[x]
+class _Paths:
+    """The dominant way up from every value that has been asked for."""
+
+    def __init__(self, replay: Replay) -> None:
+        self.replay = replay
+        self._steps: dict[Array, tuple[Gain, Array]] = {}
+
+    def dominant(self, source: Array) -> tuple[Gain, ...]:
+        """The path from the loss to `source` through the largest share at every merge."""
+        path: list[Gain] = []
+        x, loss = source, self.replay.graph.outputs[0]
+        while x is not loss:
+            if x not in self._steps:
+                self._steps[x] = self._step(x)
+            step, x = self._steps[x]
+            path.append(step)
+        return tuple(path[::-1])
+
+    def _step(self, x: Array) -> tuple[Gain, Array]:
+        """The use of `x` with the largest share, and the result it leads up to."""
+        totals, uses = self.replay.totals, self.replay.uses[x]
+        total = totals[x].numpy().astype(np.float64)
         shares = [_share(use, total) for use in uses]
-        best = max(range(len(uses)), key=shares.__getitem__)
-        node = uses[best].node
-        above = max(
-            [y for y in node.outputs if y in replay.totals],
-            key=lambda y: _norm(replay.totals[y].numpy()),
-        )
-        contribution = _norm(uses[best].bar.numpy())
-        path.append(
-            Gain(
-                node,
-                contribution / _norm(replay.totals[above].numpy()),
-                _norm(total) / contribution,
-                _merged(uses, shares),
-            )
-        )
-        x = above
-    return path[::-1]
+        best = uses[max(range(len(uses)), key=shares.__getitem__)]
+        norms = {y: _norm(totals[y].numpy()) for y in best.node.outputs if y in totals}
+        above = max(norms, key=norms.__getitem__)
+        contribution = _norm(best.bar.numpy())
+        gain, merge = contribution / norms[above], _norm(total) / contribution
+        return Gain(best.node, gain, merge, _merged(uses, shares)), above
 
 
 def _share(use: Use, total: Numbers) -> float:
@@ -301,8 +306,7 @@ def _merged(uses: Sequence[Use], shares: Sequence[float]) -> tuple[Share, ...]:
 
 
 def _place(site: Site) -> str:
-    line = "" if site.frame is None else f"{site.frame.file}:{site.frame.line}"
-    return f"{site.scope} {line}" if site.scope else line
+    return f"{site.scope} {short_place(site)}".lstrip()
 
 
 def _row(place: str, factor: float, so_far: float, steps: Sequence[Gain]) -> str:

@@ -30,6 +30,8 @@ from pullback.ops.reduce import Reduction
 
 FRAMES = 10
 """Operations of the run-up that are kept."""
+SHOWN = 20
+"""Births that are told of: the first in full, the others as explained by it."""
 TRIES = 3
 """Other samples that are put in the place of a suspected one."""
 PROBES = (1.0, 0.5)
@@ -113,13 +115,17 @@ def births(f: Callable[..., Any], *args: Any, argnums: int | tuple[int, ...] = 0
 def certificates(tape: Tape) -> Iterator[Finding]:
     """A finding for the first birth; the others that do harm are explained by it."""
     blame = _Blame(tape)
-    found = [_finding(blame.certify(node, mask)) for node, mask in blame.births]
+    found = [
+        _finding(blame.certify(node, mask, whole=i == 0))
+        for i, (node, mask) in enumerate(blame.births[:SHOWN])
+    ]
     if not found and blame.given:
         x, mask = next(iter(blame.given.items()))
-        yield NUM01.given(tape.given[x].name, tape.numbers[x], mask, blame.reached)
+        given = tape.given[x]
+        yield NUM01.given(given.name, tape.numbers[x], mask, blame.reached, given.is_data)
         return
     if not found and blame.literals:
-        found = [_finding(blame.certify(*blame.from_literals()))]
+        found = [_finding(blame.certify(*blame.from_literals(), whole=True))]
     yield from found[:1]
     if len(found) > 1:
         first = found[0]
@@ -247,7 +253,8 @@ class _Blame:
 
     # ---- the certificate ----
 
-    def certify(self, node: Node, mask: Numbers) -> Birth:
+    def certify(self, node: Node, mask: Numbers, whole: bool) -> Birth:
+        """All that is known of a birth; unless `whole`, without what takes further replays."""
         tape = self.tape
         k = next((i for i, y in enumerate(node.outputs) if y.shape == mask.shape), 0)
         index = tuple(map(int, np.argwhere(mask)[0]))
@@ -263,9 +270,9 @@ class _Blame:
             value=float(result[index]),
             operands=elements(node, tape.operands(node), index, mask.shape),
             count=int(mask.sum()),
-            samples=_samples(tape, node, k, index),
+            samples=_samples(tape, node, k, index) if whole else (),
             reached=tuple(self.reached),
-            run_up=_run_up(tape, node),
+            run_up=_run_up(tape, node) if whole else (),
             forward_operands=()
             if forward is None
             else elements(forward, tape.operands(forward), index, mask.shape),
@@ -325,40 +332,61 @@ def elements(
 def _samples(tape: Tape, node: Node, k: int, index: tuple[int, ...]) -> tuple[int, ...]:
     """The samples that the element depends on, among those that its coordinates suggest.
 
-    A suspicion is confirmed by putting another sample in the place: the operands must change.
+    A suspicion is confirmed by putting another sample in the place: what the element is computed
+    from must change.
     """
     shape = node.outputs[k].shape
     batches = {
         x.shape[0] for x, given in tape.given.items() if given.is_data and x.ndim and x.shape[0] > 1
     }
-    suspects = []
-    for batch in batches:
-        for axis, n in enumerate(shape):
-            if n == batch or (axis == 0 and n % batch == 0):
-                suspects.append((index[axis] // (n // batch), batch))
-    return tuple(sorted({s for s, batch in suspects if _depends(tape, node, s, batch)}))
+    suspects = {
+        (index[axis] // (n // batch), batch)
+        for batch in batches
+        for axis, n in enumerate(shape)
+        if n == batch or (axis == 0 and n % batch == 0)
+    }
+    if not suspects:
+        return ()
+    replaying = _Replaying(tape, node, k, index)
+    return tuple(sorted({s for s, batch in suspects if replaying.depends(s, batch)}))
 
 
-def _depends(tape: Tape, node: Node, sample: int, batch: int) -> bool:
-    wanted = [x for x in node.inputs if x.size]
-    nodes = needed_nodes(tape.nodes, wanted)
-    sources = [x for n in nodes for x in n.inputs] + wanted
-    inside = {y for n in nodes for y in n.outputs}
-    inputs = tuple(dict.fromkeys(x for x in sources if x not in inside))
-    graph = Graph(inputs, nodes, tuple(wanted))
-    for step in range(1, min(TRIES, batch - 1) + 1):
-        other = (sample + step) % batch
-        changed = [_replaced(tape, x, sample, other, batch) for x in inputs]
-        try:
-            moved = interpret(graph, changed)
-        except PullbackError:
-            return False
-        if any(
-            not np.array_equal(new, tape.numbers[x], equal_nan=is_float(x.dtype))
-            for new, x in zip(moved, wanted, strict=True)
-        ):
-            return True
-    return False
+class _Replaying:
+    """The part of the tape before a birth, to be played again with other samples."""
+
+    def __init__(self, tape: Tape, node: Node, k: int, index: tuple[int, ...]) -> None:
+        self.tape, self.node, self.k, self.index = tape, node, k, index
+        self.born = np.zeros(node.outputs[k].shape, bool)
+        self.born[index] = True
+        values = (*node.inputs, node.outputs[k])
+        nodes = needed_nodes(tape.nodes, values)
+        made = {y for n in nodes for y in n.outputs}
+        read = [x for n in nodes for x in n.inputs] + list(node.inputs)
+        inputs = tuple(dict.fromkeys(x for x in read if x not in made))
+        self.graph = Graph(inputs, nodes, values)
+
+    def depends(self, sample: int, batch: int) -> bool:
+        """Whether what the element is computed from changes with the sample."""
+        for step in range(1, min(TRIES, batch - 1) + 1):
+            other = (sample + step) % batch
+            changed = [_replaced(self.tape, x, sample, other, batch) for x in self.graph.inputs]
+            try:
+                *operands, result = interpret(self.graph, changed)
+            except PullbackError:
+                return False
+            if self._has_changed(operands, result):
+                return True
+        return False
+
+    def _has_changed(self, operands: Sequence[Numbers], result: Numbers) -> bool:
+        before = self.tape.operands(self.node)
+        if not isinstance(self.node.op, Elementwise | Layout | Gather | Reduction):
+            return bool(result[self.index] != self.tape.numbers[self.graph.outputs[-1]][self.index])
+        masks = [traced_back(self.node, before, i, self.born) for i in range(len(before))]
+        return any(
+            not np.array_equal(x[mask], y[mask], equal_nan=is_float(x.dtype))
+            for x, y, mask in zip(operands, before, masks, strict=True)
+        )
 
 
 def _replaced(tape: Tape, x: Array, sample: int, other: int, batch: int) -> Numbers:

@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import PurePath
 from typing import Any, ClassVar
 
 from pullback.errors import Frame, Site
@@ -124,6 +125,8 @@ class Finding:
     explained_by: str = ""
     """The id of the finding that this one follows from."""
     evidence: object = None
+    declared: str = ""
+    """The reason that the program gives for it, where it says that it is meant."""
 
     @property
     def id(self) -> str:
@@ -149,9 +152,11 @@ class Finding:
 
     @property
     def is_declared(self) -> bool:
-        """Whether a line that leads here says that it is meant: `# intended: OBJ07 pairs`."""
+        """Whether the program, or a line that leads here, says so: `# intended: OBJ07 pairs`."""
+        if self.declared:
+            return True
         frames = () if self.site is None else self.site.frames
-        return any(self.id in declared(frame) for frame in frames)
+        return any(self.id in ids_on(frame) for frame in frames)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -172,10 +177,17 @@ class Finding:
         }
 
 
+def short_place(site: Site | None) -> str:
+    """`model.py:41`, for tables and asides."""
+    if site is None or site.frame is None:
+        return "an unknown line"
+    return f"{PurePath(site.frame.file).name}:{site.frame.line}"
+
+
 _DECLARATION = re.compile(r"#\s*intended:\s*([A-Z]{2,4}\d{2}(?:\s*,\s*[A-Z]{2,4}\d{2})*)")
 
 
-def declared(frame: Frame) -> frozenset[str]:
+def ids_on(frame: Frame) -> frozenset[str]:
     """The ids that a comment on the frame's line declares as intended."""
     text = linecache.getline(frame.code.co_filename, frame.line)
     found = _DECLARATION.search(text)

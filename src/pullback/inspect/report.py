@@ -148,7 +148,9 @@ def _told(finding: Finding, every: Sequence[Finding]) -> list[str]:
     followers = [x for x in every if x.explained_by == finding.id]
     lines = _wrapped(f"{finding.severity.value:4} {finding.id}  ", finding.what)
     lines += place(finding.frame, finding.module)
-    lines += [INDENT + note for note in finding.notes]
+    for note in finding.notes:
+        fits = len(INDENT) + len(note) <= WIDTH
+        lines += [INDENT + note] if fits else _wrapped(INDENT, note)
     lines += _labelled("why", finding.why)
     lines += _labelled("fix", finding.fix)
     lines += _labelled("intended?", finding.intended)

@@ -17,6 +17,7 @@ from pullback.backend.program import Program, write_code
 from pullback.compile.driver import CompiledFunction
 from pullback.compile.signature import Chosen, Kind, ScalarType, read
 from pullback.errors import Phase
+from pullback.inspect.names import captured_name
 from pullback.ir.array import Array
 from pullback.ir.builder import Builder, building
 from pullback.ir.graph import Graph, Node
@@ -133,6 +134,8 @@ class Replay:
         marks = [not learns for learns in flatten(trainable(tuple(args)))[0]]
         self.frozen = {x for x, mark in zip(self.graph.inputs, marks, strict=False) if mark}
         self.captured = self.graph.inputs[len(leaves) :]
+        for x, outer in zip(self.captured, self.traced.captured, strict=True):
+            self.names[x] = _captured(f, outer)
         self.is_loss = _is_loss(self.graph.outputs)
         self.pulled = pull and self.is_loss
         self.totals: dict[Array, Array] = {}
@@ -191,10 +194,7 @@ class Replay:
         }
         forward = {v: k for k, v in own.items()}
         nodes = tuple(self.builder.nodes)
-        given = {
-            x: Given(self.names.get(y, "a captured array"), y in self.data)
-            for x, y in played.items()
-        }
+        given = {x: Given(self.names[y], y in self.data) for x, y in played.items()}
         return Tape(
             name=self.name,
             nodes=nodes,
@@ -205,6 +205,11 @@ class Replay:
             | {node: forward[ruled] for node, ruled in self.forward_of.items() if ruled in forward},
             player="reference",
         )
+
+
+def _captured(f: Function, outer: Array) -> str:
+    name = captured_name(f, outer)
+    return "a captured array" if name is None else f"the captured array {name}"
 
 
 def _is_loss(outputs: Sequence[Array]) -> bool:
@@ -234,9 +239,12 @@ def _play_compiled(f: CompiledFunction, args: Sequence[Any], positions: Sequence
         graph, [*_feeds(whole, args), *[x.numpy() for x in lowered.traced.captured]]
     )
     owners = [i for i, argument in lowered.signature.dynamic for _ in argument.kinds]
-    given = {x: Given("a captured array", is_data=False) for x in graph.inputs}
-    for x, name, owner in zip(graph.inputs, names, owners, strict=False):
-        given[x] = Given(name, owner not in positions)
+    outside = [_captured(f._function, x) for x in lowered.traced.captured]
+    places = [*[i not in positions for i in owners], *[False] * len(outside)]
+    given = {
+        x: Given(name, is_data)
+        for x, name, is_data in zip(graph.inputs, [*names, *outside], places, strict=True)
+    }
     labels = paths(lowered.traced.result, "result")
     if whole is not f:
         chosen = [

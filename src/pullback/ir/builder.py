@@ -106,7 +106,11 @@ class Builder:
             known = self.constants.get(op)
             if known is not None:
                 return (known,)
-        admitted = tuple([x if x.trace == trace else self.admit(x) for x in inputs])
+        admitted = tuple(inputs)
+        for x in admitted:
+            if x.trace != trace:
+                admitted = tuple(map(self.admit, inputs))
+                break
         site = self.inherited or self._capture()
         types = [x.type for x in admitted]
         try:

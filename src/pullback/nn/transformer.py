@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -40,7 +41,8 @@ class MultiHeadAttention(Module):
 
     (…, T, size) → (…, T, size). With `kv_heads` below `heads`, neighbouring query heads share keys
     and values (Ainslie et al. 2023). `rotary_base`, as 10000.0, turns queries and keys by their
-    positions. `causal`, `window` and `softcap` are those of `pb.nn.attention`.
+    positions. `causal`, `window` and `softcap` are those of `pb.nn.attention`. With `dropout`, the
+    rate at which weights are dropped, a call takes `train=` and `key=`.
     """
 
     query: Linear
@@ -53,6 +55,7 @@ class MultiHeadAttention(Module):
     window: int | tuple[int, int] | None
     softcap: float | None
     rotary_base: float | None
+    dropout: Dropout
 
     def __init__(
         self,
@@ -67,6 +70,7 @@ class MultiHeadAttention(Module):
         window: int | tuple[int, int] | None = None,
         softcap: float | None = None,
         rotary_base: float | None = None,
+        dropout: float = 0.0,
         key: Array,
         initializer: Initializer = init.lecun_normal,
         output_initializer: Initializer | None = None,
@@ -91,6 +95,11 @@ class MultiHeadAttention(Module):
         self.heads, self.kv_heads = heads, shared
         self.causal, self.window, self.softcap = causal, window, softcap
         self.rotary_base = rotary_base
+        self.dropout = Dropout(dropout)
+
+    @property
+    def takes_train(self) -> bool:  # type: ignore[override]
+        return self.dropout.takes_train
 
     @property
     def head_size(self) -> int:
@@ -112,6 +121,8 @@ class MultiHeadAttention(Module):
         mask: Any = None,
         bias: Any = None,
         cache: KeyValueCache | None = None,
+        train: bool | None = None,
+        key: Array | None = None,
     ) -> Any:
         """y; with a cache (y, cache), where x continues the positions that the cache holds.
 
@@ -123,6 +134,7 @@ class MultiHeadAttention(Module):
         source = x if context is None else context
         queries = _split(self.query(x), self.heads)
         keys = _split(self.key(source), self.kv_heads)
+        dropout = functools.partial(self.dropout, train=train, key=key)
         values = _split(self.value(source), self.kv_heads)
         if cache is None:
             queries, keys = self._turned(queries, None), self._turned(keys, None)
@@ -135,6 +147,7 @@ class MultiHeadAttention(Module):
                 bias=bias,
                 softcap=self.softcap,
                 window=self.window,
+                dropout=dropout,
             )
             return self.output(_joined(seen))
         places = cache.length + Iota(queries.shape[-2], int64)()
@@ -146,6 +159,7 @@ class MultiHeadAttention(Module):
             self._visible(places, cache.keys.shape[-2], mask),
             bias=bias,
             softcap=self.softcap,
+            dropout=dropout,
         )
         return self.output(_joined(seen)), cache
 
@@ -177,8 +191,8 @@ class TransformerBlock(Module):
     """x + attention(norm(x)), then x + feedforward(norm(x)): a pre-norm block (Xiong et al. 2020).
 
     (…, T, size) → (…, T, size). What `MultiHeadAttention` takes by name is passed on to it:
-    `causal=`, `kv_heads=`, `rotary_base=` … With dropout, which acts on what is added to x, a call
-    takes `train=` and `key=`.
+    `causal=`, `kv_heads=`, `rotary_base=` … With `dropout`, which acts on what is added to x, or
+    `attention_dropout`, which acts on the weights of attention, a call takes `train=` and `key=`.
     """
 
     attention_norm: Layer
@@ -203,6 +217,7 @@ class TransformerBlock(Module):
         initializer: Initializer | None = None,
         output_initializer: Initializer | None = None,
         dtype: Any = float32,
+        attention_dropout: float = 0.0,
         **attention: Any,
     ) -> None:
         """`hidden` units, 4 · size unless given; `norm(size, dtype=dtype)` makes the norms.
@@ -223,6 +238,7 @@ class TransformerBlock(Module):
             key=keys[0],
             initializer=first,
             output_initializer=last,
+            dropout=attention_dropout,
             **how,
             **attention,
         )
@@ -235,7 +251,7 @@ class TransformerBlock(Module):
 
     @property
     def takes_train(self) -> bool:  # type: ignore[override]
-        return self.dropout.takes_train
+        return self.dropout.takes_train or self.attention.takes_train
 
     def initial_cache(self, capacity: int, batch: Shape = (), dtype: Any = None) -> KeyValueCache:
         """See `MultiHeadAttention.initial_cache`."""
@@ -252,18 +268,16 @@ class TransformerBlock(Module):
         key: Array | None = None,
     ) -> Any:
         """y, or with a cache (y, cache)."""
-        attended = self.attention(self.attention_norm(x), mask=mask, bias=bias, cache=cache)
+        keys = [None if key is None else random.fold_in(key, i) for i in range(3)]
+        attended = self.attention(
+            self.attention_norm(x), mask=mask, bias=bias, cache=cache, train=train, key=keys[2]
+        )
         if cache is not None:
             attended, cache = attended
-        x = x + self._dropped(attended, train, key, 0)
+        x = x + self.dropout(attended, train=train, key=keys[0])
         thought = self.contract(self.activation(self.expand(self.feedforward_norm(x))))
-        y = x + self._dropped(thought, train, key, 1)
+        y = x + self.dropout(thought, train=train, key=keys[1])
         return y if cache is None else (y, cache)
-
-    def _dropped(self, x: Array, train: bool | None, key: Array | None, i: int) -> Array:
-        if not self.takes_train:
-            return x
-        return self.dropout(x, train=train, key=None if key is None else random.fold_in(key, i))
 
 
 # ---- heads ----------------------------------------------------------------------------------

@@ -54,12 +54,9 @@ class Contract(Multilinear):
         return NOT_NEGATIVE if min(x.low for x in operands) >= 0 else EVERYTHING
 
     def stillness(self, operand: int, out: Any, *inputs: Any) -> str:
-        zero = all(not np.any(x) for i, x in enumerate(inputs) if i != operand)
-        return (
-            "every other factor is 0 (weights that start at 0?)"
-            if zero
-            else super().stillness(operand, out, *inputs)
-        )
+        if any(np.any(x) for i, x in enumerate(inputs) if i != operand):
+            return "the products that are added up cancel"
+        return "every other factor is 0 (weights that start at 0?)"
 
     def transpose(self, argument: int, bar: Array, left: Array, right: Array) -> Array:
         if argument == 0:

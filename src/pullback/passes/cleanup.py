@@ -71,16 +71,10 @@ def inlined(body: Graph, inputs: Sequence[Array], sweep: Sweep) -> tuple[Array, 
 # ---- literals -------------------------------------------------------------------------------
 
 
-@rewrites(Elementwise, of=LITERAL)
+@rewrites(Elementwise, of=LITERAL, throughout=True)
 def folded(sweep: Sweep, op: Elementwise, *inputs: Array) -> Result:
     """An op on literals, computed now; the array that it fills stays a broadcast."""
-    literals = []
-    for x in inputs:
-        literal = sweep.literals.get(x)
-        if literal is None:
-            return None
-        literals.append(literal)
-    value = _value(op, tuple(literals))
+    value = _value(op, tuple([sweep.literals[x] for x in inputs]))
     return None if value is None else value()
 
 

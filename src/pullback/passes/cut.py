@@ -20,10 +20,11 @@ class Network:
         return len(self.edges) - 1
 
     def connect(self, tail: int, head: int, capacity: int) -> None:
-        for start, end, room in ((tail, head, capacity), (head, tail, 0)):
-            self.edges[start].append(len(self.heads))
-            self.heads.append(end)
-            self.spare.append(room)
+        edge = len(self.heads)
+        self.edges[tail].append(edge)
+        self.edges[head].append(edge + 1)
+        self.heads += head, tail
+        self.spare += capacity, 0
 
     def near(self, source: int, sink: int) -> set[int]:
         """The nodes on the source's side of the cut that lets the least through."""

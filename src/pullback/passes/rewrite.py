@@ -55,8 +55,8 @@ class Rewrite(Protocol):
     @property
     def name(self) -> str: ...
 
-    def may_apply(self, op: type[Op], heads: Heads) -> bool:
-        """Whether to look at such an application at all; the answer is asked for once."""
+    def at(self, op: type[Op], heads: Heads) -> Rewrite | None:
+        """What of it may apply to such applications, if anything; this is asked once for each."""
         ...
 
     def __call__(self, sweep: Sweep, op: Any, inputs: tuple[Array, ...]) -> Result: ...
@@ -67,43 +67,51 @@ Makers = type[Op] | tuple[type[Op] | type[Spread], ...]
 
 @dataclass(frozen=True, eq=False)
 class Local:
-    """A rewrite written out: `function(sweep, op, *inputs)`, of a `root` on something `of` made."""
+    """A rewrite written out: `function(sweep, op, *inputs)`, of a `root` on something `of` made.
+
+    Where it is `throughout`, `of` made every operand.
+    """
 
     root: type[Op]
     of: Makers
     function: Callable[..., Result]
+    throughout: bool = False
 
     @property
     def name(self) -> str:
         return self.function.__name__
 
-    def may_apply(self, op: type[Op], heads: Heads) -> bool:
+    def at(self, op: type[Op], heads: Heads) -> Local | None:
         if not issubclass(op, self.root):
-            return False
-        return not self.of or any(head and issubclass(head, self.of) for head in heads)
+            return None
+        fitting = [head is not None and issubclass(head, self.of) for head in heads]
+        fits = all(fitting) if self.throughout else any(fitting)
+        return self if fits or not self.of else None
 
     def __call__(self, sweep: Sweep, op: Any, inputs: tuple[Array, ...]) -> Result:
         return self.function(sweep, op, *inputs)
 
 
-def rewrites(root: type[Op], of: Makers = ()) -> Callable[[Callable[..., Result]], Local]:
-    """The decorator of a rewrite of applications of `root` to, among others, a result of `of`."""
-    return lambda function: Local(root, of, function)
+def rewrites(
+    root: type[Op], of: Makers = (), throughout: bool = False
+) -> Callable[[Callable[..., Result]], Local]:
+    """The decorator of a `Local` rewrite."""
+    return lambda function: Local(root, of, function, throughout)
 
 
 class Rewrites:
     """Rewrites, found by the op and by the ops that made its operands."""
 
     def __init__(self, *every: Rewrite) -> None:
-        self.every = every
+        self.every = tuple(dict.fromkeys(every))
         self._for: dict[tuple[type[Op], Heads], tuple[Rewrite, ...]] = {}
 
     def of(self, op: type[Op], heads: Heads) -> tuple[Rewrite, ...]:
         """Those that may apply, in order."""
         found = self._for.get((op, heads))
         if found is None:
-            found = tuple(each for each in self.every if each.may_apply(op, heads))
-            self._for[op, heads] = found
+            parts = [each.at(op, heads) for each in self.every]
+            found = self._for[op, heads] = tuple([part for part in parts if part is not None])
         return found
 
 
@@ -230,7 +238,7 @@ class Sweep(Builder):
         return replace(op, **changed) if changed else op
 
     def _rewritten(self, op: Op, inputs: tuple[Array, ...]) -> tuple[Array, ...] | None:
-        candidates = self.using.of(type(op), tuple([self._heads.get(x) for x in inputs]))
+        candidates = self.using.of(type(op), tuple(map(self._heads.get, inputs)))
         if not candidates:
             return None
         if self._depth == DEPTH:

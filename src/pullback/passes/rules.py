@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -148,18 +148,16 @@ class Rule:
     def exact(self) -> bool:
         return self.tolerance == 0.0
 
-    def may_apply(self, op: type[Op], heads: Heads) -> bool:
-        return any(
-            op is pattern.op and all(map(_has_head, pattern.operands, heads))
+    def at(self, op: type[Op], heads: Heads) -> Ordered | None:
+        fitting = [
+            pattern
             for pattern in self.patterns
-        )
+            if op is pattern.op and all(map(_has_head, pattern.operands, heads))
+        ]
+        return Ordered(self, fitting) if fitting else None
 
     def __call__(self, sweep: Sweep, op: Op, inputs: tuple[Array, ...]) -> Array | None:
-        for pattern in self.patterns:
-            found: Found = [None] * len(self.examples[0])
-            if applies(pattern, op, inputs, sweep, found) and self._holds(found):
-                return self._replacement(sweep, found)
-        return None
+        return Ordered(self, self.patterns)(sweep, op, inputs)
 
     def sides(self, example: Example) -> Graph:
         """The graph that computes pattern and replacement of these parameters."""
@@ -173,7 +171,7 @@ class Rule:
 
         return record(both, types)
 
-    def _holds(self, found: Found) -> bool:
+    def holds(self, found: Found) -> bool:
         for x, example in zip(found, self.examples[0], strict=True):
             if isinstance(example, TensorType):
                 generic = example.dtype == self.generic
@@ -181,7 +179,7 @@ class Rule:
                     return False
         return self.when is None or self.when(*found)
 
-    def _replacement(self, sweep: Sweep, found: Found) -> Array:
+    def replacement(self, sweep: Sweep, found: Found) -> Array:
         values = [x for x in found if isinstance(x, Array)]
         kinds = tuple([x.type if isinstance(x, Array) else x for x in found])
         graph = _replacement(self, kinds, repr(kinds))
@@ -200,6 +198,28 @@ class Rule:
         for pattern in _variants(graph.outputs[0], made_by, variables, example):
             assert isinstance(pattern, Application), f"{self.name}: a pattern is an application"
             yield pattern
+
+
+@dataclass(frozen=True, eq=False)
+class Ordered:
+    """A rule with its operands in some of their orders."""
+
+    rule: Rule
+    patterns: Sequence[Application]
+
+    @property
+    def name(self) -> str:
+        return self.rule.name
+
+    def at(self, op: type[Op], heads: Heads) -> Ordered | None:
+        return self.rule.at(op, heads)
+
+    def __call__(self, sweep: Sweep, op: Op, inputs: tuple[Array, ...]) -> Array | None:
+        for pattern in self.patterns:
+            found: Found = [None] * len(self.rule.examples[0])
+            if applies(pattern, op, inputs, sweep, found) and self.rule.holds(found):
+                return self.rule.replacement(sweep, found)
+        return None
 
 
 @functools.lru_cache(maxsize=4096)

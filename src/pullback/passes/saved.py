@@ -61,6 +61,8 @@ class _Early:
     """The value that a value is a view of."""
     maker: dict[Array, Node] = field(default_factory=dict)
     """The node of each early value that is no view."""
+    cheap: set[Array] = field(default_factory=set)
+    """Those that may be computed again."""
     trigger: dict[Node, Array] = field(default_factory=dict)
     """For each node that waits for a cotangent the last result of a costly one before it."""
     needed: dict[Array, bool] = field(default_factory=dict)
@@ -80,38 +82,41 @@ class _Early:
                 late.update(node.outputs)
                 if trigger is not None:
                     self.trigger[node] = trigger
-                    self._need(node, late)
+                    self._need(node, cheap, late)
                 if not cheap:
                     trigger = node.outputs[0]
+            elif _is_view(node):
+                self.root[node.outputs[0]] = self.root.get(node.inputs[0], node.inputs[0])
             else:
-                self._add(node, depth)
+                self._add(node, cheap, depth)
         self.in_memory.update([self.root.get(x, x) for x in self.graph.outputs])
 
-    def _need(self, node: Node, late: set[Array]) -> None:
+    def _need(self, node: Node, cheap: bool, late: set[Array]) -> None:
         for x in node.inputs:
             if x not in late:
                 value = self.root.get(x, x)
-                self.needed[value] = self.needed.get(value, False) or _reads_memory(node, x)
+                if not cheap and _reads_memory(node, x):
+                    self.needed[value] = True
+                else:
+                    self.needed.setdefault(value, False)
 
-    def _add(self, node: Node, depth: dict[Array, int]) -> None:
+    def _add(self, node: Node, cheap: bool, depth: dict[Array, int]) -> None:
         """An early node; its depth is the number of costly ones that end before it does."""
-        if _is_view(node):
-            self.root[node.outputs[0]] = self.root.get(node.inputs[0], node.inputs[0])
-            return
+        again = cheap or _makes_more(node)
         roots = [self.root.get(x, x) for x in node.inputs]
-        here = max([depth.get(x, 0) for x in roots], default=0)
-        here += not (_is_cheap(node) or _makes_more(node))
+        here = max([depth.get(x, 0) for x in roots], default=0) + (not again)
         for x, value in zip(node.inputs, roots, strict=True):
-            if depth.get(value, 0) < here and (_is_cheap(node) or _reads_memory(node, x)):
+            if depth.get(value, 0) < here and (cheap or _reads_memory(node, x)):
                 self.in_memory.add(value)
         for y in node.outputs:
             self.maker[y] = node
             depth[y] = here
+            if again:
+                self.cheap.add(y)
 
     def again(self, x: Array) -> bool:
         """Whether a value can be computed again at all."""
-        node = self.maker.get(x)
-        return node is not None and (_is_cheap(node) or _makes_more(node))
+        return x in self.cheap
 
     # ---- the cut ----
 
@@ -172,7 +177,7 @@ def _is_view(node: Node) -> bool:
 
 def _is_cheap(node: Node) -> bool:
     """Whether a kernel can do it by the way."""
-    return isinstance(node.op, Elementwise | Reduction) or not node.inputs or _is_view(node)
+    return isinstance(node.op, (Elementwise, Reduction)) or not node.inputs or _is_view(node)
 
 
 def _has_batch(op: Contract) -> bool:
@@ -187,9 +192,7 @@ def _makes_more(node: Node) -> bool:
 
 
 def _reads_memory(node: Node, x: Array) -> bool:
-    """Whether an op reads its operand from main memory, and not inside a kernel of several."""
-    if _is_cheap(node):
-        return False
+    """Whether a costly op reads its operand from main memory, not in a kernel of several."""
     small = x.type.nbytes <= node.outputs[0].type.nbytes if node.outputs else True
     return small or not (isinstance(node.op, Contract) and _has_batch(node.op))
 
@@ -201,10 +204,12 @@ class _Recording:
     """Records the graph again, with copies of nodes right before they are needed."""
 
     def __init__(self, early: _Early, again: set[Array]) -> None:
-        self.early, self.again = early, again
+        self.early = early
         self.nodes: list[Node] = []
         self.maker = {y: node for node in early.graph.nodes for y in node.outputs}
         self.copies: dict[Array, Array] = {}
+        self.gone = again | {x for x, value in early.root.items() if value in again}
+        """What is computed again, and the views of it."""
 
     def graph(self) -> Graph:
         given = self.early.graph
@@ -216,15 +221,11 @@ class _Recording:
 
     def _fed(self, node: Node, trigger: Array) -> Node:
         """A node of the backward pass, on copies of what was not kept for it."""
-        wanted = [x for x in node.inputs if self._is_again(x)]
-        if not wanted:
+        if self.gone.isdisjoint(node.inputs):
             return node
-        self._copy(wanted, trigger)
-        inputs = tuple([self.copies[x] if self._is_again(x) else x for x in node.inputs])
+        self._copy([x for x in node.inputs if x in self.gone], trigger)
+        inputs = tuple([self.copies[x] if x in self.gone else x for x in node.inputs])
         return Node(node.op, inputs, node.outputs, node.site)
-
-    def _is_again(self, x: Array) -> bool:
-        return self.early.root.get(x, x) in self.again
 
     def _copy(self, values: Iterable[Array], trigger: Array) -> None:
         """Copies of values that are computed again, from kept ones behind a barrier."""
@@ -251,7 +252,7 @@ class _Recording:
             x, ready = pending.pop()
             if ready:
                 nodes[self.maker[x]] = None
-            elif self._is_again(x):
+            elif x in self.gone:
                 if x not in self.copies:
                     pending.append((x, True))
                     pending += [(operand, False) for operand in self.maker[x].inputs]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from pullback.ir.types import TensorType
@@ -79,12 +79,14 @@ class _Chains:
                 self.readers.setdefault(buffer, []).append(i)
         self.outside = {*schedule.inputs, *schedule.outputs}
         self.plans: dict[int, _Plan] = {}
+        self.chosen: dict[_Plan, None] = {}
+        self.known: dict[Hashable, tuple[_Plan | None, list[int]]] = {}
         self.chains: dict[int, Chain] = {}
 
     def schedule(self) -> Schedule:
         for buffer in self._large():
             self._try(buffer)
-        for plan in set(self.plans.values()):
+        for plan in self.chosen:
             made = _Body(self.given, plan).chain()
             if made is None:
                 for i in plan.members:
@@ -110,8 +112,11 @@ class _Chains:
                 members.update(self.plans[i].members)
         if not all(self._has_batches(i) for i in members):
             return
-        plan = self._plan(tuple(sorted(members)))
+        plan = self._known_plan(tuple(sorted(members)))
         if plan is not None and buffer in plan.local and self._is_convex(plan.members):
+            for old in {self.plans[i] for i in plan.members if i in self.plans}:
+                del self.chosen[old]
+            self.chosen[plan] = None
             self.plans.update(dict.fromkeys(plan.members, plan))
 
     def _has_batches(self, i: int) -> bool:
@@ -122,6 +127,48 @@ class _Chains:
         return walk is not None and bool(_batches(walk))
 
     # ---- how to cut ----
+
+    def _known_plan(self, members: tuple[int, ...]) -> _Plan | None:
+        """The plan of these kernels: that of equal ones, as in another layer, where it is known."""
+        numbers: dict[int, int] = {}
+        key = self._key(members, numbers)
+        if key not in self.known:
+            self.known[key] = self._plan(members), list(numbers)
+            return self.known[key][0]
+        plan, given = self.known[key]
+        if plan is None:
+            return None
+        buffers = dict(zip(given, numbers, strict=True))
+        cuts = {}
+        for old, new in zip(plan.members, members, strict=True):
+            walk = self.walks[new]
+            assert walk is not None
+            cuts[new] = replace(plan.cuts[old], walk=walk)
+        return _Plan(members, cuts, plan.levels, frozenset([buffers[b] for b in plan.local]))
+
+    def _key(self, members: Sequence[int], numbers: dict[int, int]) -> Hashable:
+        """All that the plan of these kernels depends on, their buffers numbered as they are met."""
+        kernels: list[Hashable] = []
+        for i in members:
+            walk = self.walks[i]
+            assert walk is not None
+            for reach in walk.reaches:
+                numbers.setdefault(reach.buffer, len(numbers))
+            reaches = tuple([(numbers[x.buffer], x.offset, x.steps) for x in walk.reaches])
+            written = tuple(sorted([numbers[b] for b in self.writes[i]]))
+            product = _product(self.kernels[i])
+            made = None if product is None else (product.op, product.outputs[0].dtype)
+            kernels.append((walk.axes, reaches, written, made))
+        inside = set(members)
+        buffers = [
+            (
+                self.given.buffers[b].type.nbytes,
+                b in self.outside,
+                inside.issuperset(self.readers.get(b, ())),
+            )
+            for b in numbers
+        ]
+        return tuple(kernels), tuple(buffers)
 
     def _plan(self, members: tuple[int, ...]) -> _Plan | None:
         """The plan with the most iterations, of those that begin with the batches of a product."""
@@ -231,10 +278,10 @@ class _Chains:
     def _is_convex(self, members: Sequence[int]) -> bool:
         """Whether nothing that needs a member is needed by another."""
         inside, limit = set(members), members[-1]
-        others = {id(plan): plan for plan in self.plans.values() if inside.isdisjoint(plan.members)}
-        for plan in sorted(others.values(), key=lambda plan: plan.members[0]):
-            if plan.members[0] <= limit:  # what lies behind all of these leads nowhere back
-                limit = max(limit, plan.members[-1])
+        others = [plan.members for plan in self.chosen if inside.isdisjoint(plan.members)]
+        for other in sorted(others):
+            if other[0] <= limit:  # what lies behind all of these leads nowhere back
+                limit = max(limit, other[-1])
         pending = [k for i in members for k in self._followers(i) if k not in inside]
         seen = set(pending)
         while pending:

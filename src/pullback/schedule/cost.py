@@ -46,10 +46,7 @@ def work(kernel: Loops | Call | Chain) -> Work:
         case Loops():
             return _loops(kernel)
         case Call():
-            types = [
-                [TensorType(x.layout.shape, x.dtype) for x in operands]
-                for operands in (kernel.inputs, kernel.outputs)
-            ]
+            types = [[x.type for x in operands] for operands in (kernel.inputs, kernel.outputs)]
             after = Work(0, 0) if kernel.after is None else _loops(kernel.after)
             return Work(
                 kernel.op.flops(*types) + after.flops, kernel.op.bytes_moved(*types) + after.bytes

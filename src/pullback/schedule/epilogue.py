@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from pullback.ir.op import Op
 from pullback.ir.strided import Strided, row_major_strides
@@ -21,7 +23,6 @@ from pullback.schedule.kernels import (
     Access,
     Apply,
     Call,
-    Kernel,
     Literal,
     Load,
     Loops,
@@ -39,12 +40,14 @@ def join_epilogues(schedule: Schedule) -> Schedule:
 class _Joiner:
     def __init__(self, schedule: Schedule) -> None:
         self.kernels = list(schedule.kernels)
+        self.reads = [kernel.reads() for kernel in self.kernels]
+        self.writes = [kernel.writes() for kernel in self.kernels]
         self.products = {
             kernel.outputs[0].buffer: kernel
             for kernel in self.kernels
             if isinstance(kernel, Call) and _has_epilogue(kernel.op)
         }
-        self.readers = Counter(b for kernel in self.kernels for b in kernel.reads())
+        self.readers = Counter(b for buffers in self.reads for b in buffers)
         self.readers.update(schedule.outputs)
         position = 0
         while position < len(self.kernels):
@@ -54,28 +57,54 @@ class _Joiner:
 
     def _join(self, loops: Loops, last: int) -> bool:
         """Put the kernel at `last` into the latest product that it can be in."""
-        results = [b for b in loops.reads() if b in self.products]
-        if not (loops.stores and _is_elementwise(loops)):
+        results = [b for b in self.reads[last] if b in self.products]
+        if not (results and loops.stores and _is_elementwise(loops)):
             return False
         places = {self._position(self.products[b], last): b for b in results}
         for first in sorted(places, reverse=True):
             result = places[first]
             product = self.products[result]
             after = _epilogue(product, loops)
-            waiting = _dependents(self.kernels[first:last])
-            if after is None or any(kernel.writes() & loops.reads() for kernel in waiting):
+            if after is None:
+                continue
+            waiting = self._dependents(first, last)
+            if any(self.writes[i] & self.reads[last] for i in waiting):
                 continue
             if self.readers[result] > 1:
                 after = _kept(after, result)
-            free = [k for k in self.kernels[first + 1 : last] if all(k is not w for w in waiting)]
-            joined = replace(product, after=after)
-            self.kernels[first : last + 1] = [*free, joined, *waiting]
+            self._move(first, last, waiting)
+            self._put(last - 1 - len(waiting), replace(product, after=after))
             del self.products[result]
             return True
         return False
 
     def _position(self, product: Call, last: int) -> int:
         return next(i for i in reversed(range(last)) if self.kernels[i] is product)
+
+    def _dependents(self, first: int, last: int) -> list[int]:
+        """Those between that need the first one, directly or through others."""
+        written = set(self.writes[first])
+        found = []
+        for i in range(first + 1, last):
+            if not written.isdisjoint(self.reads[i]):
+                found.append(i)
+                written |= self.writes[i]
+        return found
+
+    def _move(self, first: int, last: int, waiting: Sequence[int]) -> None:
+        """The kernel at `first` behind those that do not need it; the one at `last` away."""
+        columns: tuple[list[Any], ...] = (self.kernels, self.reads, self.writes)
+        for column in columns:
+            behind = [column[i] for i in waiting]
+            for i in (last, *reversed(waiting)):
+                del column[i]
+            here = column.pop(first)
+            at = last - 1 - len(waiting)
+            column[at:at] = [here, *behind]
+
+    def _put(self, place: int, kernel: Call) -> None:
+        self.kernels[place] = kernel
+        self.reads[place], self.writes[place] = kernel.reads(), kernel.writes()
 
 
 def _has_epilogue(op: Op) -> bool:
@@ -93,17 +122,6 @@ def _places(product: Call) -> Shape:
 def _is_elementwise(loops: Loops) -> bool:
     plain = all(isinstance(step, Load | Literal | Apply) for step in loops.steps)
     return plain and not loops.inner
-
-
-def _dependents(kernels: list[Kernel]) -> list[Kernel]:
-    """Those that need the first one, directly or through others."""
-    written = set(kernels[0].writes())
-    found = []
-    for kernel in kernels[1:]:
-        if kernel.reads() & written:
-            found.append(kernel)
-            written |= kernel.writes()
-    return found
 
 
 def _epilogue(product: Call, loops: Loops) -> Loops | None:

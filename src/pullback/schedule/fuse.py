@@ -98,14 +98,12 @@ class _Fuser:
 
     def _element(self, node: Node) -> None:
         """An op that reads its operands anywhere begins a kernel, which others join."""
-        inputs = tuple(x if self._in_memory(x) else self._settled(x) for x in node.inputs)
+        made_anew = [self.places[x].root in self.sources for x in node.inputs]
+        inputs = tuple(
+            self._settled(x) if anew else x for x, anew in zip(node.inputs, made_anew, strict=True)
+        )
         group = self._open(_squeezed(node.outputs[0].shape))
         self._place(Node(node.op, inputs, node.outputs, node.site), group, None)
-
-    def _in_memory(self, x: Array) -> bool:
-        """Whether a buffer holds `x`, or a number of the text is all of it."""
-        root = self.places[x].root
-        return root not in self.sources
 
     def _reduce(self, op: Reduction, node: Node) -> None:
         """Trailing axes are folded row by row; each other block of axes in a kernel of its own."""

@@ -94,8 +94,12 @@ class Operand:
     dtype: DType
     layout: Strided
 
+    @property
+    def type(self) -> TensorType:
+        return TensorType(self.layout.shape, self.dtype)
+
     def __str__(self) -> str:
-        return f"b{self.buffer}: {TensorType(self.layout.shape, self.dtype)}"
+        return f"b{self.buffer}: {self.type}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +199,10 @@ class Call:
     adds: bool = False
     fixed: tuple[int, ...] = ()
 
+    @property
+    def name(self) -> str:
+        return self.op.name
+
     def reads(self) -> set[int]:
         given = {x.buffer for x in self.inputs}
         if self.after is None:
@@ -240,6 +248,10 @@ class Chain:
     serial: Shape
     body: Schedule
     windows: tuple[Window, ...]
+
+    @property
+    def name(self) -> str:
+        return "chain"
 
     @property
     def iterations(self) -> int:
@@ -329,6 +341,10 @@ class Nested:
     inputs: tuple[Operand, ...]
     outputs: tuple[Operand, ...]
     site: Site
+
+    @property
+    def name(self) -> str:
+        return type(self.form).__name__.lower()
 
     def reads(self) -> set[int]:
         return {x.buffer for x in self.inputs}

@@ -30,10 +30,12 @@ from pullback.schedule.kernels import (
 
 def joined(schedule: Schedule) -> Schedule:
     """The schedule with parts stored where they belong."""
-    for kernel in schedule.kernels:
-        if isinstance(kernel, Loops) and (concat := _concatenation(kernel)) is not None:
-            schedule = _without(schedule, kernel, concat) or schedule
-    return schedule
+    concats = [
+        (i, concat)
+        for i, kernel in enumerate(schedule.kernels)
+        if isinstance(kernel, Loops) and (concat := _concatenation(kernel)) is not None
+    ]
+    return _Joiner(schedule).joined(concats) if concats else schedule
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,27 +75,62 @@ def _concatenation(kernel: Loops) -> _Concatenation | None:
     return _Concatenation(step.op.axis, tuple(parts), store.access.buffer)
 
 
-def _without(schedule: Schedule, kernel: Loops, concat: _Concatenation) -> Schedule | None:
-    """The schedule without the kernel that joins, or None."""
-    kernels = list(schedule.kernels)
-    buffers = [x.buffer for x in concat.parts]
-    if not set(buffers).isdisjoint((*schedule.inputs, *schedule.outputs)):
-        return None
-    if any(each is not kernel and not each.reads().isdisjoint(buffers) for each in kernels):
-        return None
-    makers = [i for i, each in enumerate(kernels) if not each.writes().isdisjoint(buffers)]
-    merged = _merged([kernels[i] for i in makers])
-    if merged is None or not _may_wait(kernels, makers):
-        return None
-    stores: list[Store] = []
-    for store in merged.stores:
-        placed = _placed(merged, store, concat, buffers)
-        if placed is None:
-            return None
-        stores.append(placed)
-    kernels[makers[-1]] = replace(merged, stores=tuple(stores))
-    left = [each for i, each in enumerate(kernels) if each is not kernel and i not in makers[:-1]]
-    return replace(schedule, kernels=tuple(left))
+class _Joiner:
+    """Kernels by their places; None where one has gone into another."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.given = schedule
+        self.ends = {*schedule.inputs, *schedule.outputs}
+        self.kernels: list[Kernel | None] = list(schedule.kernels)
+        self.maker: dict[int, int] = {}
+        self.readers: dict[int, set[int]] = {}
+        for i, kernel in enumerate(schedule.kernels):
+            self._note(i, kernel)
+
+    def _note(self, i: int, kernel: Kernel) -> None:
+        self.maker |= dict.fromkeys(kernel.writes(), i)
+        for buffer in kernel.reads():
+            self.readers.setdefault(buffer, set()).add(i)
+
+    def joined(self, concats: Sequence[tuple[int, _Concatenation]]) -> Schedule:
+        for i, concat in concats:
+            self._join(i, concat)
+        left = [kernel for kernel in self.kernels if kernel is not None]
+        return replace(self.given, kernels=tuple(left))
+
+    def _join(self, place: int, concat: _Concatenation) -> None:
+        """Leave out the kernel there, if the makers of its parts can do its work."""
+        buffers = [x.buffer for x in concat.parts]
+        if not self.ends.isdisjoint(buffers):
+            return
+        if any(self._read_by(b) != [place] for b in buffers):
+            return
+        makers = sorted({self.maker[b] for b in buffers})
+        merged = _merged([kernel for i in makers if (kernel := self.kernels[i]) is not None])
+        if merged is None or not self._may_wait(makers):
+            return
+        stores = [_placed(merged, store, concat, buffers) for store in merged.stores]
+        placed = tuple([store for store in stores if store is not None])
+        if len(placed) < len(stores):
+            return
+        for i in (place, *makers):
+            self.kernels[i] = None
+        last, whole = makers[-1], replace(merged, stores=placed)
+        self.kernels[last] = whole
+        self._note(last, whole)
+
+    def _read_by(self, buffer: int) -> list[int]:
+        return sorted(i for i in self.readers.get(buffer, ()) if self.kernels[i] is not None)
+
+    def _may_wait(self, makers: Sequence[int]) -> bool:
+        """Whether these kernels can all run in the place of the last of them."""
+        written = ((i, b) for i in makers for b in self._kernel(i).writes())
+        return not any(i < k <= makers[-1] for i, b in written for k in self._read_by(b))
+
+    def _kernel(self, i: int) -> Kernel:
+        kernel = self.kernels[i]
+        assert kernel is not None
+        return kernel
 
 
 def _placed(
@@ -115,15 +152,6 @@ def _placed(
 
 def _last(access: Access) -> int:
     return (*access.outer, *access.inner)[-1]
-
-
-def _may_wait(kernels: Sequence[Kernel], makers: Sequence[int]) -> bool:
-    """Whether these kernels can all run in the place of the last of them."""
-    return all(
-        kernels[i].writes().isdisjoint(later.reads())
-        for i in makers
-        for later in kernels[i + 1 : makers[-1] + 1]
-    )
 
 
 def _merged(kernels: Sequence[Kernel]) -> Loops | None:

@@ -34,8 +34,7 @@ from pullback.ir.array import Array
 from pullback.ir.types import Numbers, TensorType
 from pullback.nn.module import Module
 from pullback.ops.operators import lift
-from pullback.train.files import write_whole
-from pullback.train.safetensors import packed, read, read_metadata
+from pullback.train.safetensors import packed, read, read_metadata, store
 from pullback.transforms.tree import NAMESPACE, Tree, built, flatten, paths, unflatten
 
 FORMAT = 1
@@ -73,14 +72,7 @@ def save(path: str | os.PathLike[str], tree: Tree, **notes: Any) -> None:
         "statics": _statics(tree),
         "notes": _plain(notes),
     }
-    data = packed(arrays, {KEY: json.dumps(document, ensure_ascii=False, allow_nan=False)})
-    try:
-        write_whole(Path(path), data)
-    except OSError as error:
-        raise ArgumentError(
-            f"{os.fspath(path)} cannot be written: {error.strerror}",
-            hint="what was there before is untouched",
-        ) from None
+    store(path, packed(arrays, {KEY: json.dumps(document, ensure_ascii=False, allow_nan=False)}))
 
 
 @public

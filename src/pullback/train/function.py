@@ -73,12 +73,12 @@ class UserFunction:
         known = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY][1:]
         return [known[i] if i < len(known) else f"batch[{i}]" for i in range(len(batch))]
 
-    def require_fitting(self, batch: Sequence[Any]) -> None:
-        """Raise `ArgumentError` where it cannot be called with a model and this batch."""
+    def require_fitting(self, batch: Sequence[Any], named: dict[str, Any]) -> None:
+        """Raise `ArgumentError` where it cannot be called with a model, this batch and these."""
         if self.signature is None:
             return
         try:
-            self.signature.bind(None, *batch, **self.named(None, None))
+            self.signature.bind(None, *batch, **named)
         except TypeError as error:
             raise ArgumentError(
                 f"{self.name}{self.signature} takes no model and batch of {len(batch)}: {error}"

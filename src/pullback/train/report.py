@@ -1,11 +1,11 @@
-"""What a run looks like: plots as PNG files, and one page that holds them all.
+"""The page of a run: plots as PNG files, and one HTML file that needs no other.
 
 Needs the extra `train` (matplotlib, jinja2).
 """
 
 from __future__ import annotations
 
-import io
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -14,186 +14,164 @@ from typing import Any
 import jinja2
 import numpy as np
 from markupsafe import Markup
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 
-from pullback.ir.types import Numbers
-from pullback.train.run import Row, Run
+from pullback.train.checkpoint import versions
+from pullback.train.images import ImageTask
+from pullback.train.objectives import Baseline, Classification, Regression
+from pullback.train.plots import (
+    Curves,
+    Plot,
+    confusion_matrix,
+    gallery,
+    gradient_norms,
+    learning_curves,
+    residuals,
+    update_ratios,
+)
+from pullback.train.run import STEPS, Row, Run, Steps
+from pullback.train.session import Outcome, Session
+from pullback.train.tasks import ExampleTask, Task
 
-# Okabe & Ito (2008): told apart with every common form of colour blindness.
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#6b7280"
-STYLE: dict[Any, Any] = {
-    "font.size": 9.5,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": GREY,
-    "axes.grid": True,
-    "grid.color": "#e5e7eb",
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-    "lines.linewidth": 1.8,
-    "svg.fonttype": "path",
-}
-GRADIENT = "grad "
-"""Begins the columns of the steps that hold the norm of a gradient."""
+SHOWN_MISTAKES = 20
+TITLES = {"accuracy": "Accuracy", "perplexity": "Perplexity", "rmse": "Root mean squared error"}
 
 
 @dataclass(frozen=True)
-class Plot:
-    """A figure with its name, and the sentence that says how to read it."""
+class Line:
+    """A row of the table of scores: the network, or a baseline."""
 
     name: str
-    caption: str
-    figure: Figure
-
-    def png(self) -> bytes:
-        stream = io.BytesIO()
-        self.figure.savefig(stream, format="png", dpi=150)
-        return stream.getvalue()
-
-    def svg(self) -> str:
-        stream = io.StringIO()
-        # The salt makes the ids of one page differ, and those of one plot the same each time.
-        with rc_context({**STYLE, "svg.hashsalt": self.name}):
-            self.figure.savefig(stream, format="svg", metadata={"Date": None})
-        text = stream.getvalue()
-        return text[text.index("<svg") :]
+    scores: Mapping[str, str]
 
 
-def write_report(
-    run: Run, title: str, summary: Mapping[str, str], plots: Sequence[Plot], notes: Sequence[str]
-) -> None:
-    """Write each plot as `<name>.png`, and `report.html`, which needs no other file."""
-    for plot in plots:
+@dataclass(frozen=True)
+class Page:
+    """What the page shows."""
+
+    title: str
+    summary: Mapping[str, str]
+    lines: Sequence[Line]
+    measured: str
+    """The part that the scores are of."""
+    notes: Sequence[str]
+    plots: Sequence[Plot]
+    samples: Sequence[str]
+    sections: Mapping[str, Mapping[str, Any]]
+    rows: Sequence[Row]
+    footer: Sequence[str]
+
+
+def write_report(run: Run, page: Page) -> None:
+    """Write each plot as `<name>.png`, and `report.html`."""
+    for plot in page.plots:
         run.write(f"{plot.name}.png", plot.png())
     template = resources.files("pullback.train").joinpath("report.html.jinja").read_text("utf-8")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    page = environment.from_string(template).render(
-        title=title,
+    drawings = [(plot.name, plot.caption, Markup(plot.svg())) for plot in page.plots]  # noqa: S704
+    columns = list(dict.fromkeys(name for row in page.rows for name in row))
+    cells = [[_number(name, row.get(name)) for name in columns] for row in page.rows]
+    text = environment.from_string(template).render(
+        page=page,
+        drawings=drawings,
+        columns=[name.replace("_", " ") for name in columns],
+        cells=cells,
+    )
+    run.write("report.html", text)
+
+
+def _number(name: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    if name.endswith("accuracy"):
+        return f"{value:.2%}"
+    if name == "seconds":
+        return f"{value:.1f}"
+    return f"{value:,.0f}" if name in ("step", "epoch", "skipped") else f"{value:.4f}"
+
+
+# ---- the plots of a task --------------------------------------------------------------------
+
+
+def plots_of(
+    task: Task, steps: Steps, rows: Sequence[Row], baselines: Sequence[Baseline], outputs: Any
+) -> list[Plot]:
+    """Learning curves, gradients, updates, and what fits the task.
+
+    `outputs` are those of the network for the test part, None for a text.
+    """
+    per_cent = task.score == "accuracy"
+    curves = Curves(
+        part=task.held_out,
+        measured=task.measured,
+        unit=task.unit,
+        score=task.score,
+        score_title=TITLES.get(task.score, task.score),
+        score_label="right (%)" if per_cent else task.score,
+        scale=100.0 if per_cent else 1.0,
+        baselines=baselines,
+    )
+    plots = [learning_curves(steps, rows, curves), gradient_norms(steps), update_ratios(steps)]
+    if not isinstance(task, ExampleTask):
+        return plots
+    test, objective = task.examples["test"], task.objective
+    if isinstance(objective, Regression):
+        true, said = objective.numbers(test.y), objective.numbers(outputs)
+        return [*plots, residuals(true, said, objective.target, f"{len(test)} test rows")]
+    assert isinstance(objective, Classification)
+    table = objective.confusion(outputs, test.y)
+    names = [str(each) for each in objective.classes]
+    plots.append(confusion_matrix(table, names, f"{len(test):,} test examples"))
+    return plots + (_mistakes(task, objective, outputs) if isinstance(task, ImageTask) else [])
+
+
+def _mistakes(task: ImageTask, objective: Classification, outputs: Any) -> list[Plot]:
+    test, said = task.examples["test"], np.argmax(outputs, axis=-1)
+    wrong = np.flatnonzero(said != test.y)
+    shown = wrong[:SHOWN_MISTAKES]
+    if not len(wrong):
+        return []
+    classes = objective.classes
+    titles = [f"{classes[test.y[i]]} → {classes[said[i]]}" for i in shown]
+    which = "The" if len(shown) == len(wrong) else f"{len(shown)} of the"
+    caption = f"{which} {len(wrong)} test images the network gets wrong: the class → what it says."
+    return [gallery("mistakes", caption, test.x[shown], titles)]
+
+
+# ---- the page of a session ------------------------------------------------------------------
+
+
+def page_of(session: Session, outcome: Outcome) -> Page:
+    """Everything the page shows of a run that has finished."""
+    task, history = session.task, outcome.fit.history
+    steps = Steps.read(session.run.folder / STEPS)
+    names = list(outcome.scores)
+
+    def line(name: str, scores: Mapping[str, float]) -> Line:
+        return Line(name, {k: task.shown(k, scores[k]) for k in names})
+
+    others = [line(each.name, each.scores) for each in outcome.baselines]
+    summary = {
+        f"{task.measured} {task.score}": task.shown(task.score, outcome.scores[task.score]),
+        f"{task.measured} loss": task.shown("loss", outcome.scores["loss"]),
+        "parameters": f"{session.model.parameter_count:,}",
+        "steps": f"{outcome.fit.steps:,}",
+        "time": f"{history[-1]['seconds']:.1f} s",
+    }
+    kept = f"The network of step {outcome.kept_step:,} is kept and measured"
+    best = task.held_out == "validation"
+    why = "it had the lowest validation loss" if best else "it is the last"
+    made = dt.datetime.now().astimezone()
+    return Page(
+        title=task.title,
         summary=summary,
-        settings=run.settings,
-        plots=[(plot.name, plot.caption, Markup(plot.svg())) for plot in plots],  # noqa: S704
-        epochs=run.epochs,
-        notes=notes,
+        lines=[line(f"network ({session.choices.model.name})", outcome.scores), *others],
+        measured=task.measured,
+        notes=[*task.notes, f"{kept}: {why}."],
+        plots=plots_of(task, steps, history, outcome.baselines, outcome.outputs),
+        samples=outcome.samples,
+        sections={"": {"source": session.choices.source}, **session.choices.sections()},
+        rows=history,
+        footer=[f"pullback {versions()['pullback']}, {made:%Y-%m-%d %H:%M}."],
     )
-    run.write("report.html", page)
-
-
-# ---- plots ----------------------------------------------------------------------------------
-
-
-def learning_curves(run: Run) -> Plot:
-    """Loss of each step and epoch on a logarithmic axis; accuracy of each epoch."""
-    with rc_context(STYLE):
-        figure = Figure(figsize=(9.2, 3.5), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        per_epoch = len(run.steps) / len(run.epochs)
-        progress = (np.arange(len(run.steps)) + 1) / per_epoch
-        losses = [row["loss"] for row in run.steps]
-        left.plot(progress, losses, color=GREY, alpha=0.35, lw=0.7, label="each training batch")
-        _two_parts(left, run.epochs, "loss")
-        left.set(title="Loss", ylabel="cross-entropy (nats)", yscale="log")
-        _two_parts(right, run.epochs, "accuracy", scale=100.0)
-        right.set(title="Accuracy", ylabel="images classified right (%)")
-        for axes in (left, right):
-            axes.set_xlabel("epoch")
-            axes.set_xlim(0, len(run.epochs))
-            axes.legend()
-    caption = "Loss and accuracy after each epoch, on the training and on the validation images."
-    return Plot("learning_curves", caption, figure)
-
-
-def _two_parts(axes: Axes, epochs: Sequence[Row], measure: str, scale: float = 1.0) -> None:
-    numbers = [row["epoch"] for row in epochs]
-    for part, color, style in (("train", BLUE, "-"), ("validation", ORANGE, "--")):
-        label = {"train": "training"}.get(part, part)
-        values = [scale * row[f"{part}_{measure}"] for row in epochs]
-        marker = "o" if len(epochs) < 3 else ""
-        axes.plot(numbers, values, style, color=color, label=label, marker=marker)
-
-
-def gradient_norms(run: Run, columns: int = 160) -> Plot:
-    """Norms of the gradients: a row for each parameter, from input to output; steps go right."""
-    names = [name for name in run.steps[0] if name.startswith(GRADIENT)]
-    table = np.array([[row[name] for row in run.steps] for name in names])
-    with rc_context({**STYLE, "axes.grid": False}):
-        figure = Figure(figsize=(9.2, 1.3 + 0.36 * len(names)), layout="constrained")
-        axes = figure.subplots()
-        binned = _binned(table, columns)
-        positive = binned[binned > 0]
-        low, high = (positive.min(), positive.max()) if positive.size else (0.1, 1.0)
-        image = axes.imshow(
-            np.where(binned > 0, binned, np.nan),
-            aspect="auto",
-            interpolation="nearest",
-            cmap="viridis",
-            norm=LogNorm(low, max(high, low * 1.01)),
-            extent=(0.5, table.shape[1] + 0.5, len(names) - 0.5, -0.5),
-        )
-        axes.set_yticks(range(len(names)), [name.removeprefix(GRADIENT) for name in names])
-        axes.tick_params(axis="y", length=0)
-        axes.set(title="Gradient norms", xlabel="step")
-        figure.colorbar(image, ax=axes, label="‖∂L/∂parameter‖₂", pad=0.015)
-    caption = (
-        "The Euclidean norm of the gradient of each parameter, from the input (top) to the output "
-        "(bottom). A row that stays dark beside its neighbours has stopped learning; one that "
-        "flares up is unstable. White: exactly zero."
-    )
-    return Plot("gradient_norms", caption, figure)
-
-
-def _binned(table: Numbers, columns: int) -> Numbers:
-    """The geometric mean of neighbouring steps, so that at most `columns` remain."""
-    count = table.shape[1]
-    edges = np.unique(np.linspace(0, count, min(columns, count) + 1).astype(int))
-    with np.errstate(divide="ignore"):
-        sums = np.add.reduceat(np.log(table), edges[:-1], axis=1)
-    result: Numbers = np.exp(sums / np.diff(edges))
-    return result
-
-
-def confusion_matrix(table: Sequence[Sequence[int]], what: str) -> Plot:
-    """Counts of true classes (rows) and predicted ones (columns)."""
-    counts = np.array(table)
-    classes = range(len(counts))
-    with rc_context({**STYLE, "axes.grid": False}):
-        figure = Figure(figsize=(5.0, 4.5), layout="constrained")
-        axes = figure.subplots()
-        right = np.eye(len(counts), dtype=bool)
-        # Two scales: a single mistake must be seen beside a diagonal of many.
-        shade = np.where(right, 0.55 * counts / max(counts.max(), 1), 0.0)
-        axes.imshow(shade, cmap="Blues", vmin=0, vmax=1)
-        wrong = np.where(right | (counts == 0), np.nan, counts)
-        axes.imshow(wrong, cmap="Oranges", vmin=-2, vmax=max(4, np.nanmax(np.append(wrong, 1))))
-        for i, row in enumerate(counts):
-            for j, count in enumerate(row):
-                if count:
-                    axes.text(j, i, str(count), ha="center", va="center", color="#111827")
-        axes.set_xticks(classes)
-        axes.set_yticks(classes)
-        axes.tick_params(length=0)
-        axes.set(title=f"What the network says of the {what}", xlabel="predicted", ylabel="true")
-    caption = "How many images of each digit (row) were taken for which (column). Orange: mistakes."
-    return Plot("confusion_matrix", caption, figure)
-
-
-def gallery(
-    name: str, caption: str, images: Numbers, titles: Sequence[str], columns: int = 10
-) -> Plot:
-    """Small grey images, each under its title."""
-    rows = -(-len(images) // columns)
-    with rc_context({**STYLE, "axes.grid": False}):
-        figure = Figure(figsize=(9.2, 1.25 * max(rows, 1)), layout="constrained")
-        for axes in np.ravel(figure.subplots(max(rows, 1), columns)):
-            axes.set_axis_off()
-        for axes, image, title in zip(figure.axes, images, titles, strict=False):
-            axes.imshow(image, cmap="Greys", vmin=0)
-            axes.set_title(title, fontsize=9, fontweight="normal", loc="center")
-    return Plot(name, caption, figure)

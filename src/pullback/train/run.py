@@ -1,25 +1,34 @@
-"""`Run`: the folder of one training run, and the numbers written there while it goes on."""
+"""`Run`: the folder of one training run, and what was measured in each step.
+
+`config.toml` has every choice (`pullback train --config` repeats the run), `run.json` who made it,
+how far it has come and its result. What `fit` writes stands beside them.
+"""
 
 from __future__ import annotations
 
 import csv
-import io
+import errno
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pullback.errors import ArgumentError
+import numpy as np
+
+from pullback.errors import ArgumentError, FileFormatError
+from pullback.ir.types import Numbers, float64
 from pullback.train.files import write_whole
 
 Row = Mapping[str, float]
 
-METRICS = "metrics.json"
-TABLES = ("metrics.csv", "steps.csv")
+DOCUMENT, CONFIG, STEPS = "run.json", "config.toml", "steps.csv"
 MAKER = "pullback train"
-"""Stands in METRICS; a folder without it is somebody else's."""
+"""Stands in DOCUMENT; a folder without it is somebody else's."""
+GRADIENT, UPDATE = "grad_norm ", "update_ratio "
+"""Begin the columns that `fit` writes for each parameter."""
 
 
 class State(Enum):
@@ -28,68 +37,56 @@ class State(Enum):
     RUNNING = "running"
     FINISHED = "finished"
     STOPPED = "stopped"
+    FAILED = "failed"
 
 
 class Run:
-    """One training run: its settings, a row of numbers for each step and each epoch, its result.
+    """The folder of a run."""
 
-    Files: `metrics.json` (everything but the steps), `metrics.csv` (epochs), `steps.csv`. They are
-    written at each epoch, so that a run that is stopped leaves what it had measured.
-    """
-
-    def __init__(self, folder: Path, task: str, settings: Mapping[str, Any]) -> None:
-        """Claim `folder`: it is new, empty, or that of an earlier run, which is replaced.
-
-        Raises `ArgumentError` for a folder that holds anything else or cannot be written.
-        """
+    def __init__(self, folder: Path, document: Mapping[str, Any]) -> None:
         self.folder = folder
-        self.task = task
-        self.settings = dict(settings)
-        self.state = State.RUNNING
-        self.steps: list[Row] = []
-        self.epochs: list[Row] = []
-        self.result: dict[str, Any] = {}
+        self.document = dict(document)
+
+    @classmethod
+    def begin(cls, folder: Path, config: str, **notes: Any) -> Self:
+        """Claim a folder, which is new or empty.
+
+        Raises `ArgumentError` for a folder that holds anything or cannot be written.
+        """
         _require_free(folder)
+        run = cls(folder, {"made by": MAKER, **notes, "state": State.RUNNING.value})
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if (folder / METRICS).exists():
-                for name in TABLES:
-                    (folder / name).unlink(missing_ok=True)
-            self.save()
+            run.write(CONFIG, config)
+            run.save()
         except OSError as error:
+            if error.errno == errno.ENOSPC:  # no other folder would help
+                raise
             raise ArgumentError(
                 f"the folder {str(folder)!r} cannot be written: {error.strerror}"
             ) from None
+        return run
 
-    def step(self, **numbers: float) -> None:
-        """Keep the numbers of one step."""
-        self.steps.append(numbers)
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """The run in a folder; `ArgumentError` where there is none."""
+        document = _document(folder)
+        if document is None:
+            what = "does not exist" if not folder.exists() else "holds no run of pullback train"
+            raise ArgumentError(f"the folder {str(folder)!r} {what}")
+        return cls(folder, document)
 
-    def epoch(self, **numbers: float) -> None:
-        """Keep the numbers of one epoch and write the files."""
-        self.epochs.append(numbers)
+    def set(self, **notes: Any) -> None:
+        """Keep notes in the document and write it."""
+        self.document |= notes
         self.save()
 
-    def end(self, state: State, **result: Any) -> None:
-        """Keep the result and write the files for the last time."""
-        self.state = state
-        self.result = result
-        self.save()
+    def end(self, state: State, **notes: Any) -> None:
+        self.set(state=state.value, **notes)
 
     def save(self) -> None:
-        document = {
-            "made by": MAKER,
-            "task": self.task,
-            "state": self.state.value,
-            "settings": self.settings,
-            "epochs": self.epochs,
-            "result": self.result,
-        }
-        self.write(METRICS, json.dumps(_plain(document), indent=2, ensure_ascii=False) + "\n")
-        # Only what it measured itself: where `fit` writes these files, they are its own.
-        for name, rows in zip(TABLES, (self.epochs, self.steps), strict=True):
-            if rows:
-                self.write(name, _csv(rows))
+        text = json.dumps(_plain(self.document), indent=2, ensure_ascii=False)
+        self.write(DOCUMENT, text + "\n")
 
     def write(self, name: str, content: str | bytes) -> None:
         """A file of the run, whole or not at all."""
@@ -103,39 +100,34 @@ def free_folder(parent: Path, name: str) -> Path:
 
 
 def _require_free(folder: Path) -> None:
-    if not folder.exists():
-        return
-    if not folder.is_dir():
+    if folder.exists() and not folder.is_dir():
         raise ArgumentError(f"{str(folder)!r} is a file, not a folder")
     try:
-        used = any(folder.iterdir())
-        ours = used and _maker(folder / METRICS) == MAKER
+        used = folder.exists() and any(folder.iterdir())
+        ours = used and _document(folder) is not None
     except OSError as error:
         raise ArgumentError(
             f"the folder {str(folder)!r} cannot be read: {error.strerror}"
         ) from None
-    if used and not ours:
+    if ours:
+        raise ArgumentError(
+            f"the folder {str(folder)!r} holds a run already",
+            hint="--resume goes on with it; or name a new folder",
+        )
+    if used:
         raise ArgumentError(
             f"the folder {str(folder)!r} holds files that no training run made",
             hint="name a new folder; nothing was changed",
         )
 
 
-def _maker(path: Path) -> object:
+def _document(folder: Path) -> dict[str, Any] | None:
     try:
-        document = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
+        document = json.loads((folder / DOCUMENT).read_text("utf-8"))
+    except (OSError, ValueError):
         return None
-    return document.get("made by") if isinstance(document, dict) else None
-
-
-def _csv(rows: Sequence[Row]) -> str:
-    stream = io.StringIO()
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    writer = csv.DictWriter(stream, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue()
+    ours = isinstance(document, dict) and document.get("made by") == MAKER
+    return document if ours else None
 
 
 def _plain(value: Any) -> Any:
@@ -145,3 +137,36 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# ---- steps ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """What was measured in each step, rows in order."""
+
+    names: Sequence[str]
+    """The paths of the parameters, from input to output."""
+    steps: Sequence[int]
+    losses: Sequence[float]
+    norms: Numbers
+    """float64[steps,parameters], of the gradients."""
+    ratios: Numbers
+    """float64[steps,parameters], ‖update‖ / ‖parameter‖."""
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """What `fit` wrote in its table of steps; `FileFormatError` for anything else."""
+        with path.open(encoding="utf-8", newline="") as stream:
+            header, *rows = list(csv.reader(stream)) or [[]]
+        names = [name.removeprefix(GRADIENT) for name in header if name.startswith(GRADIENT)]
+        place = {name: i for i, name in enumerate(header)}
+        try:
+            table = np.array(rows, float64).reshape(-1, len(header))
+            norms = table[:, [place[GRADIENT + name] for name in names]]
+            ratios = table[:, [place[UPDATE + name] for name in names]]
+            steps, losses = table[:, place["step"]].astype(int), table[:, place["loss"]]
+        except (ValueError, KeyError) as error:
+            raise FileFormatError(f"{path} is no table of steps: {error}") from None
+        return cls(names, steps.tolist(), losses.tolist(), norms, ratios)

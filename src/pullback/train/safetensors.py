@@ -17,13 +17,15 @@ import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pullback._public import public
 from pullback.data.files import unreadable
-from pullback.errors import DTypeError, FileFormatError
+from pullback.errors import ArgumentError, DTypeError, FileFormatError
+from pullback.ir.array import Array
 from pullback.ir.types import (
     DTYPES,
     DType,
@@ -34,6 +36,7 @@ from pullback.ir.types import (
     is_float,
     is_signed,
 )
+from pullback.train.files import write_whole
 
 LARGEST_HEADER = 100_000_000
 """Bytes; the limit of the format's own reader."""
@@ -101,6 +104,40 @@ def load_safetensors(path: str | os.PathLike[str]) -> dict[str, Numbers]:
     the byte that is wrong. Nothing in a file is ever executed.
     """
     return dict(read(path).arrays)
+
+
+@public
+def save_safetensors(
+    path: str | os.PathLike[str],
+    arrays: Mapping[str, Array | Numbers],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write arrays by name, for other tools; `metadata` are texts for the header of the file.
+
+    As `save`, it leaves the old file or the new one, whole, and raises `ArgumentError` where none
+    can be written. `DTypeError` for an element type that is not one of this library.
+
+    >>> import pullback as pb, tempfile
+    >>> file = tempfile.mkdtemp() + "/x.safetensors"
+    >>> save_safetensors(file, {"w": pb.ones(2)})
+    >>> load_safetensors(file)
+    {'w': array([1., 1.], dtype=float32)}
+    """
+    for name, text in (metadata or {}).items():
+        if not isinstance(text, str):
+            raise ArgumentError(f"metadata are texts, and {name!r} is {text!r:.40}")
+    given = {name: np.asarray(x) for name, x in arrays.items()}
+    store(path, packed(given, metadata or {}))
+
+
+def store(path: str | os.PathLike[str], data: bytes) -> None:
+    try:
+        write_whole(Path(path), data)
+    except OSError as error:
+        raise ArgumentError(
+            f"{os.fspath(path)} cannot be written: {error.strerror}",
+            hint="what was there before is untouched",
+        ) from None
 
 
 def read(path: str | os.PathLike[str]) -> Contents:

@@ -149,6 +149,7 @@ def eval_step(
         if isinstance(model, TrainState):
             given = function.named(model.network_state, drawn(function, model))
             model = model.model
+        function.require_fitting(batch, given)
         return widened(function(rounded(model, compute), *rounded(batch, compute), **given))
 
     evaluated.__qualname__ = f"eval_step of {function.name}"
@@ -273,7 +274,7 @@ class _Recipe:
                 hint="state = pb.train.TrainState.create(model, optimizer)",
             )
         require_masters(state.model, self.compute)
-        self.loss.require_fitting(batch)
+        self.loss.require_fitting(batch, self.loss.named(None, None))
         if self.loss.takes_state and state.network_state is None:
             raise ArgumentError(
                 f"{self.loss.name} takes a state, and this one has no network_state",

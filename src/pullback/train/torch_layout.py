@@ -1,4 +1,4 @@
-"""The parameters of PyTorch's modules in the layers of `pb.nn`, by name.
+"""The parameters of PyTorch's modules in the layers of `pb.nn` by name, and the way back.
 
 Weights of Linear, convolutions, norms and Embedding are laid out alike, so names are all that is
 mapped. Where PyTorch stacks what is apart here (the projections of attention), or keeps two biases
@@ -12,7 +12,7 @@ import fnmatch
 import functools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,34 @@ def from_torch(
         raise ArgumentError(f"{next(iter(renamed))!r} in names is no path of the tree")
     source.require_used(ignore)
     return fitted(source.name, found, whole)
+
+
+@public
+def to_torch(model: Tree, *, names: Mapping[str, str] | None = None) -> dict[str, Numbers]:
+    """The weights of a model as NumPy arrays under the names of PyTorch's `state_dict`.
+
+    The way back from `from_torch`, with the names and layouts of the layers of torch.nn that these
+    are: `from_torch(like, to_torch(model))` is the model. `names` gives the name there of a layer
+    or array where it is another. Statistics of batch norm are a state and not among the weights.
+
+    Raises `StructureError` where two arrays have one name there.
+
+    >>> import pullback as pb
+    >>> sorted(to_torch(pb.nn.Sequential(pb.nn.Linear(3, 2, key=pb.random.key(0)), pb.nn.relu)))
+    ['0.bias', '0.weight']
+    """
+    renamed = dict(names or {})
+    found: dict[str, Numbers] = {}
+    for name, array in _spread(built(model), "", "", renamed):
+        if name in found:
+            raise StructureError(
+                f"two arrays of the model are {name!r} there",
+                hint="names={path here: name there} tells them apart",
+            )
+        found[name] = array
+    if renamed:
+        raise ArgumentError(f"{next(iter(renamed))!r} in names is no path of the tree")
+    return found
 
 
 class _Source:
@@ -122,13 +150,48 @@ def _collect(
     if stacked is not None:
         found.update({_joined(path, key): value for key, value in stacked.items()})
         return
+    for child, here, there in _children(part, path, _child_names(part, dot, source)):
+        _collect(child, here, f"{dot}{there}", source, renamed, found)
+
+
+def _spread(
+    part: Any, path: str, name: str, renamed: dict[str, str]
+) -> Iterator[tuple[str, Numbers]]:
+    """The arrays of `part`, at `path` here, under the names below `name` there."""
+    name = renamed.pop(path, name)
+    if isinstance(part, Array | np.ndarray):
+        yield name, np.array(part)
+        return
+    if part is None:
+        return
+    dot = f"{name}." if name else ""
+    stacked = _unstacked(part)
+    if stacked is not None:
+        yield from ((f"{dot}{key}", value) for key, value in stacked.items())
+        return
+    for child, here, there in _children(part, path, _child_names(part, dot, _ANYTHING)):
+        yield from _spread(child, here, f"{dot}{there}", renamed)
+
+
+def _children(part: Any, path: str, theirs: Mapping[str, str]) -> Iterator[tuple[Any, str, str]]:
+    """Each child with its path here and its name in its parent there."""
     children, _, entries, _ = optree.tree_flatten_one_level(part, namespace=NAMESPACE)
-    theirs = _child_names(part, dot, source)
     is_module = optree.is_namedtuple(part) or not isinstance(part, dict | list | tuple)
     for child, entry in zip(children, entries, strict=True):
         here = _joined(path, str(entry)) if is_module else f"{path}[{entry!r}]"
-        there = theirs.get(str(entry), re.sub(r"\[['\"]?(\w+)['\"]?\]", r".\1", str(entry)))
-        _collect(child, here, f"{dot}{there}", source, renamed, found)
+        same = re.sub(r"\[['\"]?(\w+)['\"]?\]", r".\1", str(entry))
+        yield child, here, theirs.get(str(entry), same)
+
+
+class _Anything:
+    """A source that has every name."""
+
+    def __contains__(self, name: str) -> bool:
+        return True
+
+
+_ANYTHING = _Anything()
+_Names = _Source | _Anything
 
 
 def _joined(path: str, name: str) -> str:
@@ -139,18 +202,18 @@ def _joined(path: str, name: str) -> str:
 
 
 @functools.singledispatch
-def _child_names(part: Any, dot: str, source: _Source) -> Mapping[str, str]:
+def _child_names(part: Any, dot: str, source: _Names) -> Mapping[str, str]:
     """For children of `part` their names there, where these are not the same."""
     return {}
 
 
 @_child_names.register
-def _(part: Sequential, dot: str, source: _Source) -> Mapping[str, str]:
+def _(part: Sequential, dot: str, source: _Names) -> Mapping[str, str]:
     return {f"layers[{i}]": str(i) for i in range(len(part.layers))}
 
 
 @_child_names.register
-def _(part: TransformerBlock, dot: str, source: _Source) -> Mapping[str, str]:
+def _(part: TransformerBlock, dot: str, source: _Names) -> Mapping[str, str]:
     if f"{dot}norm1.weight" not in source:
         return {}
     return {
@@ -209,3 +272,47 @@ def _(part: RNN | LSTM | GRU, dot: str, source: _Source) -> Mapping[str, Numbers
     last = 2 * part.hidden_size
     together = np.concatenate([b[:last] + b_hidden[:last], b[last:]])
     return arrays | {"bias": together, "bias_hidden": b_hidden[last:]}
+
+
+# ---- and back -------------------------------------------------------------------------------
+
+
+@functools.singledispatch
+def _unstacked(part: Any) -> Mapping[str, Numbers] | None:
+    """The arrays of `part` as they lie there, by their names; None where they are the same."""
+    return None
+
+
+@_unstacked.register
+def _(part: MultiHeadAttention) -> Mapping[str, Numbers] | None:
+    if part.kv_heads != part.heads:
+        return None  # which torch.nn has not
+    projections = (part.query, part.key, part.value)
+    weights = [np.array(each.weight) for each in projections]
+    arrays = {"out_proj.weight": np.array(part.output.weight)}
+    if len({w.shape for w in weights}) == 1:
+        arrays["in_proj_weight"] = np.concatenate(weights)
+    else:
+        arrays |= {f"{x}_proj_weight": w for x, w in zip("qkv", weights, strict=True)}
+    if part.output.bias is not None:
+        arrays["in_proj_bias"] = np.concatenate([np.array(each.bias) for each in projections])
+        arrays["out_proj.bias"] = np.array(part.output.bias)
+    return arrays
+
+
+@_unstacked.register(RNN)
+@_unstacked.register(LSTM)
+@_unstacked.register(GRU)
+def _(part: RNN | LSTM | GRU) -> Mapping[str, Numbers]:
+    end = "_l0_reverse" if part.reverse else "_l0"
+    arrays = {
+        f"weight_ih{end}": np.array(part.weight_input),
+        f"weight_hh{end}": np.array(part.weight_hidden),
+    }
+    if part.bias is None:
+        return arrays
+    bias = np.array(part.bias)
+    hidden = np.zeros_like(bias)
+    if isinstance(part, GRU):
+        hidden[2 * part.hidden_size :] = np.array(part.bias_hidden)
+    return arrays | {f"bias_ih{end}": bias, f"bias_hh{end}": hidden}

@@ -204,9 +204,12 @@ def ggnvp(f: Function, loss: Function, primals: Sequence[Any], tangents: Sequenc
 
 
 @public
-def stop_gradient(x: Tree, /) -> Any:
-    """x, an array or a container of arrays, seen by every derivative as a constant."""
-    return map_leaves(elementwise.stop_gradient, x)
+def stop_gradient(x: Tree, /, *, why: str = "") -> Any:
+    """x, an array or a container of arrays, seen by every derivative as a constant.
+
+    `why` declares that it is meant: `pb.explain` then lists the cut without an alarm.
+    """
+    return map_leaves(functools.partial(elementwise.stop_gradient, why=why), x)
 
 
 # ---- checks and conversions -----------------------------------------------------------------

@@ -179,13 +179,13 @@ def test_a_full_disk_leaves_no_draft(cache, monkeypatch):
 
 def test_what_was_used_longest_ago_goes_first(tmp_path):
     cache = ObjectCache(tmp_path, limit=3500)
-    keys = [f"{i}" * 64 for i in range(4)]
+    keys = [f"{i}" * 64 for i in (1, 2, 3, 0)]
     for age, key in zip((400, 300, 200), keys, strict=False):
         cache.put(key, bytes(1000))
         os.utime(tmp_path / key, (time.time() - age,) * 2)
     assert cache.get(keys[0]) is not None  # used now, so the second is the oldest
     cache.put(keys[3], bytes(1000))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [keys[0], keys[2], keys[3]]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [keys[3], keys[0], keys[2]]
 
 
 def test_only_its_own_files_are_removed(tmp_path):

@@ -9,7 +9,13 @@ import threading
 import pytest
 
 from pullback._settings import override
-from pullback.backend.jit import Library, assembly, compile_object, undefined_symbols
+from pullback.backend.jit import (
+    Library,
+    assembly,
+    compile_module,
+    compile_object,
+    undefined_symbols,
+)
 from pullback.backend.target import Target
 from pullback.errors import CompileError
 
@@ -173,5 +179,5 @@ def test_vectors_split_into_the_registers_there_are(name, register):
 
 def test_compiling_is_told(host, capsys):
     with override(log=frozenset({"compile"})):
-        compile_object(ADD_ONE + AXPY, host)
+        compile_module(ADD_ONE + AXPY, host)
     assert capsys.readouterr().err.startswith("pullback compile: 2 functions in ")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import pullback as pb
+from pullback._settings import override
 from pullback.errors import DiagnosisError
 from pullback.inspect import births
 from pullback.inspect.tape import play
@@ -96,6 +97,41 @@ def test_a_mask_by_multiplication(wrap):
     assert "0·∞ is NaN" in finding.why
 
 
+def test_a_coordinate_that_only_looks_like_a_sample_is_none():
+    """Row 2 of image 5 of a batch of 8 images of 8 × 8."""
+
+    def f(w, x):
+        return pb.mean((x * 10.0) ** 2) * w
+
+    x = np.ones((8, 1, 8, 8), np.float32)
+    x[5, 0, 2, 3] = 3e38
+    finding = only(births(f, np.float32(1.0), x))
+    assert finding.what == "3e+38 ⊙ 10 = inf in sample 5, element (5, 0, 2, 3)"
+    assert "largest float32" in finding.why
+    assert "scale the operands down" in finding.fix
+
+
+@MODES
+def test_a_sum_and_a_product_that_overflow_in_half_precision(wrap):
+    def f(w, x):
+        return pb.mean(pb.sum(x * w, axis=1).astype("float32"))
+
+    x = np.ones((4, 8), np.float16)
+    x[2] = 60000.0
+    finding = only(births(wrap(f), np.ones(8, np.float16), x))
+    assert finding.evidence.node.op.name == "sum"
+    assert finding.evidence.samples == (2,)
+    finding = only(
+        births(
+            wrap(lambda w, x: pb.sum(x @ w)),
+            np.full((8, 3), 1e30, np.float32),
+            np.full((4, 8), 1e30, np.float32),
+        )
+    )
+    assert finding.evidence.node.op.name == "contract"
+    assert "largest float32" in finding.why
+
+
 def test_the_first_of_several_in_order_of_the_program():
     def two(x):
         a = pb.log(x)
@@ -124,7 +160,38 @@ def test_an_argument_that_was_not_finite(wrap):
     x = np.ones((4, 3))
     x[2, 1] = np.nan
     finding = only(births(wrap(f), {"w": np.ones(3)}, x))
-    assert finding.what == "x was not finite before the step: NaN in element (2, 1)"
+    assert finding.what == "x was not finite before the step: NaN in sample 2, element (2, 1)"
+
+
+@MODES
+def test_a_captured_array_that_was_not_finite(wrap):
+    table = pb.asarray(np.array([1.0, np.inf]))
+    finding = only(births(wrap(lambda w: pb.sum(w * table)), np.ones(2)))
+    assert finding.what.startswith("the captured array table was not finite")
+
+
+def test_options_of_compile():
+    def f(params, x, power):
+        return {"w": params["w"] - pb.sum(pb.log(x) ** power)}, pb.sum(x)
+
+    step = pb.compile(f, static="power", donate=0)
+    finding = only(births(step, {"w": np.ones(2)}, np.array([1.0, 0.0]), 2))
+    assert finding.what == "log(0) = -inf in sample 1, element 1"
+    assert finding.evidence.reached == ("result[0]['w']",)
+
+
+def test_checks_that_raise_do_not_come_first():
+    with override(check=1):
+        assert only(births(lambda x: pb.sum(pb.log(x)), np.zeros(2))).id == "NUM01"
+
+
+def test_where_python_decides():
+    def f(x):
+        if float(pb.sum(x)) > 0:
+            return pb.sum(pb.sqrt(x))
+        return pb.sum(x)
+
+    assert only(births(f, np.array([0.0, 1.0]))).id == "NUM02"
 
 
 def test_a_module_path():

@@ -144,6 +144,16 @@ def test_frozen_and_declared_parameters_are_left_in_peace():
     assert len(explained.declared) == 2
     assert "meant CUT01" in str(explained)
 
+    def told(m, x):
+        hidden = pb.stop_gradient(m.layers[0](x), why="a probe of fixed features")
+        return pb.sum(m.layers[1](hidden))
+
+    explained = pb.explain(told, model, X)
+    assert not explained.findings
+    assert explained.declared[0].declared == "a probe of fixed features"
+    assert pb.explain(pb.compile(told), model, X)["layers[0].weight"].status == "missing"
+    assert float(pb.compile(told)(model, X)) == pytest.approx(float(told(model, X)), rel=1e-5)
+
     def g(m, x):
         return pb.sum(m.layers[1](pb.stop_gradient(m.layers[0](x))))
 

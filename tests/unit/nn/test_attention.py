@@ -197,3 +197,42 @@ def test_a_compiled_step_refuses_a_full_cache():
     cache = step(X, layer.initial_cache(9, (2,)))
     with pytest.raises(OutOfRangeError, match="index 9 is out of range"):
         step(X, cache)
+
+
+# ---- dropout on the weights -------------------------------------------------------------------
+
+
+def test_dropout_drops_weights():
+    """With values that tell the keys apart the output shows the weights."""
+    q, k = X[:, None, :, :4], X[:, None, :, 4:]
+    values = np.broadcast_to(np.eye(7), (2, 1, 7, 7)).copy()
+    drop = nn.Dropout(0.5)
+    whole = nn.attention(q, k, values)
+    part = nn.attention(q, k, values, dropout=lambda w: drop(w, train=True, key=KEY)).numpy()
+    kept = part != 0
+    assert 0.3 < kept.mean() < 0.7
+    np.testing.assert_allclose(part[kept], 2 * whole.numpy()[kept])
+
+
+def test_a_layer_with_dropout_is_the_plain_one_in_use():
+    plain, dropped = causal(), causal(dropout=0.5)
+    assert (plain.takes_train, dropped.takes_train) == (False, True)
+    np.testing.assert_array_equal(dropped(X, train=False), plain(X))
+    one, other = (dropped(X, train=True, key=pb.random.key(i)) for i in (0, 1))
+    assert not np.allclose(one, other)
+    np.testing.assert_array_equal(one, dropped(X, train=True, key=pb.random.key(0)))
+    outputs = [dropped(X, train=True, key=pb.random.key(i)).numpy() for i in range(400)]
+    np.testing.assert_allclose(np.mean(outputs, axis=0), plain(X), atol=0.15)
+
+
+def test_a_block_drops_what_it_adds_or_what_it_sees():
+    how = {"causal": True, "key": KEY, "dtype": "float64"}
+    plain = nn.TransformerBlock(8, 2, **how)
+    block = nn.TransformerBlock(8, 2, attention_dropout=0.5, **how)
+    assert block.takes_train
+    np.testing.assert_array_equal(block(X, train=False), plain(X))
+    assert not np.allclose(block(X, train=True, key=KEY), plain(X))
+    first = pb.compile(lambda x: block(x, train=True, key=KEY))(X)
+    np.testing.assert_allclose(first, block(X, train=True, key=KEY), rtol=1e-10)
+    with pytest.raises(pb.errors.ArgumentError, match="needs a key"):
+        block(X, train=True)

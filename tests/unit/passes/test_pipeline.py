@@ -17,7 +17,8 @@ from pullback.errors import PassError, PullbackError
 from pullback.ir.graph import Graph, Node, verify
 from pullback.ir.interpret import interpret
 from pullback.ir.parse import parse_graph
-from pullback.ir.types import TensorType, float32
+from pullback.ir.types import TensorType, float32, int32
+from pullback.ops.layout import Transpose
 from pullback.ops.pointwise import Add, Subtract, Tanh
 from pullback.passes import pipeline
 from pullback.passes.algebra import EXACT
@@ -212,6 +213,18 @@ def test_one_sweep_is_enough(monkeypatch):
     monkeypatch.setattr(Sweep, "run", lambda self: sweeps.append(self) or run(self))
     optimize(tower(4))
     assert len(sweeps) == 1
+
+
+def test_a_second_sweep_does_what_waited_for_the_first():
+    """A transpose becomes another order of letters once the product has no other user."""
+
+    def f(x, w):
+        y = x @ w
+        return y.T, y * 0
+
+    kinds = TensorType((3, 4), int32), TensorType((4, 5), int32)
+    better = optimize(pb.trace(f, *kinds))
+    assert not any(isinstance(node.op, Transpose) for node in better.nodes)
 
 
 # ---- before derivatives ---------------------------------------------------------------------

@@ -267,3 +267,37 @@ def test_a_state_is_a_checkpoint(tmp_path):
     like = TrainState.create(network(), optimizer, key=pb.random.key(1))
     resumed, _ = trained(step, pb.train.load(tmp_path / "a.safetensors", like))
     assert_same_bits(goes_on, resumed)
+
+
+# ---- what it costs ---------------------------------------------------------------------------
+
+
+def readers(lowered, count):
+    """How many kernels read each of the first `count` inputs."""
+    schedule = lowered.schedule
+    reads = [kernel.reads() for kernel in schedule.kernels]
+    return [sum(buffer in each for each in reads) for buffer in schedule.inputs[:count]]
+
+
+@pytest.mark.parametrize("options", [{}, {"clip": 1.0}], ids=["plain", "clipped"])
+def test_norms_and_skipping_take_no_pass_over_parameters_or_moments(options):
+    """The step by hand reads each parameter and moment as often, and needs as much memory but for
+    the gradients: these must be there as a whole before the norm is known.
+    """
+    model, optimizer = pb.nn.MLP(64, 10, 128, 2, key=pb.random.key(0)), pb.optim.adamw(1e-3)
+    x, y = normal(32, 64).astype(np.float32), np.arange(32) % 10
+
+    def by_hand(state, x, y):
+        model, kept = state
+        value, grads = pb.value_and_grad(loss)(model, x, y)
+        updates, kept = optimizer.update(grads, kept, model)
+        return (pb.optim.apply_updates(model, updates), kept), value
+
+    hand = pb.compile(by_hand, donate=0).lower((model, optimizer.init(model)), x, y)
+    state = TrainState.create(model, optimizer)
+    ours = train_step(loss, optimizer, **options).lower(state, x, y)
+    count = 6 + 1 + 12  # parameters, Adam's step, its moments
+    assert [n for n in readers(ours, count) if n] == [n for n in readers(hand, count) if n]
+    assert ours.plan.peak_bytes - hand.plan.peak_bytes < model.nbytes + 8192
+    # A norm for each gradient, and each of the three updates of weights apart from its product.
+    assert len(ours.schedule.kernels) <= len(hand.schedule.kernels) + 6 + 3 + 4

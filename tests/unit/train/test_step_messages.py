@@ -155,6 +155,8 @@ CASES = {
     "scale that shrinks": lambda: LossScale(factor=0.5),
     "evaluation of nothing": lambda: eval_step(None),
     "evaluation in another precision": lambda: eval_step(loss, precision="fp8"),
+    "evaluation of too few arrays": lambda: eval_step(loss)(made()(), X),
+    "evaluation of a model without its state": lambda: eval_step(stateful)(model(), X, Y),
     "evaluation that wants a key": lambda: eval_step(drawn)(made()(), X, Y),
 }
 

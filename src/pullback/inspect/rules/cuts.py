@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pullback.errors import Site
-from pullback.inspect.findings import Finding, Rule, Severity
+from pullback.inspect.findings import Finding, Rule, Severity, short_place
 from pullback.ir.graph import Node
+from pullback.ops.pointwise import DeclaredStop
 
 if TYPE_CHECKING:
     from pullback.inspect.cuts import Cut, Death, Detour
@@ -31,12 +32,16 @@ class CUT01(Rule):
         "take the cut out; where its value must stay as it is, pb.straight_through(hard, soft) "
         "lets the derivative of soft by"
     )
-    intended = "nn.freeze(model, path), or a comment on the line: # intended: CUT01"
+    intended = (
+        'pb.stop_gradient(x, why="..."), nn.freeze(model, path), or a comment on the line: '
+        "# intended: CUT01"
+    )
     source = "torchtest gives the name only; the cuts are found by forward reachability"
 
     @classmethod
     def cut(cls, name: str, cuts: Sequence[Cut]) -> Finding:
         first = cuts[0]
+        reasons = [x.node.op.why for x in cuts if isinstance(x.node.op, DeclaredStop)]
         beside = [x for x in cuts[1:] if x.depth == 0]
         behind = [x for x in cuts[1:] if x.depth > 0]
         why = f"{first.reason}; the loss reads {name} only through it"
@@ -51,6 +56,7 @@ class CUT01(Rule):
             notes=tuple(notes),
             numbers={"parameter": name, "cuts": [x.node.op.name for x in cuts]},
             evidence=tuple(cuts),
+            declared=reasons[0] if reasons else "",
         )
 
     @classmethod
@@ -128,6 +134,4 @@ class CUT04(Rule):
 
 def said(text: str, site: Site | None) -> str:
     """A reason with its line."""
-    if site is None or site.frame is None:
-        return text
-    return f"{text}  {site.frame.file}:{site.frame.line}"
+    return text if site is None else f"{text}  {short_place(site)}"

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import ml_dtypes
 import numpy as np
 
-from pullback.errors import Site
-from pullback.inspect.findings import Finding, Rule, Severity
+from pullback.inspect.findings import Finding, Rule, Severity, short_place
 from pullback.ir.families import Elementwise
 from pullback.ir.graph import Node
 from pullback.ir.range import Range
@@ -24,6 +23,9 @@ MASKED = (
     "make the operand safe before the operation, then mask: "
     "pb.where(ok, f(pb.where(ok, x, 1.0)), other)"
 )
+
+
+OVERFLOW = "scale the operands down before, or compute in a wider element type"
 
 
 class NUM01(Rule):
@@ -50,19 +52,22 @@ class NUM01(Rule):
             what,
             birth.site,
             why=_why(birth),
-            fix=MASKED if birth.mask is not None else _fix(birth.node) or cls.fix,
+            fix=_fix(birth) or cls.fix,
             notes=_notes(birth),
             numbers=_numbers(birth),
             evidence=birth,
         )
 
     @classmethod
-    def given(cls, name: str, numbers: Numbers, mask: Numbers, reached: Sequence[str]) -> Finding:
+    def given(
+        cls, name: str, numbers: Numbers, mask: Numbers, reached: Sequence[str], is_data: bool
+    ) -> Finding:
         """A value that was not finite before the step began."""
         index = tuple(map(int, np.argwhere(mask)[0]))
+        sample = f" in sample {index[0]}{_element(index, ',')}" if is_data and index else ""
         return cls.found(
             f"{name} was not finite before the step: {number(float(numbers[index]))}"
-            f"{_element(index)}",
+            f"{sample or _element(index)}",
             None,
             why=f"{int(mask.sum())} of its {mask.size} elements reach {', '.join(reached)}",
             fix="look at the step before this one, or at the data: pb.isfinite(x).all()",
@@ -96,18 +101,16 @@ class NUM02(Rule):
                 f"a product of the backward pass is {number(birth.value)}: "
                 f"{spoken(birth.node, birth.operands)}{_where(birth)}"
             )
-            fix = cls.fix
         else:
             what = (
                 f"the derivative of {spoken(forward, birth.forward_operands)} is "
                 f"{number(birth.value)}{_where(birth)}"
             )
-            fix = _fix(forward) or cls.fix
         return cls.found(
             what,
             birth.site,
             why=_why(birth),
-            fix=fix if birth.mask is None else MASKED,
+            fix=_fix(birth) or cls.fix,
             notes=_notes(birth),
             numbers=_numbers(birth),
             evidence=birth,
@@ -123,15 +126,12 @@ def number(x: float) -> str:
 
 def spoken(node: Node, operands: Sequence[float | None]) -> str:
     """The application with its numbers: `log(0)`, `1 / 0`; with types where there are none."""
-    if operands and all(x is not None for x in operands):
-        texts = [
-            number(x) if x >= 0 or len(operands) == 1 else f"({number(x)})"
-            for x in operands
-            if x is not None
-        ]
-        return node.op.formula(*texts)
-    types = ", ".join(str(x.type) for x in node.inputs)
-    return f"{node.op.name}({types})"
+    known = [x for x in operands if x is not None]
+    if not known or len(known) < len(operands):
+        types = ", ".join(str(x.type) for x in node.inputs)
+        return f"{node.op.name}({types})"
+    texts = [f"({number(x)})" if x < 0 else number(x) for x in known]
+    return node.op.formula(*texts).replace("((", "(").replace("))", ")")
 
 
 def _where(birth: Birth) -> str:
@@ -164,7 +164,7 @@ def _why(birth: Birth) -> str:
         parts.append(birth.because)
     if birth.mask is not None:
         parts.append(
-            f"the element is left out by {birth.mask.op.name} at {_line(birth.mask.site)}, "
+            f"the element is left out by {birth.mask.op.name} at {short_place(birth.mask.site)}, "
             "but only after it was computed: 0·∞ is NaN"
         )
     if birth.count > 1:
@@ -195,12 +195,16 @@ def _outside(node: Node, operands: Sequence[float | None], smooth: bool) -> str 
     return None
 
 
-def _fix(node: Node) -> str:
-    return node.op.remedy if isinstance(node.op, Elementwise) else ""
-
-
-def _line(site: Site) -> str:
-    return "an unknown line" if site.frame is None else f"{site.frame.file}:{site.frame.line}"
+def _fix(birth: Birth) -> str:
+    if birth.mask is not None:
+        return MASKED
+    node = birth.forward or birth.node
+    if not isinstance(node.op, Elementwise):
+        return OVERFLOW if math.isinf(birth.value) else ""
+    operands = birth.operands if birth.forward is None else birth.forward_operands
+    if _outside(node, operands, smooth=birth.forward is not None) or not node.op.finite_on():
+        return node.op.remedy or OVERFLOW
+    return OVERFLOW
 
 
 def _notes(birth: Birth) -> tuple[str, ...]:
@@ -212,11 +216,14 @@ def _notes(birth: Birth) -> tuple[str, ...]:
 
 
 def _frame_line(frame: Frame) -> str:
-    place = _line(frame.site)
+    place = short_place(frame.site)
     scope = f" {frame.site.scope}" if frame.site.scope else ""
     text = f"{frame.op} {frame.type}"
     mark = "  " if frame.is_finite else " !"
-    return f"{frame.least:10.3g} {frame.largest:10.3g}{mark}{text}  {place}{scope}"[:74].rstrip()
+    sizes = [
+        f"{x:10.3g}" if math.isfinite(x) else f"{'-':>10}" for x in (frame.least, frame.largest)
+    ]
+    return f"{' '.join(sizes)}{mark}{text}  {place}{scope}"[:74].rstrip()
 
 
 def _numbers(birth: Birth) -> dict[str, object]:

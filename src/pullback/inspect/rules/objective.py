@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pullback.inspect.findings import Finding, Severity
+from pullback.inspect.findings import Finding, Severity, short_place
 from pullback.inspect.patterns import Softmax
 from pullback.inspect.program import Program
 from pullback.inspect.rules.hazards import Hazard
@@ -203,7 +203,7 @@ class OBJ07(Hazard):
 def _line(node: Node | None) -> str:
     if node is None or node.site.frame is None:
         return "an argument"
-    return f"{node.op.name}  {node.site.frame.file}:{node.site.frame.line}"
+    return f"{node.op.name}  {short_place(node.site)}"
 
 
 def _is_batch(program: Program, x: Array, axis: int) -> bool:

@@ -62,6 +62,7 @@ from pullback.ops.pointwise.rounding import (
 from pullback.ops.pointwise.selection import (
     Cast,
     Comparison,
+    DeclaredStop,
     Equal,
     IsFinite,
     IsInf,
@@ -126,6 +127,7 @@ __all__ = [
     "CopySign",
     "Cos",
     "Cosh",
+    "DeclaredStop",
     "Digamma",
     "Divide",
     "Equal",

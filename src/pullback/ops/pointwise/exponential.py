@@ -32,6 +32,8 @@ class Exp(Function):
     name = "exp"
     guarded = True
 
+    remedy = "subtract the largest exponent first, as pb.softmax and pb.logsumexp do"
+
     def reference(self, x: Any) -> Any:
         return np.exp(x)
 

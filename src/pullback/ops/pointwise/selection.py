@@ -459,6 +459,21 @@ class StopGradient(Elementwise):
         return iter(())
 
 
+@dataclass(frozen=True)
+class DeclaredStop(StopGradient):
+    """A `stop_gradient` that says why."""
+
+    name = "declared_stop"
+    why: str
+
+    def cut(self, *types: TensorType) -> str | None:
+        return f"stop_gradient says: {self.why}"
+
+    @classmethod
+    def samples(cls) -> Iterator[Sample]:
+        yield Sample(cls("a target is fixed"), normal(3, 4), smooth=False)
+
+
 class StraightThrough(Elementwise):
     """`hard`, seen by every derivative as `soft`."""
 
