@@ -13,7 +13,7 @@ import numpy as np
 from pullback._public import public
 from pullback.compile.driver import CompiledFunction
 from pullback.errors import ArgumentError, PullbackError, ShapeError
-from pullback.inspect.account import _account
+from pullback.inspect.account import _account, _Paths
 from pullback.inspect.birth import births
 from pullback.inspect.findings import Finding, Kind, Severity
 from pullback.inspect.report import Report
@@ -137,11 +137,11 @@ def _gradients(seen: Seen) -> list[Finding]:
     """CUT01 and CUT04, one finding for the parameters that one line cuts."""
     probe, it = seen.probe, seen.subject
     arguments = (it.model, *it.batch)
-    accounts = []
+    accounts, paths = [], _Paths(probe.replay)
     for x in probe.replay.parameters:
         bar = probe.bar(x)
         if bar is None or not np.any(bar):
-            accounts.append(_account(seen.loss, arguments, probe.replay, x))
+            accounts.append(_account(seen.loss, arguments, paths, x))
     found = [x.finding for x in accounts if x.finding is not None]
     names = {id(x.finding): x.name for x in accounts}
     groups: dict[object, list[Finding]] = {}
