@@ -140,8 +140,9 @@ def _inner(x: Any, y: Any) -> float:
     return sum(float(np.vdot(_wide(a), _wide(b))) for a, b in pairs)
 
 
-def _wide(x: Array) -> Numbers:
-    return x.numpy().astype(float64)
+def _wide(x: Any) -> Numbers:
+    numbers = x.numpy() if isinstance(x, Array) else np.asarray(x)
+    return numbers.astype(float64)
 
 
 def first_step(loss: Loss, model: Any, gradients: Sequence[Array], optimizer: Optimizer) -> Step:
@@ -213,14 +214,15 @@ def _spread(probe: Probe, x: Array, changed: dict[Array, Numbers]) -> float:
 # ---- the size of the batch ------------------------------------------------------------------
 
 
-def copies_ratio(loss: Loss, model: Any, batch: Sequence[Any], size: int, copies: int) -> float:
+def copies_ratio(
+    loss: Loss, model: Any, batch: Sequence[Any], once: float, size: int, copies: int
+) -> float:
     """loss(copies of the batch) / loss(batch)."""
 
     def repeated(x: Any) -> Any:
         numbers = x.numpy() if isinstance(x, Array) else np.asarray(x)
         return np.concatenate([numbers] * copies) if numbers.shape[:1] == (size,) else x
 
-    once = float(loss(model, *batch))
     return float(loss(model, *map_leaves(repeated, tuple(batch)))) / once if once else math.nan
 
 

@@ -6,6 +6,9 @@ import pytest
 import pullback as pb
 from pullback import nn
 from pullback.errors import ArgumentError, ShapeError
+from pullback.inspect.moments import Moments
+from pullback.inspect.probe import Probe
+from pullback.inspect.trials import step_along
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((64, 32)).astype(np.float32)
@@ -254,6 +257,51 @@ def test_not_finite():
 
 
 # ---- theory ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("activation", "initializer", "scale"),
+    [
+        pytest.param(nn.sigmoid, nn.init.xavier_normal, 0.0, id="sigmoid"),
+        pytest.param(nn.tanh, nn.init.lecun_normal, 0.0, id="tanh"),
+        pytest.param(nn.relu, nn.init.he_normal, 0.0, id="relu"),
+        pytest.param(nn.tanh, nn.init.lecun_normal, 0.3, id="residual"),
+    ],
+)
+def test_moments_agree_with_theory(activation, initializer, scale):
+    """Over 20 layers, as a factor a layer: one net strays from the mean over nets with 1/width."""
+    model = Deep(20, 256, activation, initializer, scale)
+    x = RNG.standard_normal((32, 256)).astype(np.float32)
+    signals = Moments(Probe(loss, (model, x, Y[:32]))).signals()
+    hidden = signals[:-1]
+    assert len(hidden) == 20
+    forward = [s.forward_predicted / s.forward for s in hidden]
+    backward = [s.backward_predicted / s.backward for s in hidden]
+    gains = [a / b for a, b in zip(forward[1:], forward[:-1], strict=True)]
+    assert 0.8 < np.exp(np.mean(np.log(gains))) < 1.2
+    assert 0.8 < np.exp(np.mean(np.log(forward))) < 1.25 or activation is nn.relu
+    assert 0.95 < backward[0] ** (1 / 20) < 1.05
+    if activation is nn.tanh:
+        assert all(0.8 < ratio < 1.2 for ratio in forward)
+
+
+@pytest.mark.parametrize(
+    ("curvature", "rate"), [(226.864, 0.01), (37.42, 0.1), (3284.2, 0.5)], ids=str
+)
+def test_the_step_of_a_quadratic(curvature, rate):
+    """eta* is 2/(rate lambda) along the top eigenvector, and never less in another direction."""
+    scales = np.array([curvature, 1.0, 0.3])
+
+    def quadratic(w):
+        return 0.5 * pb.sum(scales * w * w)
+
+    for start, top in ((np.array([1.0, 0.0, 0.0]), True), (np.array([0.01, 1.0, 1.0]), False)):
+        step = step_along(quadratic, start, pb.asarray(scales * start), -rate * scales * start)
+        stable = 2 / (rate * curvature)
+        assert step.eta >= stable * (1 - 1e-9)
+        if top:
+            assert step.eta == pytest.approx(stable)
+            assert step.factor == pytest.approx(rate * curvature / 2)
 
 
 # ---- what it leaves, and what it refuses ----------------------------------------------------

@@ -98,7 +98,7 @@ class OBJ06(Check):
         if size < 1 or it.network_state is not None or it.key is not None:
             return
         for copies in (2, 4):
-            ratio = copies_ratio(seen.loss, it.model, it.batch, size, copies)
+            ratio = copies_ratio(seen.loss, it.model, it.batch, seen.probe.loss, size, copies)
             if not abs(ratio / copies - 1) < 1e-3:
                 return
         yield cls.found(
