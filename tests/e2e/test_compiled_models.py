@@ -1,11 +1,13 @@
 """The laws of compiled steps, on the models of the benchmark in small sizes.
 
-Compiled = eager; fused = unfused, 1 thread = many, one run = the next, donated = kept: to the bit.
+Compiled = eager; fused = unfused, 1 thread = many (more than there are cores), one run = the next,
+the text for one family of processors = that for another: to the bit.
 """
 
 from __future__ import annotations
 
 import collections
+import dataclasses
 import functools
 
 import numpy as np
@@ -14,6 +16,8 @@ import pytest
 
 import pullback as pb
 from property.fuzz import alone
+from pullback.backend.program import Program, write_code
+from pullback.backend.target import Target
 from pullback.bench.workloads import SMALL, Training, numbers
 from pullback.errors import CompileError
 
@@ -65,10 +69,27 @@ def test_bits_do_not_depend_on_threads_nor_on_the_run(name):
     one = compiled(name, np.float32, threads=1)
     for found in (
         compiled(name, np.float32, threads=4),
+        compiled(name, np.float32, threads=8),
         leaves(step(*arguments(name, np.float32))),
         leaves(step(*arguments(name, np.float32))),
     ):
         require_same_bits(found, one)
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("target", ["avx2", "avx512"])
+def test_bits_do_not_depend_on_the_registers_that_the_text_is_for(name, target, monkeypatch):
+    """The text for another family of processors, run on this one."""
+    host = Target.host()
+    if not host.is_native or host.family.architecture != Target.named(target).family.architecture:
+        pytest.skip("another architecture")
+    given = arguments(name, np.float32)
+    schedule = pb.compile(SMALL[name].step).lower(*given).schedule
+    with monkeypatch.context() as patch:
+        patch.setattr(Target, "chosen", lambda: Target.named(target))
+        code = write_code(schedule, threads=8)
+    program = Program(code=dataclasses.replace(code, target=host))
+    require_same_bits(program(leaves(given)), compiled(name, np.float32, threads=1))
 
 
 @pytest.mark.parametrize("name", SMALL)

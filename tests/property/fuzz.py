@@ -48,7 +48,7 @@ from pullback.transforms.trace import trace
 THREADS = ((1, 2), (1, 8))
 """Of a program with an even and an odd number."""
 WORKER = (sys.executable, "-m", "property.fuzz", "--work")
-PATIENCE = 90.0  # seconds for one program
+PATIENCE = 300.0  # seconds for one program, of which a busy machine has few
 RESULTS = 5
 PROGRESS = 100
 

@@ -6,10 +6,13 @@ import sys
 
 import numpy as np
 import pytest
+from optree import tree_leaves
 
+import pullback as pb
 from property.fuzz import Broken, Crew, _require_same_bits, report
 from property.fuzz_programs import LENGTH, Program, catalogue
 from pullback.ir.graph import needed_nodes
+from pullback.ir.types import is_float
 
 SAMPLE = 10
 
@@ -66,3 +69,24 @@ def test_a_bit_is_seen(other):
 def test_the_payload_of_nan_is_free():
     x, y = (np.array([bits], np.uint64).view(np.float64) for bits in (0x7FF8 << 48, 0xFFF9 << 48))
     _require_same_bits(x, y, "result 0")
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_donated_state_has_the_bits_of_a_kept_one(seed):
+    program = Program(1000 + seed)
+    _, inputs = program.build()
+    state = [x for x in inputs[: len(program.inputs)] if is_float(x.dtype)]
+
+    def step(state):
+        given = iter(state)
+        made = program._results(
+            *[next(given) if is_float(x.dtype) else pb.asarray(x) for x in program.inputs]
+        )
+        floats = [x for x in tree_leaves(made) if is_float(x.dtype)]
+        first = pb.tanh(pb.sum(pb.astype(floats[0], "float32"))) if floats else 0.0
+        return [pb.astype(pb.where(pb.isnan(first), x, x * 0.5 + first), x.dtype) for x in state]
+
+    kept, donated = pb.compile(step, threads=1), pb.compile(step, donate=0, threads=8)
+    one, two = (f([pb.asarray(x) for x in state]) for f in (kept, donated))
+    for x, y in zip(kept(one), donated(two), strict=True):
+        _require_same_bits(x.numpy(), y.numpy(), "the state")

@@ -63,12 +63,18 @@ def compile(
     The arrays of `donate`d arguments (positions or names) are given away: their memory is reused in
     place for results of the same type, and using them again raises `DonationError`. A donated tree
     comes back as a result of the same structure and types, which costs nothing per array when it
-    is donated again.
+    is donated again. After an error the donated arrays are as they were. An interrupt (Ctrl-C)
+    waits until the program has run; then they stay with who gave them, and all of them hold what
+    was written over them, the new state. NumPy arrays are copied, and keep their numbers.
 
     Arrays that `f` captures are inputs too, held by reference. Each call looks whether the names,
     attributes and items that led to them still do, and where one is bound anew, traces `f` again.
     What else `f` captures (numbers, flags) is read when the program is made, and not again; so are
     the numbers of NumPy arrays.
+
+    The memory of results of a megabyte and more is kept when they are dropped, for the next calls:
+    of each result at most two arrays, until the function itself is dropped. `plan.peak_bytes`
+    counts one of them, the one that a call writes.
 
     With `memory` (bytes, or "500 MB"), a program whose `plan.peak_bytes` are more is refused:
     `MemoryPlanError` says what they are and which values hold them. No value is recomputed to

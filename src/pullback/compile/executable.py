@@ -16,7 +16,7 @@ from pullback.compile.profile import table
 from pullback.compile.results import Reused
 from pullback.compile.signature import Dynamic, Feed, Kind, ScalarType, Signature, Static, fits
 from pullback.compile.stages import Lowered
-from pullback.compile.state import Home, State, kill, overwrite, owned, twice
+from pullback.compile.state import Home, State, kill, overwrite, owned, revive, twice
 from pullback.errors import ArgumentError, CompileError, DTypeError, NonFiniteError
 from pullback.ir.array import Array, concrete
 from pullback.ir.builder import is_finite
@@ -52,6 +52,11 @@ class Argument:
 
     def __post_init__(self) -> None:
         self.is_plain = self.form.is_leaf and not self.donated and not self.cells
+
+    @property
+    def range(self) -> range:
+        """The numbers of its leaves among the inputs."""
+        return range(self.first, self.first + self.span.count)
 
     def bind(self, program: Program, feed: Feed) -> Given:
         """Let the program read, or overwrite, what a call brings."""
@@ -103,7 +108,8 @@ class Executable:
         self._arguments = self._place(names)
         self._donated = [k for k, each in enumerate(self._arguments) if each.donated]
         self.capture(lowered.traced, watch)
-        self._busy = False
+        self._at_work: list[Given] | None = None
+        """What the call at work was given."""
         pairing = lowered.pairing
         self._parts, self._whole, self._pairs = pairing.parts, pairing.whole, pairing.pairs
         self._kept_states = {p.state for p in self._parts}
@@ -178,26 +184,35 @@ class Executable:
     def __call__(self, feeds: Sequence[Feed]) -> Any:
         """The result. After an error the donated arrays are as they were.
 
-        After a `KeyboardInterrupt` they may be overwritten, each as a whole: an interrupt waits
-        until the program has run.
+        After an interrupt, which waits until the program has run, they all hold what the program
+        wrote over them, and belong to the caller again.
         """
+        given: list[Given] = []
+        try:
+            return self._locked(feeds, given)
+        except BaseException:
+            if self._at_work is given:
+                self._at_work = None
+            self._take_back(feeds, given)
+            raise
+
+    def _locked(self, feeds: Sequence[Feed], given: list[Given]) -> Any:
         with self.program.lock:
-            if self._busy:
+            if self._at_work is not None:
                 raise CompileError(
                     f"{self.lowered.name} was called while its own call was at work",
                     hint="a signal handler or a callback called it; compile it once more for that",
                 )
-            self._busy = True
-            try:
-                return self._call(feeds)
-            finally:
-                self._busy = False
+            self._at_work = given
+            result = self._call(feeds, given)
+            self._at_work = None
+            return result
 
-    def _call(self, feeds: Sequence[Feed]) -> Any:
+    def _call(self, feeds: Sequence[Feed], given: list[Given]) -> Any:
         program = self.program
         if self._donated:
             self._require_apart(feeds)
-        given = [
+        given += [
             argument.bind(program, feed)
             for argument, feed in zip(self._arguments, feeds, strict=True)
         ]
@@ -211,8 +226,8 @@ class Executable:
     def _run(self, feeds: Sequence[Feed], given: Sequence[Given], values: Sequence[Any]) -> None:
         chosen = settings()
         if not chosen.check:
-            if chosen.log:
-                self._run_program()
+            if "run" in chosen.log:
+                self._run_in_steps(feeds, given)
             else:
                 self.program.run()
             return
@@ -229,9 +244,20 @@ class Executable:
             explain(self.lowered.optimized, self.program.schedule, kept)
         except NonFiniteError:
             for k in self._donated:
-                first = self._arguments[k].first
-                for i in range(first, first + self._arguments[k].span.count):
+                for i in self._arguments[k].range:
                     overwrite(inputs[i], kept[i])
+            raise
+
+    def _run_in_steps(self, feeds: Sequence[Feed], given: Sequence[Given]) -> None:
+        """Kernel by kernel: what comes between two of them must not leave a state half new."""
+        donated = {i for k in self._donated for i in self._arguments[k].range}
+        inputs = self._inputs(feeds, given)
+        kept = {i: inputs[i].copy() for i in donated}
+        try:
+            self._run_program()
+        except BaseException:
+            for i, numbers in kept.items():
+                overwrite(inputs[i], numbers)
             raise
 
     def _run_program(self) -> None:
@@ -308,6 +334,18 @@ class Executable:
                 if isinstance(leaf, Array):
                     kill(leaf)
         return homes
+
+    def _take_back(self, feeds: Sequence[Feed], given: Sequence[Given]) -> None:
+        """Leave the donated arrays with who passed them, since no result reaches him."""
+        for k in self._donated if given else ():
+            feed = feeds[k]
+            if isinstance(feed, State):
+                feed.take_back()
+                continue
+            assert isinstance(feed, list)
+            for leaf, numbers in zip(feed, given[k], strict=True):
+                if isinstance(leaf, Array):
+                    revive(leaf, numbers)
 
     def _from_input(
         self, i: int, source: int, feeds: Sequence[Feed], given: Sequence[Given]

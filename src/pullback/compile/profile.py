@@ -13,6 +13,7 @@ from pullback.ir.array import Array
 from pullback.ir.builder import record
 from pullback.ir.types import TensorType, float32
 from pullback.ops.contract import Contract
+from pullback.schedule.chain import why_apart
 from pullback.schedule.cost import Work, work
 from pullback.schedule.fuse import fuse
 from pullback.schedule.kernels import (
@@ -36,11 +37,16 @@ def kernels_of(schedule: Schedule) -> str:
     """A line for each kernel: its operations, and the user's lines they come from."""
     lines = []
     makers: dict[int, int] = {}
+    unchained = why_apart(schedule)
     for i, kernel in enumerate(schedule.kernels):
         lines.append(f"{i:4} {describe(kernel)}")
-        before = sorted({makers[b] for b in kernel.reads() if b in makers})
-        reasons = [(j, _why_apart(schedule.kernels[j], kernel)) for j in before]
-        lines += [f"       apart from {j}: {reason}" for j, reason in reasons]
+        shared = {makers[b]: b for b in sorted(kernel.reads()) if b in makers}
+        for j, buffer in sorted(shared.items()):
+            maker = schedule.kernels[j]
+            reason = _why_apart(maker, kernel)
+            if not (isinstance(maker, Loops) and isinstance(kernel, Loops)):
+                reason += f"; no chain: {unchained[buffer]}"
+            lines.append(f"       apart from {j}: {reason}")
         makers |= dict.fromkeys(kernel.writes(), i)
     return "\n".join(lines)
 

@@ -2,6 +2,10 @@
 
 Fresh memory costs more than filling it: the system clears its pages one by one as they are touched,
 which took half the time of a layer norm of 32 MB.
+
+A program keeps for each large result the memory of the last `ALIVE` that it made, dropped or not,
+until the program itself is dropped. `plan.peak_bytes` counts each result once, as it is in a call:
+what is kept beyond that is at most `ALIVE` - 1 times the large results more.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import numpy as np
 
 from pullback.compile.signature import Dynamic, Known
 from pullback.errors import DonationError, calling_site
-from pullback.ir.array import DONATED, Array
+from pullback.ir.array import CONCRETE, DONATED, Array
 from pullback.ir.types import Numbers, TensorType, float32
 from pullback.transforms.tree import Tree, paths, unflatten
 
@@ -118,6 +118,15 @@ class State(Known):
                 kill(array)
         self._arrays = self._tree = None
 
+    def take_back(self) -> None:
+        """Undo `give`, or as much of it as was done, with the numbers that are there now."""
+        arrays, numbers = self._arrays, self._home.arrays
+        if arrays is not None and numbers:
+            for array, each in zip(arrays, numbers, strict=True):
+                revive(array, each)
+            self._home.arrays = []
+        self._generation = self._home.generation
+
     # ---- the tree it stands for ----
 
     @property  # type: ignore[misc]
@@ -160,6 +169,13 @@ def kill(array: Array) -> None:
     """The array's memory has been given away."""
     array._data = None
     array.trace = DONATED
+
+
+def revive(array: Array, numbers: Numbers) -> None:
+    """The array holds this memory, and has not been given away."""
+    numbers.flags.writeable = False
+    array._data = numbers
+    array.trace = CONCRETE
 
 
 def overwrite(numbers: Numbers, new: Numbers) -> None:

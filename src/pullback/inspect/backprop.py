@@ -119,10 +119,11 @@ class Backprop:
 
     def step(self, name: str) -> Step:
         """The entry of the value with this name."""
-        wanted = LOSS if name == self.loss_name else name
-        for each in self.nodes:
-            if each.name == wanted:
-                return each
+        entries = {each.name: each for each in self.nodes}
+        if name == self.loss_name and LOSS in entries:
+            return entries[LOSS]
+        if name in entries:
+            return entries[name]
         known = ", ".join(each.name for each in self.nodes if each.kind != "literal")
         raise StructureError(f"no value is called {name!r}", hint=f"the values are {known}")
 
@@ -292,9 +293,9 @@ class _Record:
             if x is self.run.graph.outputs[0] and x in self.makers:
                 told[x] = self.run.printer.formula(bar, self.symbols)
                 continue
-            uses = [(use, self._names_at(use, rows)) for use in self.run.uses[x]]
+            uses = [(use, self._names_at(use, rows)) for use in self.run.uses.get(x, ())]
             self.parts[x] = [self.run.printer.formula(use.bar, names) for use, names in uses]
-            told[x] = total(self.parts[x])
+            told[x] = total(self.parts[x]) if uses else self.run.printer.formula(bar, {})
             self.read[x] = tuple(
                 name for use, names in uses for name in self.run.printer.reads(use.bar, names)
             )
@@ -321,6 +322,9 @@ class _Record:
 
     def _backward_order(self) -> list[Array]:
         """Values in the order in which their δ is complete, arguments in their own order."""
+        loss = self.run.graph.outputs[0]
+        if loss not in self.makers:
+            return [loss] if loss in self.arguments else []
         last = {x: uses[-1].node for x, uses in self.run.uses.items()}
         done: dict[Node, list[Array]] = {}
         for x in self.run.graph.inputs:

@@ -26,9 +26,11 @@ from pullback.inspect.names import function_name
 from pullback.ir.array import Array
 from pullback.ir.graph import Graph
 from pullback.ir.types import is_float
+from pullback.ops.pointwise import StopGradient
 from pullback.transforms.derivatives import linearize, vjp
-from pullback.transforms.trace import trace_leaves
+from pullback.transforms.trace import Traced, trace_leaves
 from pullback.transforms.tree import flatten, flatten_arrays, unflatten
+from pullback.transforms.walk import inline
 
 MODES: tuple[Mode, ...] = ("fwd", "rev")
 
@@ -47,30 +49,66 @@ def check_grads(
 
     `args` is the tuple of arguments; leaves that are not floating are held fixed. Use float64: the
     tolerances follow the coarsest element type. `eps` is the longest step of the differences.
+    What `stop_gradient` cuts off counts as constant, in the differences too.
 
     Raises `GradientError` that names the first op whose own rule is wrong, the user's line, the
     rule and both numbers; `NotDifferentiableError` where the function has a kink at `args`, which
     is no mistake of a rule.
     """
     function, primals, leaves, treedef = _flat(f, args)
-    chosen = _modes(modes)
-    allowed = tolerance([x.dtype for x in primals], eps, atol, rtol)
-    failure: Exception | None = None
-    mismatch = None
-    try:
-        mismatch = first_mismatch(function, primals, order, chosen, allowed)
-    except (PullbackError, ValueError, TypeError, IndexError) as error:
-        failure = error
+    settings = order, _modes(modes), tolerance([x.dtype for x in primals], eps, atol, rtol)
+    mismatch, failure = _compare(function, primals, *settings)
     if mismatch is None and failure is None:
         return
-    graph = trace_leaves(f, leaves, treedef, evaluating=True).graph
-    culprit = _search(graph, function, primals, order, chosen, allowed)
+    traced = trace_leaves(f, leaves, treedef, evaluating=True)
+    culprit = _search(traced.graph, function, primals, *settings)
+    if culprit is not None and isinstance(culprit.node.op, StopGradient):
+        function = _with_cuts_held(traced, leaves)
+        mismatch, failure = _compare(function, primals, *settings)
+        if mismatch is None and failure is None:
+            return
+        graph = trace_leaves(function, primals, flatten(tuple(primals))[1], evaluating=True).graph
+        culprit = _search(graph, function, primals, *settings)
     if culprit is not None:
         raise _named(culprit) from failure
     if failure is not None:
         raise failure
     assert mismatch is not None
     raise _unnamed(f, mismatch)
+
+
+def _compare(
+    function: Flat,
+    primals: Sequence[Array],
+    order: int,
+    modes: tuple[Mode, ...],
+    allowed: Tolerance,
+) -> tuple[Mismatch | None, Exception | None]:
+    """The first difference, or what a rule raised."""
+    try:
+        return first_mismatch(function, primals, order, modes, allowed), None
+    except (PullbackError, ValueError, TypeError, IndexError) as error:
+        return None, error
+
+
+def _with_cuts_held(traced: Traced, leaves: Sequence[Array]) -> Flat:
+    """The function of the floating leaves in which what was cut off stays as it is here."""
+    graph = traced.graph
+    cuts = [node for node in graph.nodes if isinstance(node.op, StopGradient)]
+    held = [x for node in cuts for x in node.outputs]
+    open_nodes = tuple([node for node in graph.nodes if node not in cuts])
+    results = tuple([y for y in graph.outputs if is_float(y.dtype)])
+    opened = Graph((*graph.inputs, *held), open_nodes, results)
+    constants = (*traced.captured, *(Array(x.type, x.numpy()) for x in held))
+    places = [i for i, x in enumerate(leaves) if is_float(x.dtype)]
+
+    def function(*xs: Array) -> tuple[Array, ...]:
+        complete = list(leaves)
+        for place, x in zip(places, xs, strict=True):
+            complete[place] = x
+        return inline(opened, (*complete, *constants))
+
+    return function
 
 
 def _flat(f: Callable[..., Any], args: Sequence[Any]) -> Any:

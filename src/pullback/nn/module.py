@@ -34,6 +34,8 @@ class Module:
     `grad` differentiates them, `vmap` batches them, an optimiser updates them. All else (sizes,
     names, functions, None) belongs to the structure and is compared by equality.
 
+    No decorator is wanted: `@dataclass` would replace what makes a module one, and raises.
+
     A field is set once, in `__init__` (the one of the dataclass or one's own); later assignments
     raise `FrozenInstanceError`. `replace` gives a changed copy.
 
@@ -49,6 +51,8 @@ class Module:
     """Whether a call takes a state after x and returns (y, state); `initial_state()` makes one."""
 
     _fields: ClassVar[tuple[str, ...]] = ()
+    _parameters: ClassVar[object] = None
+    """Those that the class was made a dataclass with."""
     _writes_init: ClassVar[bool] = False
     """Whether this class or one above it wrote its own `__init__`, which is then inherited."""
 
@@ -57,6 +61,7 @@ class Module:
         cls._writes_init = cls._writes_init or "__init__" in vars(cls)
         dataclass(init=not cls._writes_init, eq=False, repr=False)(cls)
         container: Any = cls
+        cls._parameters = container.__dataclass_params__
         if "__init__" in vars(cls):
             container.__init__ = _bordered(vars(cls)["__init__"])
         cls._fields = tuple(field.name for field in dataclasses.fields(container))
@@ -67,6 +72,15 @@ class Module:
         optree.register_pytree_node(
             container, take_apart, rebuild, path_entry_type=_Entry, namespace=NAMESPACE
         )
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        made_by: Any = cls
+        if cls._parameters is not getattr(made_by, "__dataclass_params__", None) or _slots(cls):
+            raise StructureError(
+                f"{cls.__name__} is decorated with @dataclass, and a pb.nn.Module is one already",
+                hint=f"write `class {cls.__name__}(pb.nn.Module)` without the decorator",
+            )
+        return object.__new__(cls)
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in vars(self) or name not in self._fields:
@@ -102,6 +116,10 @@ class Module:
 
     def __repr__(self) -> str:
         return "\n".join(_lines(self, "", ""))
+
+
+def _slots(cls: type[Module]) -> bool:
+    return any(vars(each).get("__slots__") for each in cls.__mro__[: cls.__mro__.index(Module)])
 
 
 # ---- a module as a tree ---------------------------------------------------------------------

@@ -35,6 +35,22 @@ def chained(schedule: Schedule) -> Schedule:
     return _Chains(schedule).schedule()
 
 
+def why_apart(schedule: Schedule) -> dict[int, str]:
+    """For each value between two kernels of a finished schedule, why these are no chain."""
+    chains, reasons = _Chains(schedule), {}
+    for buffer in sorted(chains.maker.keys() & chains.readers.keys()):
+        size = schedule.buffers[buffer].type.nbytes
+        if buffer in chains.outside:
+            reasons[buffer] = "it is a result"
+        elif size < WORTH:
+            reasons[buffer] = f"its {size} bytes stay in the cache"
+        else:
+            reasons[buffer] = (
+                chains._try(buffer) or "one of them cannot run on a part of an operand"
+            )
+    return reasons
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Plan:
     """Kernels to chain, how each is cut, and the buffers that become scratch."""
@@ -80,7 +96,7 @@ class _Chains:
         self.outside = {*schedule.inputs, *schedule.outputs}
         self.plans: dict[int, _Plan] = {}
         self.chosen: dict[_Plan, None] = {}
-        self.known: dict[Hashable, tuple[_Plan | None, list[int]]] = {}
+        self.known: dict[Hashable, tuple[_Plan | str, list[int]]] = {}
         self.chains: dict[int, Chain] = {}
 
     def schedule(self) -> Schedule:
@@ -103,21 +119,31 @@ class _Chains:
         chosen = [i for i, n in sizes.items() if n >= WORTH and i not in self.outside]
         return sorted(chosen, key=lambda i: (-sizes[i], i))
 
-    def _try(self, buffer: int) -> None:
-        """Chain all the kernels that touch a buffer, with those they are chained with already."""
+    def _try(self, buffer: int) -> str | None:
+        """Chain all the kernels that touch a buffer, with those they are chained with already.
+
+        Says why it does not; None where it does.
+        """
         touching = {self.maker[buffer], *self.readers[buffer]}
         members = set(touching)
         for i in touching:
             if i in self.plans:
                 members.update(self.plans[i].members)
-        if not all(self._has_batches(i) for i in members):
-            return
+        for i in members:
+            if not self._has_batches(i):
+                return f"kernel {i} has no independent parts"
         plan = self._known_plan(tuple(sorted(members)))
-        if plan is not None and buffer in plan.local and self._is_convex(plan.members):
-            for old in {self.plans[i] for i in plan.members if i in self.plans}:
-                del self.chosen[old]
-            self.chosen[plan] = None
-            self.plans.update(dict.fromkeys(plan.members, plan))
+        if isinstance(plan, str):
+            return plan
+        if buffer not in plan.local:
+            return "a kernel that is no part of it reads the value"
+        if not self._is_convex(plan.members):
+            return "a kernel between them needs one of them and is needed by another"
+        for old in {self.plans[i] for i in plan.members if i in self.plans}:
+            del self.chosen[old]
+        self.chosen[plan] = None
+        self.plans.update(dict.fromkeys(plan.members, plan))
+        return None
 
     def _has_batches(self, i: int) -> bool:
         """Whether a kernel has independent parts that it does as well one by one."""
@@ -128,16 +154,18 @@ class _Chains:
 
     # ---- how to cut ----
 
-    def _known_plan(self, members: tuple[int, ...]) -> _Plan | None:
-        """The plan of these kernels: that of equal ones, as in another layer, where it is known."""
+    def _known_plan(self, members: tuple[int, ...]) -> _Plan | str:
+        """The plan of these kernels, or why there is none: that of equal ones, as in another layer,
+        where it is known.
+        """
         numbers: dict[int, int] = {}
         key = self._key(members, numbers)
         if key not in self.known:
             self.known[key] = self._plan(members), list(numbers)
             return self.known[key][0]
         plan, given = self.known[key]
-        if plan is None:
-            return None
+        if isinstance(plan, str):
+            return plan
         buffers = dict(zip(given, numbers, strict=True))
         cuts = {}
         for old, new in zip(plan.members, members, strict=True):
@@ -170,35 +198,45 @@ class _Chains:
         ]
         return tuple(kernels), tuple(buffers)
 
-    def _plan(self, members: tuple[int, ...]) -> _Plan | None:
-        """The plan with the most iterations, of those that begin with the batches of a product."""
+    def _plan(self, members: tuple[int, ...]) -> _Plan | str:
+        """The plan with the most iterations, of those that begin with the batches of a product.
+
+        Or why there is none.
+        """
         best: _Plan | None = None
+        reason = "no product is among them"
         for seed in members:
             walk = self.walks[seed]
             if walk is None or _product(self.kernels[seed]) is None:
                 continue
             batches = _batches(walk)
             plan = self._from(seed, members, list(batches))
-            if plan is not None and len(plan.levels) >= len(batches):
+            if isinstance(plan, str):
+                reason = plan
+                continue
+            if len(plan.levels) >= len(batches):
                 return plan
-            if plan is not None and (best is None or plan.iterations > best.iterations):
+            if best is None or plan.iterations > best.iterations:
                 best = plan
-        return best
+        return best or reason
 
     def _from(
         self, seed: int, members: tuple[int, ...], parts: list[tuple[int, int]]
-    ) -> _Plan | None:
+    ) -> _Plan | str:
         """The plan that begins with parts of the seed, without those that not all share."""
         while parts:
             plan = self._cut(seed, members, parts, len(parts))
             if isinstance(plan, _Plan):
                 plan = self._in_blocks(seed, plan, parts)
-                fits = self._scratch(plan) <= MOST and plan.iterations >= PARALLEL
-                return plan if fits else None
+                if self._scratch(plan) > MOST:
+                    return f"an iteration would need {self._scratch(plan)} bytes, more than {MOST}"
+                if plan.iterations < PARALLEL:
+                    return f"it would have {plan.iterations} iterations, fewer than {PARALLEL}"
+                return plan
             if plan.level is None:
-                return None
+                break
             del parts[plan.level]
-        return None
+        return "they share no index by which all can be cut"
 
     def _cut(
         self, seed: int, members: tuple[int, ...], parts: list[tuple[int, int]], free: int

@@ -171,10 +171,10 @@ def test_an_interrupt_leaves_a_state_that_trains_on():
 def test_a_call_inside_its_own_call_is_refused():
     compiled = pb.compile(lambda x: x + 1)
     executable = next(iter((compiled(1.0), compiled._programs.values())[1]))
-    executable._busy = True
+    executable._at_work = []
     with pytest.raises(CompileError, match="while its own call was at work"):
         compiled(1.0)
-    executable._busy = False
+    executable._at_work = None
     assert compiled(1.0).item() == 2
 
 

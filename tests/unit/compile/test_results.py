@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 
 import pullback as pb
-from pullback.compile.results import LARGE, Reused
+from pullback.backend.program import ALIGNMENT
+from pullback.compile.results import ALIVE, LARGE, Reused
 from pullback.ir.types import TensorType, float32
 
 SIDE = LARGE // 4
@@ -57,6 +60,20 @@ def test_results_that_stay_do_not_keep_others_from_being_used_again(successor):
         seen.add(address(successor(x)))
     assert len(seen) == 1
     assert seen.isdisjoint(map(address, held))
+
+
+def test_what_is_kept_is_bounded_and_goes_with_the_function(successor):
+    x = pb.asarray(np.zeros(SIDE, np.float32))
+    peak = successor.lower(x).plan.peak_bytes
+    held = [successor(x) for _ in range(5)]
+    ((_, reused, _),) = next(iter(successor._programs.values()))._made
+    del held
+    kept = sum(memory.nbytes for memory in reused._kept)
+    assert kept <= ALIVE * (x.nbytes + ALIGNMENT)
+    assert 2 * x.nbytes <= peak < 2 * x.nbytes + LARGE  # the argument and one result
+    memory = weakref.ref(reused._kept[0])
+    del reused, successor._programs, successor._last
+    assert memory() is None
 
 
 def test_memory_is_aligned_and_small_memory_is_fresh():

@@ -245,3 +245,23 @@ def test_the_formula_follows_the_rule(monkeypatch):
     monkeypatch.setattr(pb.ops.pointwise.Exp, "partials", lambda self, out, x: (7.0 * x * out,))
     record = pb.backprop(lambda x: pb.sum(pb.exp(x)), X)
     assert record.step("x").contributions[0].rule == "7 δ_v1 ⊙ x ⊙ v1"
+
+
+@pytest.mark.parametrize(
+    ("f", "name"), [(lambda x: x, "x"), (lambda p: p["a"], "p['a']"), (lambda x, y: y, "y")]
+)
+def test_a_loss_that_is_an_argument_has_one_row(f, name):
+    arguments = {"x": (3.0,), "p['a']": ({"a": 3.0, "b": 1.0},), "y": (1.0, 3.0)}[name]
+    record = pb.backprop(f, *arguments)
+    (row,) = record.steps
+    assert (row.symbol, row.formula, row.delta.item()) == (f"∂L/∂{name}", "1", 1.0)
+    assert record.step(name) is row
+    assert f"∂L/∂{name} = 1" in record.table()
+    assert record.to_html()
+
+
+def test_a_loss_that_depends_on_nothing_has_no_row():
+    constant = pb.asarray(1.0)
+    record = pb.backprop(lambda x: constant, 3.0)
+    assert record.steps == ()
+    assert record.grads.item() == 0.0

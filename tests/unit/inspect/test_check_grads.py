@@ -335,3 +335,24 @@ def test_the_message(monkeypatch, golden):
     method, wrap = partial(doubled)
     monkeypatch.setattr(pointwise.Tanh, method, wrap(pointwise.Tanh.partials))
     golden("check_grads_message", without_places(str(raised(product, (SQUARE, VECTOR)))))
+
+
+CUT = (np.array([0.3, 1.2, -0.7]),)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: x * pb.stop_gradient(pb.sin(x)),
+        lambda x: pb.sum(pb.stop_gradient(x) * pb.tanh(x) + pb.stop_gradient(x * x)),
+        lambda x: {"a": pb.exp(x - pb.stop_gradient(pb.max(x))), "n": pb.argmax(x)},
+    ],
+)
+def test_what_is_cut_off_on_purpose_is_no_mistake(f):
+    pb.check_grads(f, CUT)
+
+
+def test_a_wrong_rule_beside_a_cut_is_found(monkeypatch):
+    monkeypatch.setattr(pb.ops.pointwise.Sin, "partials", lambda self, out, x: (out,))
+    with pytest.raises(GradientError, match=r"Sin\.partials"):
+        pb.check_grads(lambda x: pb.sin(x) * pb.stop_gradient(x), CUT)

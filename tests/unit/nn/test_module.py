@@ -192,3 +192,16 @@ def test_repr_is_a_tree_with_counts():
         "    weight: float32[2,3]",
         "    bias: float32[2]",
     ]
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"frozen": True}, {"slots": True}, {"frozen": True, "slots": True}], ids=str
+)
+def test_a_decorated_module_says_that_it_needs_no_decorator(options):
+    @dataclasses.dataclass(**options)
+    class Decorated(pb.nn.Module):
+        weight: Array
+
+    with pytest.raises(StructureError, match="Decorated is decorated with @dataclass") as caught:
+        Decorated(pb.asarray(1.0))
+    assert "class Decorated(pb.nn.Module)" in str(caught.value)

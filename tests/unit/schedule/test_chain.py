@@ -161,3 +161,49 @@ def test_a_kernel_between_two_others_keeps_them_apart(small):
     with override(cache="off"):
         (actual,) = Program(fuse(graph), threads=2)(inputs)
     np.testing.assert_allclose(actual, f(*map(pb.asarray, inputs)).numpy(), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("f", "args", "reason"),
+    [
+        (
+            lambda x, w, v: pb.relu(x @ w) @ v,
+            (normal(512, 64), normal(64, 512), normal(512, 4)),
+            "kernel 0 has no independent parts",
+        ),
+        (
+            lambda x, w, v: pb.relu(x @ w) @ v,
+            (normal(8, 16), normal(16, 32), normal(32, 4)),
+            "its 1024 bytes stay in the cache",
+        ),
+        (
+            lambda q, k: [q @ k, pb.softmax(q @ k)],
+            (normal(8, 128, 16), normal(8, 16, 128)),
+            "it is a result",
+        ),
+        (
+            lambda q, k: pb.softmax(q @ k),
+            (normal(2, 256, 16), normal(2, 16, 256)),
+            "it would have 2 iterations, fewer than 4",
+        ),
+        (
+            lambda q, k: pb.softmax(q @ k),
+            (normal(8, 128, 16), normal(8, 16, 128)),
+            None,
+        ),
+        (
+            lambda q, k: pb.sort(pb.softmax(q @ k), axis=0),
+            (normal(8, 128, 16), normal(8, 16, 128)),
+            "has no independent parts",
+        ),
+    ],
+)
+def test_the_log_says_why_kernels_are_no_chain(f, args, reason, capsys):
+    with override(log=frozenset(["fusion"]), cache="off"):
+        pb.compile(f)(*args)
+    told = capsys.readouterr().err
+    if reason is None:
+        assert "chain (8" in told
+        assert "no chain" not in told
+    else:
+        assert f"no chain: {reason}" in told or (reason in told and "no chain: kernel" in told)
