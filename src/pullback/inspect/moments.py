@@ -27,7 +27,7 @@ from pullback.ops.layout import Layout, Pad
 from pullback.ops.reduce import Sum
 
 ORDER = 48
-"""Nodes of the quadrature; E[φ²] of a relu is then right to 2 %, of smooth functions to 1e-6."""
+"""Nodes of the quadrature; an even number, so that a relu of mean 0 is exact by symmetry."""
 
 
 def _quadrature() -> tuple[Numbers, Numbers]:

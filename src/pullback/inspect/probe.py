@@ -15,7 +15,6 @@ from pullback.ir.array import Array, concrete
 from pullback.ir.builder import quiet
 from pullback.ir.families import Elementwise, Multilinear
 from pullback.ir.graph import Graph, Node, needed_nodes
-from pullback.ir.interpret import interpret
 from pullback.ir.range import EVERYTHING
 from pullback.ir.types import Numbers, float64, is_float, is_integer
 from pullback.ops.contract import Contract
@@ -189,15 +188,6 @@ class Probe(Program):
         """Data that the network does not read: the targets."""
         read = [] if self.network is None else self.inputs_of(self.network)
         return [x for x in self.graph.inputs if x in self.replay.data and x not in set(read)]
-
-    def evaluated(self, graph: Graph, **_: Any) -> Callable[[dict[Array, Numbers]], Numbers]:
-        """The graph as a function of replacements for its inputs."""
-
-        def at(changed: dict[Array, Numbers]) -> Numbers:
-            given = [changed.get(x, self.numbers(x)) for x in graph.inputs]
-            return interpret(graph, given)[0]
-
-        return at
 
     def as_function(self, graph: Graph, x: Array) -> Callable[[Array], Array]:
         """The graph as a function of one input."""
