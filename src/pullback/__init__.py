@@ -285,6 +285,7 @@ if _typing.TYPE_CHECKING:
     from pullback.inspect.account import explain
     from pullback.inspect.backprop import backprop
     from pullback.inspect.check_grads import check_grads
+    from pullback.inspect.preflight import preflight
 
 __all__ = [
     "Array",
@@ -450,6 +451,7 @@ __all__ = [
     "polygamma",
     "positive",
     "pow",
+    "preflight",
     "prod",
     "put_along_axis",
     "quantile",
@@ -525,6 +527,7 @@ _LATE = {
     "check_grads": "inspect.check_grads",
     "explain": "inspect.account",
     "inspect": "inspect",
+    "preflight": "inspect.preflight",
     "train": "train",
 }
 

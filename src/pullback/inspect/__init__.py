@@ -8,6 +8,7 @@ from pullback.inspect.account import Account, Explanation, explain
 from pullback.inspect.birth import Birth, births
 from pullback.inspect.findings import Finding, Rule, Severity
 from pullback.inspect.hazard import hazards
+from pullback.inspect.preflight import preflight
 from pullback.inspect.report import Report
 from pullback.inspect.rules import RULES, rule
 
@@ -23,5 +24,6 @@ __all__ = [
     "births",
     "explain",
     "hazards",
+    "preflight",
     "rule",
 ]

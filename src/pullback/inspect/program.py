@@ -35,9 +35,11 @@ class Program(Patterns):
     depends on no parameter, what it is.
     """
 
-    def __init__(self, f: Callable[..., Any], args: Sequence[Any], argnums: Any) -> None:
+    def __init__(
+        self, f: Callable[..., Any], args: Sequence[Any], argnums: Any, pull: bool = False
+    ) -> None:
         with override(check=0):
-            self.replay = Replay(f, args, chosen_positions(f, argnums, len(args)), pull=False)
+            self.replay = Replay(f, args, chosen_positions(f, argnums, len(args)), pull=pull)
         graph = self.replay.graph
         self.name = self.replay.name
         super().__init__(needed_nodes(graph.nodes, graph.outputs))

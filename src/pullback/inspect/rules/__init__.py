@@ -10,8 +10,37 @@ from pullback.inspect.rules.cuts import CUT01, CUT04
 from pullback.inspect.rules.hazards import NUM04, NUM05, NUM06, Hazard
 from pullback.inspect.rules.numeric import NUM01, NUM02
 from pullback.inspect.rules.objective import OBJ01, OBJ03, OBJ07
+from pullback.inspect.rules.signal import SIG01, SIG02, SIG03, SIG04, SIG05, SIG06, SIG07
+from pullback.inspect.rules.start import (
+    DAT01,
+    DAT04,
+    OBJ04,
+    OBJ06,
+    OPT01,
+    OPT02,
+    VER01,
+    VER02,
+    Check,
+)
 
 HAZARDS: tuple[type[Hazard], ...] = (NUM04, NUM05, NUM06, OBJ01, OBJ03, OBJ07)
+CHECKS: tuple[type[Check], ...] = (
+    VER02,
+    OBJ04,
+    OBJ06,
+    DAT01,
+    DAT04,
+    OPT01,
+    OPT02,
+    SIG01,
+    SIG02,
+    SIG03,
+    SIG04,
+    SIG05,
+    SIG06,
+    SIG07,
+    VER01,
+)
 RULES: tuple[type[Rule], ...] = (
     NUM01,
     NUM02,
@@ -22,7 +51,22 @@ RULES: tuple[type[Rule], ...] = (
     CUT04,
     OBJ01,
     OBJ03,
+    OBJ04,
+    OBJ06,
     OBJ07,
+    DAT01,
+    DAT04,
+    OPT01,
+    OPT02,
+    SIG01,
+    SIG02,
+    SIG03,
+    SIG04,
+    SIG05,
+    SIG06,
+    SIG07,
+    VER01,
+    VER02,
 )
 
 

@@ -1,0 +1,235 @@
+"""`preflight`: is this model, with this loss and this batch, fit to be trained?"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pullback._public import public
+from pullback.compile.driver import CompiledFunction
+from pullback.errors import ArgumentError, PullbackError, ShapeError
+from pullback.inspect.account import _account, _Paths
+from pullback.inspect.birth import births
+from pullback.inspect.findings import Finding, Kind, Severity
+from pullback.inspect.report import Report
+from pullback.inspect.rules import CHECKS, HAZARDS, rule
+from pullback.inspect.rules.cuts import CUT01, CUT04
+from pullback.inspect.seen import Seen, Subject
+from pullback.ir.array import Array
+from pullback.ir.types import is_float
+from pullback.optim.optimizer import Optimizer
+from pullback.transforms.tree import flatten_arrays
+
+ORDER = ("NUM", "CUT", "LOOP", "OBJ", "DAT", "VER02", "OPT", "SIG", "VER01")
+"""Causes before what follows from them."""
+
+
+@public
+def preflight(
+    model: Any,
+    loss_fn: Callable[..., Any],
+    batch: Any,
+    *,
+    optimizer: Optimizer | None = None,
+    network_state: Any = None,
+    key: Array | None = None,
+    has_aux: bool = False,
+    intended: tuple[str, ...] = (),
+    seconds: float = 1.0,
+) -> Report:
+    """What is wrong with `loss_fn(model, *batch)` before the first step, in seconds.
+
+    `batch` is an array or the tuple of the arguments after the model; `loss_fn` is that of
+    `train_step`, and `network_state`, `key` and `has_aux` are what it takes there. With
+    `optimizer` its first steps are judged too. `seconds` bounds each of the one or two runs that
+    learn the batch by heart, after their first step. Arrays do not change, so nothing of yours
+    does: model and optimiser are as before.
+
+    Looked at: the hazards of `pb.inspect.hazards`, missing and zero gradients, the gradient against
+    finite differences, the initial loss, sum or mean, the scale of the inputs, leaks between
+    samples, symmetric weights, dead and saturated units, second moments forward and backward by
+    theory and by measurement, shattered gradients, one batch learnt by heart, and the step length
+    against 2⟨g, u⟩/uᵀHu. Measures are warnings only where the run has a symptom too; of several
+    alarms the first cause is told, and the others under it.
+
+    Raises `ArgumentError` for a model without floating arrays or an unknown id in `intended`,
+    `ShapeError` when the loss is not one scalar, and what `loss_fn` raises.
+
+    >>> import pullback as pb
+    >>> keys = pb.random.split(pb.random.key(0), 3)
+    >>> model = pb.nn.MLP(4, 3, 16, 2, key=keys[0])
+    >>> x, y = pb.random.normal(keys[1], (32, 4)), pb.random.randint(keys[2], (32,), 0, 3)
+    >>> def loss(model, x, y):
+    ...     return pb.nn.cross_entropy(model(x), y)
+    >>> preflight(model, loss, (x, y)).alarms
+    ()
+    """
+    start = time.monotonic()
+    for each in intended:
+        rule(each)
+    f = loss_fn._function if isinstance(loss_fn, CompiledFunction) else loss_fn
+    _require_parameters(model)
+    arguments = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
+    subject = Subject(model, f, arguments, optimizer, network_state, key, has_aux, seconds)
+    with np.errstate(all="ignore"):
+        seen = Seen(subject)
+        _require_loss(seen)
+        found, skipped = _examined(seen)
+    meant = [x for x in found if x.id in intended]
+    found = _rooted([x for x in found if x.id not in intended])
+    report = Report.of(_title(seen, time.monotonic() - start), found)
+    report = replace(
+        report,
+        declared=(*report.declared, *meant),
+        findings=tuple(sorted(report.findings, key=_place)),
+    )
+    return replace(report, summary=_summary(seen, report, skipped))
+
+
+def _require_parameters(model: Any) -> None:
+    leaves, _ = flatten_arrays(model, "model")
+    if not any(is_float(x.dtype) for x in leaves):
+        raise ArgumentError(
+            "the model has no parameters: no floating array is in it",
+            hint="a model is a container of arrays: a pb.nn.Module, a dict, a list",
+        )
+
+
+def _require_loss(seen: Seen) -> None:
+    outputs = seen.probe.replay.graph.outputs
+    if not seen.probe.replay.is_loss:
+        kinds = ", ".join(str(y.type) for y in outputs)
+        raise ShapeError(
+            f"loss_fn returned {kinds}; preflight needs one scalar loss",
+            hint="reduce it with pb.mean; a pair (loss, aux) is for has_aux=True",
+        )
+
+
+# ---- looking --------------------------------------------------------------------------------
+
+
+def _examined(seen: Seen) -> tuple[list[Finding], list[str]]:
+    """Everything that was found, and what could not be looked at, with the reason."""
+    probe = seen.probe
+    found = [x for each in HAZARDS for x in each.find(probe)]
+    if not math.isfinite(probe.loss):
+        born = births(seen.loss, seen.subject.model, *seen.subject.batch)
+        return [*born.findings, *found], ["what needs a finite loss"]
+    cut = _gradients(seen)
+    found += cut
+    if all(x not in probe.replay.totals for x in probe.replay.parameters):
+        return found, ["what needs a gradient"]
+    skipped = [] if probe.batch > 1 else ["DAT04: a batch of one"]
+    for check in CHECKS:
+        try:
+            found += check.find(seen)
+        except PullbackError as error:
+            skipped.append(f"{check.id}: {error.what}")
+    return _still_silent(seen, found), skipped
+
+
+def _gradients(seen: Seen) -> list[Finding]:
+    """CUT01 and CUT04, one finding for the parameters that one line cuts."""
+    probe, it = seen.probe, seen.subject
+    arguments = (it.model, *it.batch)
+    accounts, paths = [], _Paths(probe.replay)
+    for x in probe.replay.parameters:
+        bar = probe.bar(x)
+        if bar is None or not np.any(bar):
+            accounts.append(_account(seen.loss, arguments, paths, x))
+    found = [x.finding for x in accounts if x.finding is not None]
+    names = {id(x.finding): x.name for x in accounts}
+    groups: dict[object, list[Finding]] = {}
+    for each in found:
+        line = None if each.frame is None else (each.frame.file, each.frame.line)
+        groups.setdefault((each.id, line, each.module), []).append(each)
+    total = len(probe.replay.parameters)
+    return [_together(group, [names[id(x)] for x in group], total) for group in groups.values()]
+
+
+def _together(group: Sequence[Finding], names: Sequence[str], total: int) -> Finding:
+    first = group[0]
+    if len(group) == 1:
+        return first
+    listed = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+    never = "can never learn" if first.rule is CUT01 else "have gradient 0"
+    what = f"{len(names)} of {total} parameters {never}"
+    if len(names) == total and first.rule is CUT01:
+        what = f"the loss ignores the model: none of {total} parameters gets a gradient"
+    return replace(
+        first,
+        what=what,
+        notes=(listed, first.what, *first.notes),
+        numbers={**first.numbers, "parameters": list(names)},
+    )
+
+
+def _still_silent(seen: Seen, found: list[Finding]) -> list[Finding]:
+    """Without the gradients that are 0 at the first step only: a layer that starts at 0."""
+    silent = {x.rsplit("model.")[-1] for x in seen.fitted.silent}
+    kept = []
+    for each in found:
+        if each.rule is CUT04:
+            names = each.numbers.get("parameters") or [each.numbers["parameter"]]
+            if not any(x.removeprefix("model").removeprefix(".") in silent for x in names):
+                continue
+        kept.append(each)
+    return kept
+
+
+# ---- one cause ------------------------------------------------------------------------------
+
+
+def _place(finding: Finding) -> tuple[bool, bool, int, int]:
+    family = next(i for i, name in enumerate(ORDER) if finding.id.startswith(name))
+    calm = finding.severity is Severity.INFO
+    return (bool(finding.explained_by), calm, family, finding.severity.rank)
+
+
+def _rooted(found: Sequence[Finding]) -> list[Finding]:
+    """Measures that follow the first cause are told under it; facts stand for themselves."""
+    order = sorted(found, key=_place)
+    alarms = [x for x in order if x.severity is not Severity.INFO]
+    if not alarms:
+        return order
+    root = alarms[0]
+    return [
+        replace(x, explained_by=root.id) if x in alarms and x.id != root.id and _follows(x) else x
+        for x in order
+    ]
+
+
+def _follows(finding: Finding) -> bool:
+    return finding.rule.kind is Kind.MEASURE or finding.rule is CUT04
+
+
+# ---- text -----------------------------------------------------------------------------------
+
+
+def _title(seen: Seen, seconds: float) -> str:
+    model = seen.subject.model
+    leaves = flatten_arrays(model, "model")[0]
+    count = f"{sum(x.size for x in leaves):,}".replace(",", " ")
+    return (
+        f"preflight  {type(model).__name__}  {count} parameters  batch {seen.probe.batch}  "
+        f"{seconds:.1f} s  nothing changed"
+    )
+
+
+def _summary(seen: Seen, report: Report, skipped: Sequence[str]) -> str:
+    every = {x.id for x in (*HAZARDS, *CHECKS)} | {CUT01.id, CUT04.id}
+    quiet = len(every - {x.id for x in report.alarms})
+    parts = [f"{quiet} checks"]
+    if math.isfinite(seen.probe.loss):
+        parts.append(f"loss {seen.probe.loss:.4g}")
+    if "fitted" in vars(seen):
+        fitted = seen.fitted
+        parts.append(f"-> {fitted.end:.4g} in {len(fitted.losses) - 1} steps on this batch")
+    if skipped:
+        parts.append(f"skipped {len(skipped)}: {'; '.join(skipped)}")
+    return "  ".join(parts)

@@ -1,0 +1,236 @@
+"""`Probe`: a loss with the real batch, evaluated and pulled back once, seen as layers of units."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pullback.inspect.program import Program
+from pullback.ir.array import Array, concrete
+from pullback.ir.builder import quiet
+from pullback.ir.families import Elementwise, Multilinear
+from pullback.ir.graph import Graph, Node, needed_nodes
+from pullback.ir.range import EVERYTHING
+from pullback.ir.types import Numbers, float64, is_float, is_integer
+from pullback.ops.contract import Contract
+from pullback.ops.pointwise import Add
+from pullback.transforms.walk import inline
+
+FLAT = 0.05
+"""A unit is saturated where its slope is below this share of the largest one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layer:
+    """A product of data with a weight: dense, convolution, a projection of attention.
+
+    `z` is what it gives, with its bias; `signal` is what it reads. `unit` is the axis of `z` along
+    which its units lie.
+    """
+
+    name: str
+    node: Node
+    weight: Array
+    operand: Array
+    """The weight as the product reads it: transposed, cast."""
+    signal: Array
+    z: Array
+    unit: int
+
+    @property
+    def fan_in(self) -> int:
+        """Elements of the signal that one element of the result adds up."""
+        if isinstance(self.node.op, Contract):
+            op = self.node.op
+            shared = set(op.left) & set(op.right) - set(op.result)
+            sizes = dict(zip(op.left, self.node.inputs[0].shape, strict=True))
+            return math.prod(sizes[x] for x in shared)
+        return math.prod(self.weight.shape[1:])
+
+    @property
+    def width(self) -> int:
+        return self.z.shape[self.unit]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Activation:
+    """An op of one learnt operand behind a layer: where its slope is 0 or small."""
+
+    layer: Layer
+    node: Node
+    dead: float
+    """Share of the units whose slope is 0 for every sample."""
+    flat: float
+    """Share of the elements whose slope is below `FLAT` of the largest; 0 where it is unbounded."""
+
+
+class Probe(Program):
+    """The program of a loss at its first step: values, cotangents, layers, the output."""
+
+    def __init__(self, f: Callable[..., Any], args: Sequence[Any]) -> None:
+        super().__init__(f, args, 0, pull=True)
+        leading = [x.shape[0] for x in self.replay.data if x.ndim]
+        self.batch = max(set(leading), key=leading.count) if leading else 0
+
+    @property
+    def loss(self) -> float:
+        return float(self.numbers(self.graph.outputs[0]))
+
+    def bar(self, x: Array) -> Numbers | None:
+        return self.replay.bar(x)
+
+    @property
+    def named(self) -> dict[Array, str]:
+        """The parameters by path, without the word `model` before it."""
+        return {
+            x: self.replay.names[x].removeprefix("model").removeprefix(".")
+            for x in self.replay.parameters
+        }
+
+    @functools.cached_property
+    def layers(self) -> list[Layer]:
+        """In forward order; what lies inside a loop (`scan`) is not seen."""
+        parameters = self.named
+        found = []
+        for node in self.nodes:
+            if not isinstance(node.op, Multilinear):
+                continue
+            roots = [self.strip(x) for x in node.inputs]
+            weights = [i for i, root in enumerate(roots) if root in parameters]
+            if len(weights) == 1 and node.inputs[1 - weights[0]] in self.fed:
+                found.append(self._layer(node, weights[0], parameters[roots[weights[0]]]))
+        return found
+
+    def _layer(self, node: Node, i: int, name: str) -> Layer:
+        y = node.outputs[0]
+        unit = 1
+        if isinstance(node.op, Contract):
+            own = (node.op.left, node.op.right)[i]
+            units = [k for k, letter in enumerate(node.op.result) if letter in own]
+            unit = units[-1] if units else y.ndim - 1
+        return Layer(
+            name,
+            node,
+            self.strip(node.inputs[i]),
+            node.inputs[i],
+            node.inputs[1 - i],
+            self._biased(y),
+            unit,
+        )
+
+    def _biased(self, y: Array) -> Array:
+        """`y` with the bias that is added to it."""
+        readers = self.readers.get(y, [])
+        if len(readers) == 1 and isinstance(readers[0].op, Add):
+            other = next((x for x in readers[0].inputs if x is not y), y)
+            if other not in self.fed and readers[0].outputs[0].shape == y.shape:
+                return readers[0].outputs[0]
+        return y
+
+    # ---- activations ----
+
+    @functools.cached_property
+    def activations(self) -> list[Activation]:
+        """Of the hidden layers, each op that reads one learnt value and constants."""
+        found = []
+        for layer in self.layers:
+            for node in self.readers.get(layer.z, []):
+                if isinstance(node.op, Elementwise) and self._is_unary(node):
+                    seen = self._activation(layer, node)
+                    if seen is not None:
+                        found.append(seen)
+        return found
+
+    def _is_unary(self, node: Node) -> bool:
+        return len(node.inputs) == 1 and is_float(node.outputs[0].dtype) and node.op.differentiable
+
+    def _activation(self, layer: Layer, node: Node) -> Activation | None:
+        slope = slopes(node, self.numbers(layer.z))
+        if slope is None:
+            return None
+        others = tuple(k for k in range(slope.ndim) if k != layer.unit)
+        dead = float((slope == 0).all(axis=others).mean())
+        reached = node.op.reach(EVERYTHING)
+        bounded = math.isfinite(reached.low) and math.isfinite(reached.high)
+        peak = slopes(node, np.linspace(-4, 4, 801, dtype=slope.dtype))
+        flat = 0.0
+        if bounded and peak is not None:
+            flat = float((np.abs(slope) < FLAT * np.abs(peak).max()).mean())
+        return Activation(layer, node, dead, flat)
+
+    # ---- the output ----
+
+    @functools.cached_property
+    def output(self) -> Array | None:
+        """What the last layer gives, where it has a row for each sample."""
+        rows = [x.z for x in self.layers if x.z.ndim and x.z.shape[0] == self.batch > 1]
+        return rows[-1] if rows else None
+
+    @functools.cached_property
+    def network(self) -> Graph | None:
+        """The graph up to the output."""
+        if self.output is None:
+            return None
+        nodes = needed_nodes(self.nodes, [self.output])
+        return Graph(self.graph.inputs, nodes, (self.output,))
+
+    def inputs_of(self, graph: Graph) -> list[Array]:
+        """The data that a graph reads, with a row for each sample."""
+        read = {x for node in graph.nodes for x in node.inputs}
+        return [x for x in self.replay.data if x in read and x.shape[:1] == (self.batch,)]
+
+    def integers_beside(self) -> list[Array]:
+        """Data that the network does not read: the targets."""
+        read = [] if self.network is None else self.inputs_of(self.network)
+        return [x for x in self.graph.inputs if x in self.replay.data and x not in set(read)]
+
+    def as_function(self, graph: Graph, x: Array) -> Callable[[Array], Array]:
+        """The graph as a function of one input."""
+        given = [concrete(self.numbers(y)) for y in graph.inputs]
+        place = next(i for i, y in enumerate(graph.inputs) if y is x)
+        return lambda value: inline(graph, [*given[:place], value, *given[place + 1 :]])[0]
+
+    # ---- what kind of loss ----
+
+    @functools.cached_property
+    def classes(self) -> int:
+        """K, where the loss is a cross-entropy of K classes; else 0."""
+        found = [
+            x.length
+            for x in self.softmaxes()
+            if x.out in self.learnt and self.log_softmax(x.out) is not None
+        ]
+        return found[-1] if found else 0
+
+    def prior_entropy(self) -> float:
+        """H of the frequencies of the labels in the batch; ln K where there are none."""
+        labels = [self.numbers(x) for x in self.integers_beside() if is_integer(x.dtype)]
+        for each in labels:
+            if each.size and each.min() >= 0 and each.max() < self.classes:
+                p = np.bincount(each.ravel(), minlength=self.classes) / each.size
+                p = p[p > 0]
+                return float(-(p * np.log(p)).sum())
+        return math.log(self.classes)
+
+
+def slopes(node: Node, x: Numbers) -> Numbers | None:
+    """dy/dx of an op of one operand, element by element."""
+    with quiet(), np.errstate(all="ignore"):
+        value = concrete(x)
+        (bar,) = node.op.cotangents(
+            (concrete(np.ones_like(x)),), node.op.outputs(value), (value,), (True,)
+        )
+    return None if bar is None else bar.numpy()
+
+
+def norm(x: Numbers) -> float:
+    return float(np.linalg.norm(x.astype(float64).ravel()))
+
+
+def second_moment(x: Numbers) -> float:
+    return norm(x) ** 2 / max(x.size, 1)

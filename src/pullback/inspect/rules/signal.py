@@ -1,0 +1,332 @@
+"""`SIG`: signals and gradients that fade, blow up, die or repeat themselves on the way."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from pullback.inspect.findings import Finding, Kind, Severity, Threshold
+from pullback.inspect.moments import Signal
+from pullback.inspect.probe import Activation, Layer, Probe
+from pullback.inspect.rules.start import Check
+from pullback.inspect.seen import Seen
+
+
+class SIG01(Check):
+    """The gradient vanishes with depth: each layer hands on a fraction of what it gets.
+
+    A sigmoid's slope is at most 1/4; with weights that keep the forward signal each layer divides
+    the gradient by four or more. The norm of the cotangent at the first layer is compared with
+    that at the last.
+    """
+
+    id = "SIG01"
+    title = "a gradient that vanishes with depth"
+    kind = Kind.MEASURE
+    severity = Severity.WARN
+    fix = "relu or gelu with he_normal, residual connections or normalisation in between"
+    intended = "intended=('SIG01',)"
+    source = "Hochreiter 1991, Glorot & Bengio 2010; TheDeepChecker, AUTOTRAINER"
+    thresholds = (
+        Threshold(0.5, "mean factor a layer below", "TheDeepChecker"),
+        Threshold(1e-3, "first / last below", "AUTOTRAINER"),
+        Threshold(1e-6, "a symptom by itself: first / last below", "resolution of float32"),
+    )
+
+    @classmethod
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        flow = _flow(seen.signals)
+        if flow is None or not (flow.factor < 0.5 and flow.total < 1e-3):
+            return
+        yield cls.found(
+            f"the gradient vanishes: {flow.factor:.2g} a layer, {flow.total:.1g} in all",
+            flow.steepest.layer.node.site,
+            severity=Severity.WARN if flow.total < 1e-6 else cls.gated(seen),
+            why=f"from {flow.last.layer.name} to {flow.first.layer.name} over "
+            f"{flow.count} layers; theory predicts {flow.predicted:.1g}",
+            numbers={"factor": flow.factor, "total": flow.total, "predicted": flow.predicted},
+        )
+
+
+class SIG02(Check):
+    """The gradient explodes with depth: each layer hands on a multiple of what it gets."""
+
+    id = "SIG02"
+    title = "a gradient that explodes with depth"
+    kind = Kind.MEASURE
+    severity = Severity.WARN
+    fix = "a smaller initialisation (he_normal, lecun_normal), normalisation, clipping"
+    intended = "intended=('SIG02',)"
+    source = "Pascanu et al. 2013; TheDeepChecker, AUTOTRAINER"
+    thresholds = (
+        Threshold(2.0, "mean factor a layer above", "TheDeepChecker"),
+        Threshold(1e3, "first / last above", "AUTOTRAINER"),
+    )
+
+    @classmethod
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        flow = _flow(seen.signals)
+        if flow is None or not (flow.factor > 2 and flow.total > 1e3):
+            return
+        yield cls.found(
+            f"the gradient explodes: {flow.factor:.2g} a layer, {flow.total:.1g} in all",
+            flow.steepest.layer.node.site,
+            severity=cls.gated(seen),
+            why=f"from {flow.last.layer.name} to {flow.first.layer.name} over "
+            f"{flow.count} layers; theory predicts {flow.predicted:.1g}",
+            numbers={"factor": flow.factor, "total": flow.total, "predicted": flow.predicted},
+        )
+
+
+class SIG03(Check):
+    """Units that give 0 with slope 0 for every sample: nothing before them learns through them.
+
+    Counted are units that are dead for the whole batch, never zero elements: half of those of a
+    sound relu layer are 0. A plain relu net of depth 10 has 23 % dead units at the start, so few
+    dead units alarm nobody.
+    """
+
+    id = "SIG03"
+    title = "dead units"
+    kind = Kind.MEASURE
+    severity = Severity.WARN
+    fix = "he_normal with bias 0, a smaller learning rate, leaky_relu or gelu"
+    intended = "intended=('SIG03',)"
+    source = "TheDeepChecker, SageMaker"
+    thresholds = (
+        Threshold(0.95, "FAIL: share of a layer's units at least", "own"),
+        Threshold(0.5, "WARN with a symptom: share above", "TheDeepChecker, SageMaker"),
+    )
+
+    @classmethod
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        if seen.probe.batch < 8:
+            return
+        for each in seen.probe.activations:
+            if each.dead <= 0.5:
+                continue
+            all_but = each.dead >= 0.95
+            yield cls.found(
+                f"{each.dead:.0%} of {each.layer.width} units behind {each.layer.name} are dead",
+                each.node.site,
+                severity=Severity.FAIL if all_but else cls.gated(seen),
+                why=f"{each.node.op.name} has slope 0 for each of {seen.probe.batch} samples",
+                numbers={"dead": each.dead},
+            )
+
+
+class SIG04(Check):
+    """A bounded activation works where it is flat: most of its slopes are nearly 0."""
+
+    id = "SIG04"
+    title = "saturated units"
+    kind = Kind.MEASURE
+    severity = Severity.WARN
+    fix = "scale the inputs, a smaller initialisation, normalisation before the activation"
+    intended = "intended=('SIG04',)"
+    source = "Karpathy (|tanh| > 0.97); DeepDiagnosis, SageMaker (50 %)"
+    thresholds = (
+        Threshold(0.5, "share of a layer's elements above", "SageMaker, DeepDiagnosis"),
+        Threshold(0.05, "with a slope below this share of the largest", "Karpathy"),
+    )
+
+    @classmethod
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        for each in seen.probe.activations:
+            if each.flat > 0.5:
+                yield cls.found(
+                    f"{each.flat:.0%} of {each.node.op.name} behind {each.layer.name} is saturated",
+                    each.node.site,
+                    severity=cls.gated(seen),
+                    why=_scale_of(seen.probe, each.layer),
+                    numbers={"share": each.flat},
+                )
+
+
+class SIG05(Check):
+    """Gradients are shattered: those of neighbouring inputs have nothing to do with each other.
+
+    Gradients of deep relu nets without skips look like white noise (Balduzzi et al. 2017). The
+    cosine of ∂(r·f)/∂x at x and at x + 0.1‖x‖u, averaged over the batch, is 0.97 in residual nets
+    of any depth and 0.32 in a plain relu net of 50 layers.
+    """
+
+    id = "SIG05"
+    title = "shattered gradients"
+    kind = Kind.MEASURE
+    severity = Severity.WARN
+    fix = "residual connections with scaled branches, an orthogonal initialisation"
+    intended = "intended=('SIG05',)"
+    source = "Balduzzi et al. 2017; calibrated on dense nets"
+    thresholds = (Threshold(0.4, "mean cosine below", "own calibration"),)
+
+    @classmethod
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        cosine, depth = seen.shattering, len(seen.probe.layers)
+        if cosine is None or cosine >= 0.4:
+            return
+        deep = depth >= 20 and bool(seen.symptom)
+        yield cls.found(
+            f"gradients of neighbouring inputs have cosine {cosine:.2f} over {depth} layers",
+            None,
+            severity=Severity.WARN if deep else Severity.INFO,
+            why="a step that helps one sample does nothing for its neighbour",
+            numbers={"cosine": cosine, "depth": depth},
+        )
+
+
+class SIG06(Check):
+    """Two units of a layer have the same weights and the same gradient: they stay the same forever.
+
+    A layer of zeros alone is fine, if the gradients of its units differ. What is reported is
+    exact: equal weights *and* equal gradients.
+    """
+
+    id = "SIG06"
+    title = "a symmetric initialisation"
+    severity = Severity.FAIL
+    fix = "random initial weights: pb.nn.init.he_normal"
+    source = "Goodfellow et al. 2016, 8.4; TheDeepChecker, NeuraLint"
+
+    @classmethod
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        for layer in seen.probe.layers:
+            twins = _twins(seen.probe, layer)
+            if twins:
+                yield cls.found(
+                    f"{twins} of the {layer.width} units of {layer.name} are copies of others",
+                    layer.node.site,
+                    why="equal weights and equal gradients: no step can tell them apart",
+                    numbers={"copies": twins, "units": layer.width},
+                )
+
+
+class SIG07(Check):
+    """The scale of the signal runs away from layer to layer: the weights do not fit the width.
+
+    The second moment of what each layer gives is predicted from the weights, the activation and
+    the one before (mean field, Gauss quadrature) and measured with the real batch. Reported is a
+    moment that leaves the range below, or a prediction that is wrong by a factor of two: then the
+    weights are not independent and alike, as an initialisation makes them.
+    """
+
+    id = "SIG07"
+    title = "an initial scale that does not fit"
+    kind = Kind.MEASURE
+    severity = Severity.WARN
+    fix = "he_normal for relu, lecun_normal or xavier_normal otherwise, or normalisation"
+    intended = "intended=('SIG07',)"
+    source = "He et al. 2015, Poole et al. 2016, Schoenholz et al. 2017; SageMaker"
+    thresholds = (
+        Threshold(1e2, "E[z²] / that of the first layer above, or below its inverse", "SageMaker"),
+        Threshold(2.0, "predicted / measured above, or below its inverse", "own"),
+    )
+
+    @classmethod
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        signals = [x for x in seen.signals if x.forward > 0]
+        if len(signals) < 2:
+            return
+        first = signals[0].forward
+        away = [x for x in signals[1:-1] if not 1e-2 <= x.forward / first <= 1e2]
+        if signals[-1].forward / first > 1e2:
+            away.append(signals[-1])
+        if away:
+            worst = max(signals, key=lambda x: abs(math.log(_misfit(seen.probe, x.layer))))
+            yield cls.found(
+                f"E[z²] goes from {first:.2g} to {away[-1].forward:.2g} at {away[-1].layer.name}",
+                worst.layer.node.site,
+                severity=cls.gated(seen),
+                why=_scale_of(seen.probe, worst.layer),
+                numbers={"first": first, "last": away[-1].forward, "layer": worst.layer.name},
+            )
+        for x in signals:
+            ratio = x.forward_predicted / x.forward
+            if not 0.5 <= ratio <= 2 and not away:
+                yield cls.found(
+                    f"E[z²] of {x.layer.name} is {x.forward:.2g}, theory predicts "
+                    f"{x.forward_predicted:.2g}",
+                    x.layer.node.site,
+                    severity=Severity.INFO,
+                    why=_scale_of(seen.probe, x.layer),
+                    numbers={"measured": x.forward, "predicted": x.forward_predicted},
+                )
+                return
+
+
+# ---- what flows through the layers ----------------------------------------------------------
+
+
+class _Flow:
+    """The norm of the cotangent from the last layer back to the first."""
+
+    def __init__(self, signals: Sequence[Signal]) -> None:
+        norms = [math.sqrt(x.backward * x.layer.z.size) for x in signals]
+        self.first, self.last = signals[0], signals[-1]
+        self.count = len(signals)
+        self.total = norms[0] / norms[-1]
+        self.factor = self.total ** (1 / (self.count - 1))
+        before = self.first.backward_predicted / self.last.backward
+        self.predicted = math.sqrt(before * self.first.layer.z.size / self.last.layer.z.size)
+        steps = [abs(math.log(a / b)) for a, b in itertools.pairwise(norms)]
+        self.steepest = signals[steps.index(max(steps))]
+
+
+def _flow(signals: Sequence[Signal]) -> _Flow | None:
+    alive = [x for x in signals if x.backward > 0 and math.isfinite(x.backward)]
+    return _Flow(alive) if len(alive) >= 3 else None
+
+
+def _std(probe: Probe, layer: Layer) -> float:
+    return float(probe.numbers(layer.weight).astype(np.float64).std())
+
+
+def _usual(probe: Probe, layer: Layer) -> tuple[str, float]:
+    """The initialisation that keeps the scale behind this layer, and its standard deviation."""
+    relu = [x for x in probe.activations if x.layer is layer and _is_rectifier(x)]
+    name, gain = ("he_normal", 2.0) if relu else ("lecun_normal", 1.0)
+    return name, math.sqrt(gain / max(layer.fan_in, 1))
+
+
+def _is_rectifier(each: Activation) -> bool:
+    return each.node.op.name == "relu"
+
+
+def _misfit(probe: Probe, layer: Layer) -> float:
+    return max(_std(probe, layer), 1e-30) / _usual(probe, layer)[1]
+
+
+def _scale_of(probe: Probe, layer: Layer) -> str:
+    name, usual = _usual(probe, layer)
+    return f"the weights of {layer.name} have std {_std(probe, layer):.3g}; {name}: {usual:.3g}"
+
+
+def _twins(probe: Probe, layer: Layer) -> int:
+    """Units with the weights and the gradient of another; 0 where all are different."""
+    bar = probe.bar(layer.weight)
+    if bar is None or not np.any(bar) or layer.width < 2:
+        return 0
+    axis = _unit_axis(probe, layer)
+    if axis is None:
+        return 0
+    rows, slopes = [
+        np.moveaxis(x, axis, 0).reshape(layer.width, -1) for x in (probe.numbers(layer.weight), bar)
+    ]
+    _, index, group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    first = index[group.ravel()]
+    # not bit for bit: a product may sum its last columns in another order
+    equal = np.abs(slopes - slopes[first]).max(axis=1) <= 1e-5 * np.abs(slopes).max()
+    twins = equal & (first != np.arange(layer.width)) & slopes.any(axis=1)
+    return int(twins.sum())
+
+
+def _unit_axis(probe: Probe, layer: Layer) -> int | None:
+    """The axis of the parameter along which the units lie, where one has that length alone."""
+    shape = layer.weight.shape
+    fits = [k for k, n in enumerate(shape) if n == layer.width]
+    if layer.weight is layer.operand or len(fits) == 1 or len(shape) > 2:
+        return fits[0] if len(fits) == 1 or len(shape) > 2 else 1 if fits else None
+    return 0 if fits else None

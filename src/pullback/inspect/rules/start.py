@@ -1,0 +1,335 @@
+"""What can be seen before the first step: `OBJ04`, `OBJ06`, `DAT01`, `DAT04`, `VER01`, `VER02`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from pullback.errors import PullbackError
+from pullback.inspect.check_grads import check_grads
+from pullback.inspect.findings import Finding, Kind, Rule, Severity, Threshold
+from pullback.inspect.seen import USUAL_RATE, Seen
+from pullback.inspect.trials import ENOUGH, LEAST, copies_ratio
+from pullback.ir.types import is_float
+
+
+class Check(Rule):
+    """A rule that looks at a model, a loss and a batch before the first step."""
+
+    @classmethod
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        raise NotImplementedError
+
+    @classmethod
+    def gated(cls, seen: Seen) -> Severity:
+        """What a measure is worth: a warning where the run has a symptom too, else a note."""
+        return Severity.WARN if seen.symptom else Severity.INFO
+
+
+class OBJ04(Check):
+    """The loss before the first step is not that of a network that knows nothing.
+
+    A network whose logits are near 0 gives every class the same probability: cross-entropy is then
+    ln K. Much more means that the logits start large, and the first steps are spent on making
+    them small. Much less means that the network already knows the answer: a leak of the targets
+    into the inputs, or a loss that is scaled.
+    """
+
+    id = "OBJ04"
+    title = "an initial loss far from that of a network that knows nothing"
+    kind = Kind.MEASURE
+    severity = Severity.WARN
+    fix = "start the last layer small, its bias at the log of the class frequencies"
+    intended = "a model that was trained before starts lower"
+    source = "TheDeepChecker (ratio 1.0), torchtest2 (2x, 0.5x), Karpathy's recipe"
+    thresholds = (
+        Threshold(2.0, "loss / ln K above", "torchtest2, TheDeepChecker"),
+        Threshold(0.5, "loss / prior entropy below", "torchtest2"),
+    )
+
+    @classmethod
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        probe = seen.probe
+        if probe.classes < 2:
+            return
+        usual, prior, loss = math.log(probe.classes), probe.prior_entropy(), probe.loss
+        numbers = {"loss": loss, "ln K": usual, "prior entropy": prior, "K": probe.classes}
+        expected = f"ln {probe.classes} = {usual:.3g}"
+        if loss > 2 * usual:
+            yield cls.found(
+                f"the loss starts at {loss:.3g}, {loss / usual:.1f} times {expected}",
+                probe.replay.graph.nodes[-1].site,
+                severity=cls.gated(seen),
+                why="the first logits are large, and confidently wrong",
+                numbers=numbers,
+            )
+        elif loss < 0.5 * prior:
+            yield cls.found(
+                f"the loss starts at {loss:.3g}; who knows nothing has {prior:.3g}",
+                probe.replay.graph.nodes[-1].site,
+                severity=cls.gated(seen),
+                why="the model knows the targets before it has learnt: they may be in its inputs",
+                fix="look for the targets among the inputs",
+                numbers=numbers,
+            )
+
+
+class OBJ06(Check):
+    """The loss is a sum over the samples, not a mean.
+
+    Of two copies of a batch it is twice as large: the gradient, and with it the step, then grows
+    with the batch, and a learning rate that fits one size is too large for another.
+    """
+
+    id = "OBJ06"
+    title = "a sum over the batch instead of a mean"
+    kind = Kind.MEASURE
+    severity = Severity.WARN
+    fix = "pb.mean in place of pb.sum, or a learning rate divided by the batch size"
+    intended = "intended=('OBJ06',)"
+    source = "TheDeepChecker"
+    thresholds = (Threshold(1e-3, "|loss(n copies) / loss - n| / n below", "own"),)
+
+    @classmethod
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        it, size = seen.subject, seen.probe.batch
+        if size < 1 or it.network_state is not None or it.key is not None:
+            return
+        for copies in (2, 4):
+            ratio = copies_ratio(seen.loss, it.model, it.batch, seen.probe.loss, size, copies)
+            if not abs(ratio / copies - 1) < 1e-3:
+                return
+        yield cls.found(
+            f"the loss of 2 copies of the batch is 2 times the loss: a sum over {size} samples",
+            seen.probe.replay.graph.nodes[-1].site,
+            severity=cls.gated(seen),
+            why=f"its gradient is {size} times that of the mean, and grows with the batch",
+            numbers={"batch": size},
+        )
+
+
+class DAT01(Check):
+    """The inputs are not scaled: their spread, or their distance from 0, is far from 1.
+
+    Initial weights are made for inputs of variance about 1. Data in [0, 1] or [-1, 1] are taken
+    as scaled.
+    """
+
+    id = "DAT01"
+    title = "inputs that are not scaled"
+    kind = Kind.MEASURE
+    severity = Severity.WARN
+    fix = "standardise: subtract the mean and divide by the standard deviation of the training set"
+    intended = "intended=('DAT01',)"
+    source = "TheDeepChecker's classes"
+    thresholds = (
+        Threshold(10.0, "standard deviation above", "TheDeepChecker"),
+        Threshold(0.1, "standard deviation below", "TheDeepChecker"),
+        Threshold(3.0, "|mean| / standard deviation above", "TheDeepChecker"),
+    )
+
+    @classmethod
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        graph = seen.probe.network or seen.probe.graph
+        for x in seen.probe.inputs_of(graph):
+            if is_float(x.dtype) and x.size > 1:
+                yield from cls._about(seen, seen.probe.replay.names[x], seen.probe.numbers(x))
+
+    @classmethod
+    def _about(cls, seen: Seen, name: str, x: np.ndarray) -> Iterator[Finding]:
+        wide = x.astype(np.float64)
+        low, high, mean, std = wide.min(), wide.max(), wide.mean(), wide.std()
+        if low >= -1 and high <= 1 and std > 1e-3:
+            return
+        if 0.1 <= std <= 10 and abs(mean) <= 3 * std:
+            return
+        yield cls.found(
+            f"{name} has mean {mean:.3g} and standard deviation {std:.3g}",
+            None,
+            severity=cls.gated(seen),
+            why="initial weights are made for inputs of mean 0 and variance 1",
+            numbers={"mean": mean, "std": std, "min": low, "max": high},
+        )
+
+
+class DAT04(Check):
+    """The output of a sample changes when another sample of the batch does.
+
+    The first sample was replaced, the network evaluated again, and the rows of the others
+    compared. Reshaping in the wrong order, a softmax over the batch axis or a transposition mix
+    samples. Batch statistics (batch normalisation) are no leak.
+    """
+
+    id = "DAT04"
+    title = "samples that leak into each other"
+    severity = Severity.FAIL
+    fix = "keep axis 0 for the samples: permute_dims before reshape, softmax over the last axis"
+    intended = "a comment on the line: # intended: DAT04 contrastive"
+    source = "Karpathy's recipe, torchtest2, TheDeepChecker"
+    thresholds = (Threshold(1e-6, "relative change above", "torchtest2"),)
+
+    @classmethod
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        found = seen.leak
+        if found is not None:
+            yield cls.found(
+                f"samples leak into each other: first in {found.node.op.name}",
+                found.node.site,
+                why=f"sample 0 was replaced, and other rows moved by {found.change:.2g} of the "
+                "largest output",
+                numbers={"change": found.change},
+            )
+
+
+class VER01(Check):
+    """The network cannot learn one batch by heart.
+
+    One batch, up to 200 steps of Adam: the loss of a sound network, loss and gradient falls to a
+    tenth. If it does not move, nothing that follows can help; look at what else is reported, then
+    at the gradients: `pb.explain(loss_fn, model, *batch)`.
+    """
+
+    id = "VER01"
+    title = "one batch cannot be learnt by heart"
+    kind = Kind.MEASURE
+    severity = Severity.WARN
+    fix = "look at the gradients: print(pb.explain(loss_fn, model, *batch))"
+    source = "Karpathy's recipe, torchtest2; TheDeepChecker (16 samples, 1000 steps, 5 %)"
+    thresholds = (
+        Threshold(1e-3, "FAIL where the loss fell by less than, relative", "torchtest2"),
+        Threshold(5e-2, "WARN where the loss fell by less than, relative", "TheDeepChecker"),
+    )
+
+    @classmethod
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        if seen.fitted.fall >= ENOUGH:
+            return
+        fitted = seen.fitted_by_adam
+        if fitted.fall >= ENOUGH:
+            return
+        count = len(fitted.losses) - 1
+        still = fitted.fall < 1e-3
+        yield cls.found(
+            f"one batch is not learnt by heart: loss {fitted.start:.4g} -> {fitted.end:.4g} "
+            f"in {count} steps of Adam",
+            None,
+            severity=Severity.FAIL if still and count >= LEAST else Severity.WARN,
+            numbers={"start": fitted.start, "end": fitted.end, "steps": count},
+        )
+
+
+class VER02(Check):
+    """A derivative is wrong: the gradient differs from finite differences in float64.
+
+    The gradient's product with a direction is compared with the slope of the loss along it, at two
+    step lengths, so that a kink nearby is not taken for a mistake. Then every operation is
+    examined alone, to name the one whose rule is wrong.
+    """
+
+    id = "VER02"
+    title = "a wrong derivative"
+    severity = Severity.FAIL
+    fix = "correct the rule: pb.check_grads shows both numbers element by element"
+    source = "gradcheck's tolerances, JAX's check_grads; localisation is new"
+    thresholds = (Threshold(1e-3, "relative error above", "gradcheck"),)
+
+    @classmethod
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        slope = seen.slope
+        if slope is None or not slope.is_wrong:
+            return
+        it = seen.subject
+        site, told = None, "the rule of an operation, or of a custom derivative, is wrong"
+        try:
+            check_grads(lambda model: seen.loss(model, *it.batch), (it.model,), order=1)
+        except PullbackError as error:
+            site, told = error.site, error.what
+        yield cls.found(
+            f"the gradient along a direction is {slope.rule:.6g}, measured {slope.measured:.6g}",
+            site,
+            why=told,
+            numbers={"rule": slope.rule, "measured": slope.measured},
+        )
+
+
+class OPT01(Check):
+    """The first steps are too long: the loss of the same batch rises after its own step.
+
+    Along the step u the loss changes by -⟨g, u⟩ + uᵀHu/2, so it rises where the step is more than
+    η* = 2⟨g, u⟩/uᵀHu times itself. Sound training can sit at that bound (the edge of stability,
+    Cohen et al. 2021), so the factor alone alarms nobody: the loss must also have risen, or the
+    weights jumped.
+    """
+
+    id = "OPT01"
+    title = "a learning rate that is too high"
+    kind = Kind.MEASURE
+    severity = Severity.WARN
+    fix = "a smaller learning rate, warm-up or clipping"
+    source = "descent lemma; calibrated on 14 runs (diagnoses)"
+    thresholds = (
+        Threshold(0.5, "share of the first 20 steps after which the loss rose, at least", "own"),
+        Threshold(-0.5, "log10 ‖update‖/‖weight‖ above", "own"),
+        Threshold(1.0, "step / largest stable step above", "descent lemma"),
+    )
+
+    @classmethod
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        if seen.subject.optimizer is None:
+            return
+        fitted = seen.fitted
+        jumped = fitted.ratio > 10**-0.5
+        if fitted.rises < 0.5 and not jumped and fitted.fall > -math.inf:
+            return
+        if fitted.fall >= 0.9 or not seen.fitted_by_adam.fall >= ENOUGH:
+            return
+        step = seen.step
+        factor = math.nan if step is None else step.factor
+        long = f": the first step is {factor:.3g}x the largest stable one" if factor > 1 else ""
+        yield cls.found(
+            f"the learning rate is too high{long}",
+            None,
+            why=f"the loss of one batch rose after {fitted.rises:.0%} of the first steps; "
+            f"largest ‖update‖/‖weight‖ {fitted.ratio:.2g}",
+            fix=f"at most {0.5 / factor:.2g}x the rate, warm-up or clipping"
+            if factor > 1
+            else cls.fix,
+            notes=(_compared(seen),),
+            numbers={"factor": factor, "rises": fitted.rises, "ratio": fitted.ratio},
+        )
+
+
+def _compared(seen: Seen) -> str:
+    own, other = seen.fitted, seen.fitted_by_adam
+    yours = f"yours: loss {own.start:.4g} -> {own.end:.4g}"
+    return f"{yours}; Adam({USUAL_RATE:g}): -> {other.end:.4g}"
+
+
+class OPT02(Check):
+    """The optimiser moves too little: one batch is not learnt with it, and is with Adam."""
+
+    id = "OPT02"
+    title = "a learning rate that is too low"
+    kind = Kind.MEASURE
+    severity = Severity.WARN
+    fix = "a larger learning rate: ‖update‖/‖weight‖ about 1e-3"
+    source = "TheDeepChecker (-4), Karpathy (-3)"
+    thresholds = (Threshold(-4.0, "log10 ‖update‖/‖weight‖ below", "TheDeepChecker"),)
+
+    @classmethod
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        if not seen.blames_optimizer or seen.fitted.ratio > 1e-4:
+            return
+        own, other = seen.fitted, seen.fitted_by_adam
+        if own.fall == -math.inf or own.rises >= 0.5:
+            return
+        step = seen.step
+        room = "" if step is None or not step.factor else f"; {1 / step.factor:.2g}x is stable"
+        yield cls.found(
+            f"the learning rate is too low: ‖update‖/‖weight‖ at most {own.ratio:.1g}{room}",
+            None,
+            why=f"{seen.symptom}; with Adam({USUAL_RATE:g}) by {other.fall:.0%}",
+            numbers={"ratio": own.ratio, "fall": own.fall},
+        )

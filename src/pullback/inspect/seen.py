@@ -1,0 +1,165 @@
+"""`Seen`: what the rules of preflight look at, each thing computed when the first of them asks."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pullback.inspect.moments import Moments, Signal
+from pullback.inspect.probe import Probe
+from pullback.inspect.trials import (
+    ENOUGH,
+    Fitted,
+    Leak,
+    Slope,
+    Step,
+    first_step,
+    leak,
+    overfit,
+    shattering,
+    slope_along,
+)
+from pullback.ir.array import Array, concrete
+from pullback.ir.types import float64
+from pullback.ops.operators import zeros
+from pullback.optim.adaptive import adam
+from pullback.optim.optimizer import Optimizer
+from pullback.train.function import UserFunction
+from pullback.train.state import TrainState, marks
+from pullback.train.step import train_step
+from pullback.transforms.tree import flatten
+
+USUAL_RATE = 3e-3
+STEPS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What was handed to preflight."""
+
+    model: Any
+    loss_fn: Callable[..., Any]
+    batch: tuple[Any, ...]
+    optimizer: Optimizer | None
+    network_state: Any
+    key: Array | None
+    has_aux: bool
+    seconds: float
+
+    @property
+    def loss(self) -> Callable[..., Array]:
+        """The loss alone, as a function of the model and the batch."""
+        function = UserFunction.of(self.loss_fn, "loss_fn")
+        named = function.named(self.network_state, self.key)
+        paired = function.takes_state or self.has_aux
+
+        def loss(model: Any, *batch: Any) -> Any:
+            result = function(model, *batch, **named)
+            return result[0] if paired else result
+
+        loss.__qualname__ = function.name
+        function.sign(loss, "model")
+        return loss
+
+
+class Seen:
+    """The probe of a loss, and what was tried with it."""
+
+    def __init__(self, subject: Subject) -> None:
+        self.subject = subject
+        self.loss = subject.loss
+        self.probe = Probe(self.loss, (subject.model, *subject.batch))
+
+    @functools.cached_property
+    def signals(self) -> list[Signal]:
+        return Moments(self.probe).signals()
+
+    # ---- training ----
+
+    @functools.cached_property
+    def fitted(self) -> Fitted:
+        """On one batch, with the user's optimiser if there is one."""
+        return self._fit(self.subject.optimizer or adam(USUAL_RATE))
+
+    @functools.cached_property
+    def fitted_by_adam(self) -> Fitted:
+        """On one batch, with an optimiser that is known to do."""
+        return self.fitted if self.subject.optimizer is None else self._fit(adam(USUAL_RATE))
+
+    def _fit(self, optimizer: Optimizer) -> Fitted:
+        it = self.subject
+        leaves = flatten(it.model)[0]
+        precision = "fp64" if all(x.dtype == float64 for x in leaves) else "fp32"
+        state = TrainState.create(
+            it.model,
+            optimizer,
+            network_state=it.network_state,
+            key=it.key,
+            precision=precision,
+        )
+        step = train_step(it.loss_fn, optimizer, has_aux=it.has_aux, precision=precision)
+        return overfit(step, state, it.batch, STEPS, it.seconds)
+
+    @property
+    def blames_optimizer(self) -> bool:
+        """Whether the user's optimiser fails where Adam does not."""
+        own = self.subject.optimizer is not None and self.fitted.fall < ENOUGH
+        return own and self.fitted_by_adam.fall >= ENOUGH
+
+    @property
+    def symptom(self) -> str:
+        """What says that something is wrong, beside any threshold; empty where nothing does."""
+        fall = self.fitted.fall
+        if fall >= ENOUGH:
+            return ""
+        count = len(self.fitted.losses) - 1
+        if fall == float("-inf"):
+            return f"the loss of one batch is not finite after {count} steps"
+        return f"in {count} steps on one batch the loss fell by {max(fall, 0):.1%}"
+
+    @functools.cached_property
+    def step(self) -> Step | None:
+        """The first step of the user's optimiser."""
+        it = self.subject
+        if it.optimizer is None:
+            return None
+        return first_step(
+            lambda model: self.loss(model, *it.batch), it.model, self._trained(), it.optimizer
+        )
+
+    def gradients(self) -> list[Array]:
+        """Of every floating parameter; 0 where nothing flows."""
+        totals = self.probe.replay.totals
+        return [
+            concrete(totals[x].numpy()) if x in totals else zeros(x.type)
+            for x in self.probe.replay.parameters
+        ]
+
+    def _trained(self) -> Sequence[Array]:
+        chosen = marks(self.subject.model)
+        leaves = flatten(self.subject.model)[0]
+        floating = [mark for mark, x in zip(chosen, leaves, strict=True) if _is_floating(x)]
+        return [g for g, mark in zip(self.gradients(), floating, strict=True) if mark]
+
+    # ---- probing ----
+
+    @functools.cached_property
+    def leak(self) -> Leak | None:
+        return leak(self.probe)
+
+    @functools.cached_property
+    def shattering(self) -> float | None:
+        return shattering(self.probe)
+
+    @functools.cached_property
+    def slope(self) -> Slope | None:
+        leaves = flatten(self.subject.model)[0]
+        grads = iter([g.numpy() for g in self.gradients()])
+        whole = [next(grads) if _is_floating(x) else x.numpy() for x in leaves]
+        return slope_along(self.loss, self.subject.model, self.subject.batch, whole)
+
+
+def _is_floating(x: Any) -> bool:
+    return bool(x.dtype.kind in "fV")

@@ -1,0 +1,311 @@
+"""What preflight tries: train on one batch, take one step, change one sample, move the weights."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pullback.errors import PullbackError
+from pullback.inspect.probe import Probe, norm
+from pullback.ir.array import Array, concrete
+from pullback.ir.graph import Node
+from pullback.ir.interpret import evaluate_node
+from pullback.ir.types import Numbers, float64, is_float
+from pullback.ops.reduce import Sum
+from pullback.optim.optimizer import Optimizer
+from pullback.train.state import TrainState, completed, marks, trained_part
+from pullback.train.step import TrainStep
+from pullback.transforms.derivatives import hvp, vjp
+from pullback.transforms.tree import flatten, map_leaves
+
+Loss = Callable[..., Any]
+
+ENOUGH = 0.05
+"""A run whose loss falls by less than this share has a symptom (TheDeepChecker)."""
+LEAST = 50
+"""Steps before that is said."""
+
+# ---- training on one batch ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """Steps on one batch, with the losses before each."""
+
+    losses: tuple[float, ...]
+    ratio: float
+    """The largest ‖update‖/‖parameter‖ of a weight in the first 20 steps."""
+    silent: frozenset[str]
+    """Parameters whose gradient was exactly 0 in every step but the first."""
+
+    @property
+    def start(self) -> float:
+        return self.losses[0]
+
+    @property
+    def end(self) -> float:
+        """The mean of the last three losses; NaN where one is not finite."""
+        return float(np.mean(self.losses[-3:]))
+
+    @property
+    def fall(self) -> float:
+        """(start - end) / |start|; -∞ where the loss is no longer finite."""
+        if not all(map(math.isfinite, self.losses)):
+            return -math.inf
+        return (self.start - self.end) / max(abs(self.start), 1e-12)
+
+    @property
+    def rises(self) -> float:
+        """Share of the first 20 steps after which the loss of the same batch was higher."""
+        first = self.losses[:21]
+        if len(first) < 2:
+            return 0.0
+        return sum(not b <= a for a, b in itertools.pairwise(first)) / (len(first) - 1)
+
+
+def overfit(
+    step: TrainStep, state: TrainState, batch: Sequence[Any], steps: int, seconds: float
+) -> Fitted:
+    """Up to `steps` steps on the same batch, until the loss is a tenth.
+
+    When the time is over it ends as soon as the loss is lower by `ENOUGH`, or after `LEAST` steps.
+    """
+    losses: list[float] = []
+    ratio = 0.0
+    seen: set[str] = set()
+    names: tuple[str, ...] = ()
+    until: float | None = None
+    for i in range(steps):
+        state, metrics = step(state, *batch)
+        until = until or time.monotonic() + seconds  # the first step compiles
+        losses.append(float(metrics.loss))
+        names = metrics.names.paths
+        if i:
+            seen |= {n for n, x in zip(names, metrics.norms.tolist(), strict=True) if x != 0}
+        if i < 20:
+            shares = zip(names, metrics.ratios.tolist(), strict=True)
+            weights = [x for name, x in shares if name.endswith("weight")]
+            ratio = max([ratio, *[x for x in weights if x < 0.999]])  # 1: it began at 0
+        if not math.isfinite(losses[-1]) or losses[-1] <= 0.1 * losses[0]:
+            break
+        lower = losses[0] - losses[-1] >= ENOUGH * abs(losses[0])
+        if time.monotonic() > until and (lower or i >= LEAST):
+            break
+    return Fitted(tuple(losses), ratio, frozenset(names) - seen)
+
+
+# ---- one step -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step along u: the slope ⟨g, u⟩ and the curvature uᵀHu of the loss."""
+
+    slope: float
+    curvature: float
+
+    @property
+    def predicted(self) -> float:
+        """The change of the loss to second order, -⟨g, u⟩ + uᵀHu / 2."""
+        return -self.slope + self.curvature / 2
+
+    @property
+    def eta(self) -> float:
+        """η*: the multiple of the step beyond which the loss rises, 2⟨g, u⟩ / uᵀHu; ∞ without."""
+        if self.curvature <= 0:
+            return math.inf
+        return 2 * self.slope / self.curvature
+
+    @property
+    def factor(self) -> float:
+        """By how much the step is longer than that."""
+        return 0.0 if math.isinf(self.eta) else 1 / self.eta if self.eta else math.inf
+
+
+def step_along(loss: Loss, model: Any, grads: Any, update: Any) -> Step:
+    """The verdict on `model + update`; u is what is subtracted. One Hessian-vector product."""
+    against = map_leaves(lambda x: -x, update)
+    curved = hvp(loss, (model,), (against,))
+    return Step(_inner(grads, against), _inner(against, curved))
+
+
+def _inner(x: Any, y: Any) -> float:
+    pairs = zip(flatten(x)[0], flatten(y)[0], strict=True)
+    return sum(float(np.vdot(_wide(a), _wide(b))) for a, b in pairs)
+
+
+def _wide(x: Any) -> Numbers:
+    numbers = x.numpy() if isinstance(x, Array) else np.asarray(x)
+    return numbers.astype(float64)
+
+
+def first_step(loss: Loss, model: Any, gradients: Sequence[Array], optimizer: Optimizer) -> Step:
+    """The verdict on the optimiser's first step from `model`; `gradients` of what is trained."""
+    chosen = marks(model)
+    part = trained_part(model)
+    structure = flatten(part)[1]
+    grads = structure.unflatten(list(gradients))
+    updates, _ = optimizer.update(grads, optimizer.init(part), part)
+    return step_along(lambda p: loss(completed(p, model, chosen)), part, grads, updates)
+
+
+# ---- one sample -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Leak:
+    """The first node by which one sample changes another's output, and by how much."""
+
+    node: Node
+    change: float
+
+
+def leak(probe: Probe) -> Leak | None:
+    """Whether the output of a sample depends on another sample. One forward evaluation.
+
+    Statistics of the batch (a sum over it, as in batch normalisation) are no leak.
+    """
+    graph = probe.network
+    if graph is None or probe.output is None:
+        return None
+    changed: dict[Array, Numbers] = {}
+    for x in probe.inputs_of(graph):
+        numbers = probe.numbers(x).copy()
+        numbers[0] = numbers[1] * -2 if is_float(x.dtype) else numbers[1]
+        changed[x] = numbers
+    for node in graph.nodes:
+        if any(x in changed for x in node.inputs):
+            given = [changed.get(x, probe.numbers(x)) for x in node.inputs]
+            found = evaluate_node(node, given)
+            changed.update(zip(node.outputs, found, strict=True))
+            if _is_statistic(node, probe.batch):
+                return None
+    if probe.output not in changed:
+        return None
+    size = _spread(probe, probe.output, changed)
+    if not size > 1e-6:
+        return None
+    for node in graph.nodes:
+        y = node.outputs[0]
+        if y in changed and y.shape[:1] == (probe.batch,) and _spread(probe, y, changed) > 1e-6:
+            return Leak(node, size)
+    return None
+
+
+def _is_statistic(node: Node, batch: int) -> bool:
+    return isinstance(node.op, Sum) and 0 in node.op.axes and node.inputs[0].shape[0] == batch
+
+
+def _spread(probe: Probe, x: Array, changed: dict[Array, Numbers]) -> float:
+    """The largest change in the rows of the other samples, beside the largest value."""
+    before = probe.numbers(x)[1:].astype(float64)
+    after = changed[x][1:].astype(float64)
+    if not before.size:
+        return 0.0
+    return float(np.abs(after - before).max() / (np.abs(before).max() + 1e-30))
+
+
+# ---- the size of the batch ------------------------------------------------------------------
+
+
+def copies_ratio(
+    loss: Loss, model: Any, batch: Sequence[Any], once: float, size: int, copies: int
+) -> float:
+    """loss(copies of the batch) / loss(batch)."""
+
+    def repeated(x: Any) -> Any:
+        numbers = x.numpy() if isinstance(x, Array) else np.asarray(x)
+        return np.concatenate([numbers] * copies) if numbers.shape[:1] == (size,) else x
+
+    return float(loss(model, *map_leaves(repeated, tuple(batch)))) / once if once else math.nan
+
+
+# ---- neighbours -----------------------------------------------------------------------------
+
+
+def shattering(probe: Probe, seed: int = 0) -> float | None:
+    """The mean cosine of ∂(r·f)/∂x at x and at x + 0.1‖x‖u, over the samples, u and r random."""
+    graph = probe.network
+    inputs = [] if graph is None else probe.inputs_of(graph)
+    if graph is None or len(inputs) != 1 or not is_float(inputs[0].dtype):
+        return None
+    x, rng = probe.numbers(inputs[0]), np.random.default_rng(seed)
+    f = probe.as_function(graph, inputs[0])
+    rows = x.reshape(len(x), -1)
+    u = rng.standard_normal(rows.shape)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    near = rows + 0.1 * lengths * u / np.linalg.norm(u, axis=1, keepdims=True)
+    out, back = vjp(f, concrete(x.copy()))
+    r = rng.standard_normal(out.shape).astype(out.dtype)
+    (here,) = back(r)
+    (there,) = vjp(f, concrete(near.astype(x.dtype).reshape(x.shape)))[1](r)
+    a, b = here.numpy().reshape(len(x), -1), there.numpy().reshape(len(x), -1)
+    sizes = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    alive = sizes > 0
+    return float(((a * b).sum(axis=1)[alive] / sizes[alive]).mean()) if alive.any() else None
+
+
+# ---- a direction ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Slope:
+    """A derivative along a direction of length about √2: of the rules, and measured."""
+
+    rule: float
+    measured: float
+    settled: bool
+    """Whether two step lengths measure the same: no kink nearby."""
+
+    @property
+    def is_wrong(self) -> bool:
+        error = abs(self.rule - self.measured)
+        return self.settled and error > 1e-5 + 1e-3 * max(abs(self.rule), abs(self.measured))
+
+
+def slope_along(
+    loss: Loss, model: Any, batch: Sequence[Any], gradient: Sequence[Numbers], seed: int = 0
+) -> Slope | None:
+    """The gradient against central differences in float64, along itself plus a random direction.
+
+    None where the loss cannot be computed in float64.
+    """
+    leaves, structure = flatten(model)
+    rng = np.random.default_rng(seed)
+    g: list[Numbers] = [x.astype(float64) for x in gradient]
+    noise = [np.asarray(rng.standard_normal(x.shape)) for x in g]
+    lengths = _length(g), _length(noise)
+    if not lengths[0]:
+        return None
+    v = [x / lengths[0] + y / lengths[1] for x, y in zip(g, noise, strict=True)]
+    wide = map_leaves(_widened, tuple(batch))
+
+    def at(t: float) -> float:
+        moved = [
+            concrete(_widened(x) + t * d) if is_float(x.dtype) else x
+            for x, d in zip(leaves, v, strict=True)
+        ]
+        return float(loss(structure.unflatten(moved), *wide))
+
+    try:
+        long, short = [(at(h) - at(-h)) / (2 * h) for h in (1e-4, 2e-5)]
+    except PullbackError:
+        return None
+    rule = sum(float(np.vdot(x, d)) for x, d in zip(g, v, strict=True))
+    settled = abs(long - short) <= 1e-6 + 2e-4 * abs(short)
+    return Slope(rule, short, settled)
+
+
+def _length(parts: Sequence[Numbers]) -> float:
+    return math.sqrt(sum(norm(x) ** 2 for x in parts))
+
+
+def _widened(x: Any) -> Any:
+    numbers = x.numpy() if isinstance(x, Array) else np.asarray(x)
+    return numbers.astype(float64) if is_float(numbers.dtype) else numbers
