@@ -14,6 +14,9 @@ W2 = GENERATOR.normal(size=(2, 4))
 B2 = GENERATOR.normal(size=2)
 X = GENERATOR.normal(size=3)
 Y = GENERATOR.normal(size=2)
+WEIGHTS = GENERATOR.normal(size=4)
+JACOBIAN, U = GENERATOR.normal(size=(3, 3)), GENERATOR.normal(size=3)
+BATCH, G = GENERATOR.normal(size=(5, 3)), GENERATOR.normal(size=(5, 4))
 
 
 def sigma(z):
@@ -182,7 +185,7 @@ def test_two_layer_network_with_identity_output(golden):
 
 
 def test_affine_and_relu(golden):
-    g = GENERATOR.normal(size=4)
+    g = WEIGHTS
 
     def layer(W, b, x):
         z = W @ x + b
@@ -200,8 +203,7 @@ def test_affine_and_relu(golden):
 
 
 def test_residual_merge_is_u_plus_Jt_u(golden):
-    A = GENERATOR.normal(size=(3, 3))
-    u = GENERATOR.normal(size=3)
+    A, u = JACOBIAN, U
 
     def residual(x):
         F = pb.tanh(A @ x)
@@ -220,14 +222,12 @@ def test_residual_merge_is_u_plus_Jt_u(golden):
 
 
 def test_batched_affine_sums_the_bias_over_the_batch(golden):
-    batch, G = GENERATOR.normal(size=(5, 3)), GENERATOR.normal(size=(5, 4))
-
     def layer(W, b, X):
         Z = X @ W + b
         return pb.sum(G * Z)
 
-    record = pb.backprop(layer, W1.T.copy(), B1, batch)
+    record = pb.backprop(layer, W1.T.copy(), B1, BATCH)
     golden("backprop_batched_affine", record.table())
-    for actual, expected in zip(record.grads, (batch.T @ G, G.sum(0), G @ W1), strict=True):
+    for actual, expected in zip(record.grads, (BATCH.T @ G, G.sum(0), G @ W1), strict=True):
         close(actual, expected)
     assert [record.step(n).formula for n in ("W", "b", "X")] == ["Xᵀ δ_Z", "Σ₀ δ_Z", "δ_Z Wᵀ"]
