@@ -12,8 +12,8 @@ import numpy as np
 
 from pullback._public import public
 from pullback.compile.driver import CompiledFunction
-from pullback.errors import ArgumentError, PullbackError, ShapeError
-from pullback.inspect.account import _account, _Paths
+from pullback.errors import ArgumentError, PullbackError
+from pullback.inspect.account import Paths, account_of
 from pullback.inspect.birth import births
 from pullback.inspect.findings import Finding, Kind, Severity
 from pullback.inspect.report import Report
@@ -27,6 +27,7 @@ from pullback.transforms.tree import flatten_arrays
 
 ORDER = ("NUM", "CUT", "LOOP", "OBJ", "DAT", "VER02", "OPT", "SIG", "VER01")
 """Causes before what follows from them."""
+REDUCE = "reduce it with pb.mean; a pair (loss, aux) is for has_aux=True"
 
 
 @public
@@ -78,7 +79,7 @@ def preflight(
     subject = Subject(model, f, arguments, optimizer, network_state, key, has_aux, seconds)
     with np.errstate(all="ignore"):
         seen = Seen(subject)
-        _require_loss(seen)
+        seen.probe.replay.require_loss("loss_fn", "preflight", REDUCE)
         found, skipped = _examined(seen)
     meant = [x for x in found if x.id in intended]
     found = _rooted([x for x in found if x.id not in intended])
@@ -97,16 +98,6 @@ def _require_parameters(model: Any) -> None:
         raise ArgumentError(
             "the model has no parameters: no floating array is in it",
             hint="a model is a container of arrays: a pb.nn.Module, a dict, a list",
-        )
-
-
-def _require_loss(seen: Seen) -> None:
-    outputs = seen.probe.replay.graph.outputs
-    if not seen.probe.replay.is_loss:
-        kinds = ", ".join(str(y.type) for y in outputs)
-        raise ShapeError(
-            f"loss_fn returned {kinds}; preflight needs one scalar loss",
-            hint="reduce it with pb.mean; a pair (loss, aux) is for has_aux=True",
         )
 
 
@@ -137,11 +128,11 @@ def _gradients(seen: Seen) -> list[Finding]:
     """CUT01 and CUT04, one finding for the parameters that one line cuts."""
     probe, it = seen.probe, seen.subject
     arguments = (it.model, *it.batch)
-    accounts, paths = [], _Paths(probe.replay)
+    accounts, paths = [], Paths(probe.replay)
     for x in probe.replay.parameters:
         bar = probe.bar(x)
         if bar is None or not np.any(bar):
-            accounts.append(_account(seen.loss, arguments, paths, x))
+            accounts.append(account_of(seen.loss, arguments, paths, x))
     found = [x.finding for x in accounts if x.finding is not None]
     names = {id(x.finding): x.name for x in accounts}
     groups: dict[object, list[Finding]] = {}

@@ -1,4 +1,4 @@
-"""The rules: one class each, one file for each family. `RULES` has them all, in order of id."""
+"""The rules: one class each, one file for each family. `RULES` has them all, in order."""
 
 from __future__ import annotations
 
@@ -41,32 +41,12 @@ CHECKS: tuple[type[Check], ...] = (
     SIG07,
     VER01,
 )
-RULES: tuple[type[Rule], ...] = (
-    NUM01,
-    NUM02,
-    NUM04,
-    NUM05,
-    NUM06,
-    CUT01,
-    CUT04,
-    OBJ01,
-    OBJ03,
-    OBJ04,
-    OBJ06,
-    OBJ07,
-    DAT01,
-    DAT04,
-    OPT01,
-    OPT02,
-    SIG01,
-    SIG02,
-    SIG03,
-    SIG04,
-    SIG05,
-    SIG06,
-    SIG07,
-    VER01,
-    VER02,
+FAMILIES = ("NUM", "CUT", "OBJ", "DAT", "OPT", "SIG", "VER")
+RULES: tuple[type[Rule], ...] = tuple(
+    sorted(
+        (NUM01, NUM02, CUT01, CUT04, *HAZARDS, *CHECKS),
+        key=lambda each: (FAMILIES.index(each.id[:-2]), each.id),
+    )
 )
 
 
