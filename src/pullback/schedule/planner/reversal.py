@@ -117,7 +117,7 @@ class Reversal:
         return row
 
     def _solved(self, first: int, last: int) -> Costs:
-        best = self._splits(first, last).min(axis=0, initial=np.inf)
+        best: Costs = self._splits(first, last).min(axis=0, initial=np.inf)
         for k in range(len(self.stages[first].options)):
             np.minimum(best, self._saving(first, last, k), out=best)
         return best
