@@ -27,6 +27,7 @@ from pullback.ir.types import Numbers, TensorType
 from pullback.schedule.kernels import Schedule
 from pullback.schedule.memory import Plan, Workload, evaluate
 from pullback.schedule.packing import aligned
+from pullback.schedule.parts import parts
 from pullback.schedule.picture import bytes_text
 from pullback.schedule.planner.driver import Planner
 from pullback.schedule.planner.order import frugal_order
@@ -90,10 +91,14 @@ def write_code(
     schedule = donation.schedule
     count = 1 if threads is None and not is_worth_threads(kernels) else threads or thread_count()
     scratch = aligned(max((kernel.scratch for kernel in kernels), default=0) + ALIGNMENT)
-    asked = workload(schedule, kernels, donation.donors, scratch * count, names, guarded=True)
+    spare = parts(schedule.kernels)
+    asked = workload(
+        schedule, kernels, donation.donors, scratch * count, names, guarded=True, parts=spare
+    )
     plan, runs = _planned(asked, memory)
-    schedule = replace(schedule, kernels=tuple([schedule.kernels[k] for k in runs]))
-    kernels = tuple([kernels[k] for k in runs])
+    every = (*schedule.kernels, *[part.kernel for part in spare])
+    schedule = replace(schedule, kernels=tuple([every[k] for k in runs]))
+    kernels = tuple([kernels[k] if k < len(kernels) else emitter.write(every[k]) for k in runs])
     may_fail = any(kernel.checks for kernel in kernels)
     guard = first_overwriting(plan, schedule) if may_fail else None
     text = write_main(emitter.module, kernels, plan, guard)
@@ -105,7 +110,7 @@ def _planned(asked: Workload, memory: int | None) -> tuple[Plan, list[int]]:
     order = frugal_order(asked)
     ordered = asked.ordered(order)
     plan = evaluate(ordered) if memory is None else Planner(ordered).fit(memory)
-    return plan, [order[k] for k in plan.schedule]
+    return plan, [order[k] if k < asked.count else k for k in plan.schedule]
 
 
 # ---- programs -------------------------------------------------------------------------------

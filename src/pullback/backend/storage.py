@@ -8,6 +8,7 @@ from pullback.backend.written import Written
 from pullback.errors import NOWHERE, Site
 from pullback.schedule.aliasing import in_place
 from pullback.schedule.bounds import cannot_fail
+from pullback.schedule.cost import nanoseconds
 from pullback.schedule.kernels import (
     Apply,
     Call,
@@ -20,6 +21,7 @@ from pullback.schedule.kernels import (
     Schedule,
 )
 from pullback.schedule.memory import Step, Value, Workload
+from pullback.schedule.parts import Part
 
 
 def workload(
@@ -29,12 +31,14 @@ def workload(
     scratch: int = 0,
     names: Sequence[str] = (),
     guarded: bool = False,
+    parts: Sequence[Part] = (),
 ) -> Workload:
     """Inputs lie outside the arena; an output takes over an input, its donor, or memory given.
 
     The values are the buffers, after them the memory of the outputs without a donor, in order, and
-    last the scratch of all threads. `names` are those of the inputs. Where `guarded`, no donor is
-    overwritten before the last kernel that may fail has run; it may run again after that.
+    last the scratch of all threads. `names` are those of the inputs; the `parts` are spare steps.
+    Where `guarded`, no donor is overwritten before the last kernel that may fail has run; it may
+    run again after that.
     """
     buffers = schedule.buffers
     homes = dict(donors or {})
@@ -63,7 +67,15 @@ def workload(
         _step(kernel, made, donated if made.checks and k not in safe else frozenset())
         for k, (kernel, made) in enumerate(zip(schedule.kernels, kernels, strict=True))
     ]
-    return Workload(tuple(values), tuple(steps))
+    steps += [_again(part, kernels[part.whole]) for part in parts]
+    return Workload(tuple(values), tuple(steps), len(parts))
+
+
+def _again(part: Part, whole: Written) -> Step:
+    """A kernel that is not written yet."""
+    reads, writes = part.kernel.reads(), part.kernel.writes()
+    label = f"part of {whole.name}"
+    return Step(label, tuple(sorted(reads)), tuple(sorted(writes)), cost=nanoseconds(part.kernel))
 
 
 def _step(kernel: Kernel, written: Written, guards: frozenset[int]) -> Step:

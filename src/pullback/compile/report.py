@@ -156,17 +156,17 @@ class MemoryReport(Plan):
     def _price(self, value: int, position: int) -> int:
         """What it costs to make a value again when the backward pass begins."""
         workload, lives = self.lifetimes.workload, self.lifetimes
-        maker = {i: k for k, made in enumerate(workload.writes) for i in made}
-        there = {x.value for x in lives.instances if x.start < position < x.end} - {value}
-        total, seen, pending = 0, set[int](), [maker[value]]
+        maker = workload.maker
+        alive = [x.value for x in lives.instances if x.start < position < x.end]
+        there = {i for i in alive if i is not None and i != value}
+        total, seen, pending = 0, set[int](), [value]
         while pending:
-            step = pending.pop()
+            step = workload.maker_from(pending.pop(), there)
             if step in seen:
                 continue
             seen.add(step)
             total += workload.steps[step].cost
-            missing = [i for i in workload.reads[step] if i in maker and i not in there]
-            pending += [maker[i] for i in missing]
+            pending += [i for i in workload.reads[step] if i in maker and i not in there]
         return total
 
 

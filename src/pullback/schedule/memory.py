@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pullback._settings import settings
 from pullback.errors import NOWHERE, MemoryPlanError, Site
 from pullback.schedule.packing import Intervals, Packing, aligned, pack, require_disjoint
 from pullback.schedule.picture import draw_svg, draw_table, draw_text
+
+SOON = 16
+"""Steps within which a value is better made again before what it is made of is gone."""
 
 # ---- what is asked --------------------------------------------------------------------------
 
@@ -59,19 +62,78 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Workload:
-    """Values and steps, the steps in a valid order. Raises `MemoryPlanError` when they disagree."""
+    """Values and steps, the steps in a valid order. Raises `MemoryPlanError` when they disagree.
+
+    The last `spares` of the steps are no part of the program: each makes again what one of the
+    others makes, of other values.
+    """
 
     values: tuple[Value, ...]
     steps: tuple[Step, ...]
+    spares: int = 0
 
     def __post_init__(self) -> None:
         _verify_values(self.values)
         for step in self.steps:
             _verify_step(step, self.values)
-        written = [value for step in self.steps for value in step.writes]
+        written = [value for step in self.steps[: self.count] for value in step.writes]
+        for spare in self.steps[self.count :]:
+            if not set(spare.writes) <= set(written):
+                raise MemoryPlanError(f"{spare.label!r} makes again what no step makes")
         if len(set(written)) != len(written):
             twice = next(value for value in written if written.count(value) > 1)
             raise MemoryPlanError(f"two steps write {self.values[twice].label!r}")
+
+    @property
+    def count(self) -> int:
+        """How many steps the program has."""
+        return len(self.steps) - self.spares
+
+    @functools.cached_property
+    def maker(self) -> dict[int, int]:
+        """The step of the program that makes a value."""
+        return {i: k for k, made in enumerate(self.writes[: self.count]) for i in made}
+
+    @functools.cached_property
+    def shortcuts(self) -> dict[int, list[tuple[int, list[int]]]]:
+        """For a value the spare steps that make it, each with what it reads that is made."""
+        found: dict[int, list[tuple[int, list[int]]]] = {}
+        for k in range(self.count, len(self.steps)):
+            read = [i for i in self.reads[k] if i in self.maker]
+            for i in self.writes[k]:
+                found.setdefault(i, []).append((k, read))
+        return found
+
+    @functools.cached_property
+    def rescues(self) -> dict[int, list[tuple[int, int]]]:
+        """For a step that is the last to read what a spare step needs, what that one makes and is
+        read soon after: (value, spare step)."""
+        readers: dict[int, list[int]] = {}
+        for k, read in enumerate(self.reads[: self.count]):
+            for i in read:
+                readers.setdefault(i, []).append(k)
+        found: dict[int, list[tuple[int, int]]] = {}
+        for i, ways in self.shortcuts.items():
+            for spare, needed in ways:
+                for k in {readers[x][-1] for x in needed if x in readers}:
+                    if any(k < j <= k + SOON for j in readers.get(i, ())):
+                        found.setdefault(k, []).append((i, spare))
+        return found
+
+    def rescued(self, step: int, present: Collection[int]) -> list[int]:
+        """The spare steps to run before a step, which is the last to need what they read."""
+        return [
+            spare
+            for i, spare in self.rescues.get(step, ())
+            if i not in present and all(x in present for x in self.reads[spare] if x in self.maker)
+        ]
+
+    def maker_from(self, i: int, present: Collection[int]) -> int:
+        """The step that makes a value of what is present: a spare one where it misses nothing."""
+        for k, read in self.shortcuts.get(i, ()):
+            if all(x in present for x in read):
+                return k
+        return self.maker[i]
 
     @functools.cached_property
     def roots(self) -> tuple[int, ...]:
@@ -114,7 +176,8 @@ class Workload:
 
     def ordered(self, order: Sequence[int]) -> Workload:
         """The same with its steps in another order."""
-        return Workload(self.values, tuple([self.steps[i] for i in order]))
+        chosen = (*order, *range(self.count, len(self.steps)))
+        return Workload(self.values, tuple([self.steps[i] for i in chosen]), self.spares)
 
 
 def _verify_values(values: Sequence[Value]) -> None:
@@ -233,7 +296,7 @@ def lifetimes(workload: Workload, schedule: Sequence[int] | None = None) -> Life
 
     Raises `MemoryPlanError`, naming step and value, for a schedule that cannot run.
     """
-    chosen = tuple(range(len(workload.steps)) if schedule is None else schedule)
+    chosen = tuple(range(workload.count) if schedule is None else schedule)
     return _Sharing(_Binding(workload, chosen)).result()
 
 
@@ -465,7 +528,8 @@ class Plan:
     @property
     def slowdown(self) -> float:
         """The share of the time that steps which run again take besides, by the cost model."""
-        once = sum(step.cost for step in self.lifetimes.workload.steps)
+        workload = self.lifetimes.workload
+        once = workload.cost(range(workload.count))
         return self.lifetimes.cost / once - 1 if once else 0.0
 
     @functools.cached_property

@@ -85,7 +85,7 @@ class Planner:
 
         No schedule has a smaller peak.
         """
-        needs = [_arena_of_step(self.workload, i) for i in range(len(self.workload.steps))]
+        needs = [_arena_of_step(self.workload, i) for i in range(self.workload.count)]
         most = max(needs, default=0)
         return self.workload.resident_bytes + most, needs.index(most) if needs else 0
 
@@ -139,8 +139,7 @@ class Planner:
 
     def _reversals(self, room: int) -> Iterator[Schedule]:
         if self.stack.is_chain:
-            for schedule in self.stack.schedules(room):
-                yield refine(self.workload, schedule, room)
+            yield from self.stack.schedules(room)
 
     # ---- the refusal ----
 

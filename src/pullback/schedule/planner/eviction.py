@@ -53,10 +53,10 @@ class _Eviction:
 
     def __init__(self, workload: Workload, room: int, alpha: float, beta: float) -> None:
         self.workload, self.room, self.alpha, self.beta = workload, room, alpha, beta
-        self.producer = {i: k for k, made in enumerate(workload.writes) for i in made}
-        self.end = len(workload.steps)
+        self.producer = workload.maker
+        self.end = workload.count
         self.uses: dict[int, list[int]] = {i: [] for i in self.producer}
-        for k, read in enumerate(workload.reads):
+        for k, read in enumerate(workload.reads[: self.end]):
             for i in dict.fromkeys(read):
                 if i in self.uses:
                     self.uses[i].append(k)
@@ -69,10 +69,9 @@ class _Eviction:
             for i in self.producer
         }
         self.sources = [
-            [(i, self.producer[i]) for i in dict.fromkeys(read) if i in self.producer]
-            for read in workload.reads
+            [i for i in dict.fromkeys(read) if i in self.producer] for read in workload.reads
         ]
-        """For each step what it reads that is made, and by which step."""
+        """For each step what it reads that is made."""
         self.readers: dict[int, list[int]] = {}
         for k, read in enumerate(workload.reads):
             for i in read:
@@ -90,11 +89,14 @@ class _Eviction:
         """The schedule, or None where the room is too small or the repeats too many."""
         try:
             for k in range(self.end):
+                for spare in self.workload.rescued(k, self.present):
+                    if spare not in self.once:
+                        self._execute(spare)
                 self._execute(k)
             for i in self.workload.kept:
                 self.clock = self.end
                 if i not in self.present:
-                    self._execute(self.producer[i])
+                    self._execute(self._maker(i))
         except _FullError:
             return None
         return tuple(self.made)
@@ -112,7 +114,7 @@ class _Eviction:
                     continue
                 self.held[i] += 1
                 if i not in self.present:
-                    stack.append(_Frame(self.producer[i]))
+                    stack.append(_Frame(self._maker(i)))
                 continue
             stack.pop()
             self._run(frame.step, final=not stack)
@@ -120,7 +122,7 @@ class _Eviction:
     def _run(self, step: int, *, final: bool) -> None:
         if len(self.made) > LONGEST * self.end or not (final or step not in self.once):
             raise _FullError
-        if final and self.clock < self.end:
+        if final and step < self.end and self.clock < self.end:
             self.clock = step + 1
         inputs = [i for i in self.workload.reads[step] if i in self.producer]
         outputs = self.workload.writes[step]
@@ -149,6 +151,11 @@ class _Eviction:
                 free.discard(root)
                 size -= self.size[root]
         return size
+
+    def _maker(self, i: int) -> int:
+        """The step to make a value again with."""
+        step = self.workload.maker_from(i, self.present)
+        return self.producer[i] if step in self.once else step
 
     def _next_use(self, i: int) -> int | None:
         uses = self.uses[i]
@@ -190,14 +197,17 @@ class _Eviction:
 
     def _price(self, i: int) -> float:
         """What it costs to bring a value back: its step, and those that this one misses."""
-        total, seen, stack = 1, {self.producer[i]}, [self.producer[i]]
+        first = self._maker(i)
+        total, seen, stack = 1, {first}, [first]
         while stack and len(seen) <= DEPTH:
             step = stack.pop()
             if step in self.once:
                 return math.inf
             total += self.workload.steps[step].cost
-            for operand, maker in self.sources[step]:
-                if operand not in self.present and maker not in seen:
-                    seen.add(maker)
-                    stack.append(maker)
+            for operand in self.sources[step]:
+                if operand not in self.present:
+                    maker = self._maker(operand)
+                    if maker not in seen:
+                        seen.add(maker)
+                        stack.append(maker)
         return total

@@ -18,7 +18,7 @@ Schedule = tuple[int, ...]
 
 def frugal_order(workload: Workload) -> Schedule:
     """A permutation of the steps: the one given, where another order holds no less."""
-    given = tuple(range(len(workload.steps)))
+    given = tuple(range(workload.count))
     found = _Order(workload).schedule()
     if found == given:
         return given
@@ -37,9 +37,9 @@ class _Order:
 
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
-        count = len(workload.steps)
+        count = workload.count
         self.readers: dict[int, set[int]] = {}
-        for k, read in enumerate(workload.reads):
+        for k, read in enumerate(workload.reads[:count]):
             for i in read:
                 self.readers.setdefault(i, set()).add(k)
         self.missing = [0] * count
@@ -63,7 +63,7 @@ class _Order:
         """Pairs of steps, the first before the second: what it makes is read there, or the memory
         of what it reads is taken over there."""
         guards: dict[int, list[int]] = {}
-        for k, made in enumerate(self.workload.writes):
+        for k, made in enumerate(self.workload.writes[: self.workload.count]):
             for i in made:
                 yield from ((k, reader) for reader in self.readers.get(i, ()))
                 donor = self.workload.values[i].donor
