@@ -142,7 +142,6 @@ class Seen:
             lambda model: self.loss(model, *it.batch), it.model, self._trained(), it.optimizer
         )
 
-
     def _trained(self) -> Sequence[Array]:
         chosen = marks(self.subject.model)
         leaves = flatten(self.subject.model)[0]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pullback.errors import PullbackError
+from pullback.inspect.held import Held
 from pullback.inspect.probe import Probe, norm
 from pullback.ir.array import Array, concrete
 from pullback.ir.graph import Node
@@ -304,9 +305,10 @@ def slope_along(
 ) -> Slope | None:
     """The gradient against central differences in float64, along itself plus a random direction.
 
-    None where the loss cannot be computed in float64.
+    What cuts a derivative is held, as the rules hold it. None where the loss cannot be computed in
+    float64.
     """
-    leaves, structure = flatten(model)
+    leaves = flatten(model)[0]
     rng = np.random.default_rng(seed)
     g: list[Numbers] = [x.astype(float64) for x in gradient]
     noise = [np.asarray(rng.standard_normal(x.shape)) for x in g]
@@ -315,25 +317,27 @@ def slope_along(
         return None
     v = [x / lengths[0] + y / lengths[1] for x, y in zip(g, noise, strict=True)]
     wide = map_leaves(_widened, tuple(batch))
+    try:
+        held = Held(loss, (map_leaves(_widened, model), *wide))
+    except PullbackError:
+        return None
 
     def at(t: float) -> float:
-        moved = [
-            concrete(_widened(x) + t * d) if is_float(x.dtype) else x
-            for x, d in zip(leaves, v, strict=True)
-        ]
-        return float(loss(structure.unflatten(moved), *wide))
+        return held(
+            [
+                _widened(x) + t * d if is_float(x.dtype) else _widened(x)
+                for x, d in zip(leaves, v, strict=True)
+            ]
+        )
 
     def measured(h: float) -> float:
         return (at(h) - at(-h)) / (2 * h)
 
     rule = sum(float(np.vdot(x, d)) for x, d in zip(g, v, strict=True))
-    try:
-        first = Slope(rule, measured(1e-4), settled=True)
-        if not first.is_wrong:
-            return first
-        short = measured(2e-5)
-    except PullbackError:
-        return None
+    first = Slope(rule, measured(1e-4), settled=True)
+    if not first.is_wrong:
+        return first
+    short = measured(2e-5)
     settled = abs(first.measured - short) <= 1e-6 + 2e-4 * abs(short)
     return Slope(rule, short, settled)
 
