@@ -6,6 +6,7 @@ import click
 
 import pullback
 from pullback.cli.benchmark import bench
+from pullback.cli.checking import check
 from pullback.cli.explaining import explain
 from pullback.cli.planning import plan
 from pullback.cli.predicting import predict
@@ -18,5 +19,5 @@ def root() -> None:
     """Backpropagation, compiled and accountable."""
 
 
-for command in (train, predict, plan, bench, explain):
+for command in (train, predict, plan, check, bench, explain):
     root.add_command(command)
