@@ -91,7 +91,7 @@ def write_code(
     schedule = donation.schedule
     count = 1 if threads is None and not is_worth_threads(kernels) else threads or thread_count()
     scratch = aligned(max((kernel.scratch for kernel in kernels), default=0) + ALIGNMENT)
-    spare = parts(schedule.kernels)
+    spare = parts(schedule)
     asked = workload(
         schedule, kernels, donation.donors, scratch * count, names, guarded=True, parts=spare
     )

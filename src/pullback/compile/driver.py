@@ -77,7 +77,7 @@ def compile(
 
     The memory of results of a megabyte and more is kept when they are dropped, for the next calls:
     of each result at most two arrays, until the function itself is dropped. `plan.peak_bytes`
-    counts one of them, the one that a call writes.
+    counts one of them, the one that a call writes. With `memory`, nothing is kept.
 
     With `memory` (bytes, or "500 MB"), a program holds no more than that: arguments, results, state
     and all between. Where it would, values are dropped and computed again later, at the least extra

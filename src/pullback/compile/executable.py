@@ -121,7 +121,8 @@ class Executable:
         ]
         """The outputs that lie in the memory of an input and belong to no state."""
         self._tuple = lowered.traced.result.type is tuple
-        self._made = [(i, Reused(kind), slots) for i, kind, slots in self.program.made]
+        keeps = lowered.memory is None
+        self._made = [(i, Reused(kind, keeps), slots) for i, kind, slots in self.program.made]
         self._blank: list[Any] = [None] * len(self.program.sources)
 
     def _place(self, names: Sequence[str]) -> list[Argument]:

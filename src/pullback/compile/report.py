@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,7 @@ from pullback.compile.budget import parse_bytes
 from pullback.compile.signature import Dynamic, Signature
 from pullback.errors import ArgumentError, MemoryPlanError
 from pullback.ir.types import TensorType
-from pullback.schedule.memory import Plan
+from pullback.schedule.memory import Plan, Step, Workload
 from pullback.schedule.picture import bytes_text
 from pullback.schedule.planner.driver import Planner
 
@@ -169,16 +170,52 @@ def largest(planner: Callable[[int], Planner], limit: int) -> int:
 
     Raises `MemoryPlanError` where not even one example fits.
     """
-    one, some = (planner(size).least.peak_bytes for size in (1, 1 + SOME))
-    if one > limit:
-        raise MemoryPlanError(f"one example takes {bytes_text(one)}, more than {bytes_text(limit)}")
-    guess = 1 + SOME * (limit - one) // max(some - one, SOME)
-    return _last(lambda size: size == 1 or planner(size).fits(limit), guess)
+    if not planner(1).fits(limit) and planner(1).least.peak_bytes > limit:
+        one = bytes_text(planner(1).least.peak_bytes)
+        raise MemoryPlanError(f"one example takes {one}, more than {bytes_text(limit)}")
+    first, some = (planner(size).full.peak_bytes for size in (1, 1 + SOME))
+    whole = 1 + max(SOME * (limit - first) // max(some - first, SOME), 0)  # without recomputation
+
+    @functools.cache
+    def scaled(size: int) -> Planner:
+        parts = planner(whole).workload, planner(2 * whole).workload
+        between = _between(*parts, (size - whole) / whole)
+        return planner(size) if between is None else Planner(between)
+
+    guess = _last(lambda size: size == 1 or scaled(size).fits(limit), whole, whole)
+    return _last(lambda size: size == 1 or planner(size).fits(limit), guess, 1)
 
 
-def _last(fits: Callable[[int], bool], guess: int) -> int:
+def _between(one: Workload, two: Workload, share: float) -> Workload | None:
+    """A workload whose sizes and times are those of one and, to a share, of the way to another.
+
+    None where they differ in more than that.
+    """
+    alike = len(one.values) == len(two.values) and len(one.steps) == len(two.steps)
+    if not alike or any(map(_differ, one.steps, two.steps)):
+        return None
+
+    def mixed(a: int, b: int) -> int:
+        return max(math.ceil(a + share * (b - a)), 0)
+
+    values = [
+        replace(a, bytes=mixed(a.bytes, b.bytes))
+        for a, b in zip(one.values, two.values, strict=True)
+    ]
+    steps = [
+        replace(a, cost=mixed(a.cost, b.cost), scratch=mixed(a.scratch, b.scratch))
+        for a, b in zip(one.steps, two.steps, strict=True)
+    ]
+    return Workload(tuple(values), tuple(steps), one.spares)
+
+
+def _differ(a: Step, b: Step) -> bool:
+    return (a.reads, a.writes, a.in_place) != (b.reads, b.writes, b.in_place)
+
+
+def _last(fits: Callable[[int], bool], guess: int, stride: int) -> int:
     """The last number that fits, looked for from a guess outwards; 1 does."""
-    low, stride = guess, max(guess // 16, 1)
+    low = guess
     high: int | None = None
     while not fits(low):
         low, high, stride = max(low - stride, 1), low, 2 * stride

@@ -5,7 +5,8 @@ which took half the time of a layer norm of 32 MB.
 
 A program keeps for each large result the memory of the last `ALIVE` that it made, dropped or not,
 until the program itself is dropped. `plan.peak_bytes` counts each result once, as it is in a call:
-what is kept beyond that is at most `ALIVE` - 1 times the large results more.
+what is kept beyond that is at most `ALIVE` - 1 times the large results more. A program with a
+budget keeps nothing: it holds what was counted.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ ALIVE = 2
 class Reused:
     """Memory for one result of a program. No more is kept than was in use at once."""
 
-    __slots__ = ("_is_large", "_kept", "_kind")
+    __slots__ = ("_keeps", "_kept", "_kind")
 
-    def __init__(self, kind: TensorType) -> None:
+    def __init__(self, kind: TensorType, keeps: bool = True) -> None:
         self._kind = kind
-        self._is_large = kind.nbytes >= LARGE
+        self._keeps = keeps and kind.nbytes >= LARGE
         self._kept: list[Numbers] = []
 
     def take(self) -> Numbers:
         """An array whose memory no one else can see."""
         kind, kept = self._kind, self._kept
-        if not self._is_large:
+        if not self._keeps:
             return np.empty(kind.shape, kind.dtype)
         free = next((i for i in range(len(kept)) if sys.getrefcount(kept[i]) == UNSEEN), None)
         memory = np.empty(kind.nbytes + ALIGNMENT, np.uint8) if free is None else kept.pop(free)

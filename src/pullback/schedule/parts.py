@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from pullback.schedule.kernels import (
@@ -20,6 +20,7 @@ from pullback.schedule.kernels import (
     Literal,
     Load,
     Loops,
+    Schedule,
     Step,
     Store,
 )
@@ -36,9 +37,12 @@ class Part:
     kernel: Loops
 
 
-def parts(kernels: Sequence[Kernel]) -> list[Part]:
-    """For each result of a kernel, the elementwise work that makes it of others that are stored."""
-    return [Part(i, each) for i, kernel in enumerate(kernels) for each in _parts(kernel)]
+def parts(schedule: Schedule) -> list[Part]:
+    """For each result of a kernel that is none of the program's, the elementwise work that makes it
+    of others that are stored."""
+    ends = set(schedule.outputs)
+    every = [Part(i, each) for i, kernel in enumerate(schedule.kernels) for each in _parts(kernel)]
+    return [part for part in every if ends.isdisjoint(part.kernel.writes())]
 
 
 def _parts(kernel: Kernel) -> Iterator[Loops]:

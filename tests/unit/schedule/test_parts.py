@@ -30,7 +30,7 @@ def test_an_activation_is_made_again_without_the_product_before_it():
     model, x = perceptron()
     free = pb.compile(slopes, threads=1)
     lowered = free.lower(model, x)
-    gelus = parts(lowered.schedule.kernels)
+    gelus = parts(lowered.schedule)
     assert gelus
     assert all(len(part.kernel.stores) == 1 for part in gelus)
     plan = lowered.plan
