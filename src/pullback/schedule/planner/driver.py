@@ -19,8 +19,11 @@ from pullback.schedule.planner.stack import Stack
 
 Schedule = tuple[int, ...]
 
-SHRINKS = (1.0, 0.98, 0.95, 0.9)
+SHRINKS = (1.0, 0.98, 0.95, 0.9, 0.85, 0.8)
 """Shares of the arena to plan for, until what is packed fits, too."""
+
+SMALL = 128
+"""For so few steps all shares are tried: the same greed in less room goes other ways."""
 
 ORDERS = 20
 """In how many orders the buffers of a schedule are placed."""
@@ -111,21 +114,32 @@ class Planner:
             return None
         began = time.perf_counter()
         arena = budget - self.workload.resident_bytes
+        best: Plan | None = None
         for share in shares:
             room = int(arena * share)
             found = sorted({*self._evictions(room), *self._reversals(room)}, key=self._price)
-            is_near = False  # fits but for the gaps between buffers
-            for schedule in found:
-                lives = lifetimes(self.workload, schedule)
-                in_place = len(lives.conflicts) <= len(self.full.conflicts)
-                if in_place and lives.max_live <= arena:
-                    is_near = True
-                    packing = pack(lives.buffers, arena, ORDERS * len(lives.buffers))
-                    if packing.size <= arena:
-                        return packed(lives, packing, began)
-            if not is_near:
-                return None
-        return None
+            plan, is_near = self._first_that_fits(found, arena, began)
+            if plan is not None and (best is None or plan.lifetimes.cost < best.lifetimes.cost):
+                best = plan
+            if len(self.workload.steps) > SMALL and (best is not None or not is_near):
+                break
+        return best
+
+    def _first_that_fits(
+        self, found: Iterable[Schedule], arena: int, began: float
+    ) -> tuple[Plan | None, bool]:
+        """The first schedule that can be packed, and whether one fits but for the gaps between
+        buffers."""
+        is_near = False
+        for schedule in found:
+            lives = lifetimes(self.workload, schedule)
+            in_place = len(lives.conflicts) <= len(self.full.conflicts)
+            if in_place and lives.max_live <= arena:
+                is_near = True
+                packing = pack(lives.buffers, arena, ORDERS * len(lives.buffers))
+                if packing.size <= arena:
+                    return packed(lives, packing, began), True
+        return None, is_near
 
     def _price(self, schedule: Schedule) -> tuple[int, Schedule]:
         return self.workload.cost(schedule), schedule
