@@ -57,7 +57,7 @@ class Record:
     rows: list[dict[str, float]] = field(default_factory=list)
 
     def as_notes(self) -> dict[str, Any]:
-        return vars(self) | {"total": str(self.total), "rows": [plain(row) for row in self.rows]}
+        return vars(self) | {"total": str(self.total), "rows": plain(self.rows)}
 
     @classmethod
     def of(cls, notes: Mapping[str, Any]) -> Record:
