@@ -12,7 +12,7 @@ import numpy as np
 from pullback._public import public
 from pullback._settings import override
 from pullback.compile.driver import CompiledFunction
-from pullback.errors import ArgumentError, ShapeError, Site
+from pullback.errors import ArgumentError, Site
 from pullback.inspect.cuts import cuts, deaths, detours, readers
 from pullback.inspect.findings import Finding, short_place
 from pullback.inspect.report import WIDTH, Report
@@ -163,12 +163,7 @@ def explain(
     f = loss_fn._function if isinstance(loss_fn, CompiledFunction) else loss_fn
     with override(check=0):
         replay = Replay(f, args, chosen_positions(f, argnums, len(args)))
-    if not replay.is_loss:
-        kinds = ", ".join(str(y.type) for y in replay.graph.outputs)
-        raise ShapeError(
-            f"the function returned {kinds}; explain needs one scalar loss",
-            hint="reduce it with pb.mean or pb.sum",
-        )
+    replay.require_loss("the function", "explain", "reduce it with pb.mean or pb.sum")
     if not replay.parameters:
         raise ArgumentError(
             f"argument {argnums} has no floating array to differentiate",
@@ -176,8 +171,8 @@ def explain(
         )
     names = {replay.names[x]: x for x in replay.parameters}
     chosen = list(names) if wrt is None else [matching(list(names), wrt)]
-    paths = _Paths(replay)
-    accounts = [_account(f, args, paths, names[name]) for name in chosen]
+    paths = Paths(replay)
+    accounts = [account_of(f, args, paths, names[name]) for name in chosen]
     found = [x.finding for x in accounts if x.finding is not None]
     loss = replay.numbers(replay.graph.outputs[0]).item()
     flowing = sum(x.status == "flows" for x in accounts)
@@ -210,7 +205,7 @@ def matching(names: Sequence[str], wanted: str) -> str:
 # ---- one gradient ---------------------------------------------------------------------------
 
 
-def _account(f: Callable[..., Any], args: Sequence[Any], paths: _Paths, x: Array) -> Account:
+def account_of(f: Callable[..., Any], args: Sequence[Any], paths: Paths, x: Array) -> Account:
     replay = paths.replay
     name = replay.names[x]
     bar = replay.bar(x)
@@ -256,7 +251,7 @@ def _norm(x: Numbers) -> float:
     return float(np.linalg.norm(x.astype(np.float64).ravel()))
 
 
-class _Paths:
+class Paths:
     """The dominant way up from every value that has been asked for."""
 
     def __init__(self, replay: Replay) -> None:

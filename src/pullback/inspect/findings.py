@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import PurePath
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from pullback.errors import Frame, Site
 
@@ -54,13 +54,16 @@ class Kind(Enum):
     HINT = "hint"
 
 
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """A bound of a measuring rule, and who says so."""
+class Threshold(float):
+    """A bound of a measuring rule: a number that knows what it bounds, and who says so."""
 
-    value: float
     meaning: str
     source: str
+
+    def __new__(cls, value: float, meaning: str, source: str) -> Self:
+        bound = super().__new__(cls, value)
+        bound.meaning, bound.source = meaning, source
+        return bound
 
 
 class Rule:
@@ -75,13 +78,17 @@ class Rule:
     """How to say that it is meant; empty where it cannot be meant."""
     source: ClassVar[str]
     """Who met or described it."""
-    thresholds: ClassVar[tuple[Threshold, ...]] = ()
+
+    @classmethod
+    def thresholds(cls) -> tuple[Threshold, ...]:
+        """Its class attributes that are thresholds, in the order in which it names them."""
+        return tuple(x for x in vars(cls).values() if isinstance(x, Threshold))
 
     @classmethod
     def explanation(cls) -> str:
         """All that is known of the rule, as `pullback explain` prints it."""
         head = f"{cls.id}  {cls.title}\n{cls.severity.value}, {cls.kind.value}"
-        bounds = [f"    {x.meaning}: {x.value:g}  ({x.source})" for x in cls.thresholds]
+        bounds = [f"    {x.meaning}: {x:g}  ({x.source})" for x in cls.thresholds()]
         parts = [
             head,
             inspect.cleandoc(cls.__doc__ or ""),

@@ -16,7 +16,7 @@ from pullback._settings import override
 from pullback.backend.program import Program, write_code
 from pullback.compile.driver import CompiledFunction
 from pullback.compile.signature import Chosen, Kind, ScalarType, read
-from pullback.errors import Phase
+from pullback.errors import Phase, ShapeError
 from pullback.inspect.names import captured_name
 from pullback.ir.array import Array
 from pullback.ir.builder import Builder, building
@@ -143,6 +143,12 @@ class Replay:
         self.forward_of: dict[Node, Node] = {}
         with building(evaluating=True) as builder:
             self._play(builder, (*leaves, *self.traced.captured))
+
+    def require_loss(self, whose: str, asking: str, hint: str) -> None:
+        """Raise `ShapeError` unless the function gives one floating scalar."""
+        if not self.is_loss:
+            kinds = ", ".join(str(y.type) for y in self.graph.outputs)
+            raise ShapeError(f"{whose} returned {kinds}; {asking} needs one scalar loss", hint=hint)
 
     def _play(self, builder: Builder, inputs: Sequence[Array]) -> None:
         self.builder = builder

@@ -30,6 +30,10 @@ ENOUGH = 0.05
 """A run whose loss falls by less than this share has a symptom (TheDeepChecker)."""
 LEAST = 50
 """Steps before that is said."""
+LEAKED = 1e-6
+"""A sample moved another's output where it changed by more than this share (torchtest2)."""
+WRONG = 1e-3
+"""A derivative is wrong beyond this relative error (gradcheck)."""
 
 # ---- training on one batch ------------------------------------------------------------------
 
@@ -189,11 +193,11 @@ def leak(probe: Probe) -> Leak | None:
     if probe.output not in changed:
         return None
     size = _spread(probe, probe.output, changed)
-    if not size > 1e-6:
+    if not size > LEAKED:
         return None
     for node in graph.nodes:
         y = node.outputs[0]
-        if y in changed and y.shape[:1] == (probe.batch,) and _spread(probe, y, changed) > 1e-6:
+        if y in changed and y.shape[:1] == (probe.batch,) and _spread(probe, y, changed) > LEAKED:
             return Leak(node, size)
     return None
 
@@ -266,7 +270,7 @@ class Slope:
     @property
     def is_wrong(self) -> bool:
         error = abs(self.rule - self.measured)
-        return self.settled and error > 1e-5 + 1e-3 * max(abs(self.rule), abs(self.measured))
+        return self.settled and error > 1e-5 + WRONG * max(abs(self.rule), abs(self.measured))
 
 
 def slope_along(

@@ -124,6 +124,7 @@ class Sum(Reduction, Linear):
     def samples(cls) -> Iterator[Sample]:
         yield Sample(cls((0,)), normal(3, 4))
         yield Sample(cls((0, 2)), normal(2, 3, 4))
+        yield Sample(cls((0, 3)), normal(3, 2, 5, 1))
         yield Sample(cls(()), normal(3))
         yield Sample(cls((1,)), normal(2, 0))
         yield Sample(cls((0,)), integers(3, 2))

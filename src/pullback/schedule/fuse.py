@@ -114,7 +114,7 @@ class _Fuser:
         elif len(blocks) > 1:
             kept = tuple(a for block in blocks[:-1] for a in block)
             part = Array(x.type.without(blocks[-1]), None, x.trace)
-            self._reduce_node(replace(op, axes=blocks[-1]), x, part, node)
+            self._reduce(replace(op, axes=blocks[-1]), Node(op, (x,), (part,), node.site))
             self._reduce(replace(op, axes=kept), Node(op, (part,), (y,), node.site))
         else:
             self._reduce_node(op, x, y, node)

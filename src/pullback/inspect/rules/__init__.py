@@ -1,4 +1,4 @@
-"""The rules: one class each, one file for each family. `RULES` has them all, in order of id."""
+"""The rules: one class each, one file for each family. `RULES` has them all, in order."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pullback.inspect.rules.cuts import CUT01, CUT04
 from pullback.inspect.rules.hazards import NUM04, NUM05, NUM06, Hazard
 from pullback.inspect.rules.numeric import NUM01, NUM02
 from pullback.inspect.rules.objective import OBJ01, OBJ03, OBJ07
+from pullback.inspect.rules.running import CUT02, DAT02, Sign
 from pullback.inspect.rules.signal import SIG01, SIG02, SIG03, SIG04, SIG05, SIG06, SIG07
 from pullback.inspect.rules.start import (
     DAT01,
@@ -41,32 +42,13 @@ CHECKS: tuple[type[Check], ...] = (
     SIG07,
     VER01,
 )
-RULES: tuple[type[Rule], ...] = (
-    NUM01,
-    NUM02,
-    NUM04,
-    NUM05,
-    NUM06,
-    CUT01,
-    CUT04,
-    OBJ01,
-    OBJ03,
-    OBJ04,
-    OBJ06,
-    OBJ07,
-    DAT01,
-    DAT04,
-    OPT01,
-    OPT02,
-    SIG01,
-    SIG02,
-    SIG03,
-    SIG04,
-    SIG05,
-    SIG06,
-    SIG07,
-    VER01,
-    VER02,
+SIGNS: tuple[type[Sign], ...] = (CUT02, DAT02)
+FAMILIES = ("NUM", "CUT", "LOOP", "OBJ", "DAT", "OPT", "SIG", "VER", "GEN")
+RULES: tuple[type[Rule], ...] = tuple(
+    sorted(
+        dict.fromkeys((NUM01, NUM02, CUT01, CUT04, *HAZARDS, *CHECKS, *SIGNS)),
+        key=lambda each: (FAMILIES.index(each.id[:-2]), each.id),
+    )
 )
 
 

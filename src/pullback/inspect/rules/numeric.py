@@ -48,15 +48,7 @@ class NUM01(Rule):
     @classmethod
     def of(cls, birth: Birth) -> Finding:
         what = f"{spoken(birth.node, birth.operands)} = {number(birth.value)}{_where(birth)}"
-        return cls.found(
-            what,
-            birth.site,
-            why=_why(birth),
-            fix=_fix(birth) or cls.fix,
-            notes=_notes(birth),
-            numbers=_numbers(birth),
-            evidence=birth,
-        )
+        return _born(cls, what, birth)
 
     @classmethod
     def given(
@@ -106,15 +98,19 @@ class NUM02(Rule):
                 f"the derivative of {spoken(forward, birth.forward_operands)} is "
                 f"{number(birth.value)}{_where(birth)}"
             )
-        return cls.found(
-            what,
-            birth.site,
-            why=_why(birth),
-            fix=_fix(birth) or cls.fix,
-            notes=_notes(birth),
-            numbers=_numbers(birth),
-            evidence=birth,
-        )
+        return _born(cls, what, birth)
+
+
+def _born(rule: type[Rule], what: str, birth: Birth) -> Finding:
+    return rule.found(
+        what,
+        birth.site,
+        why=_why(birth),
+        fix=_fix(birth) or rule.fix,
+        notes=_notes(birth),
+        numbers=_numbers(birth),
+        evidence=birth,
+    )
 
 
 # ---- words ----------------------------------------------------------------------------------

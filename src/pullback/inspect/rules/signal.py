@@ -10,7 +10,7 @@ import numpy as np
 
 from pullback.inspect.findings import Finding, Kind, Severity, Threshold
 from pullback.inspect.moments import Signal
-from pullback.inspect.probe import Activation, Layer, Probe
+from pullback.inspect.probe import FLAT, Activation, Layer, Probe
 from pullback.inspect.rules.start import Check
 from pullback.inspect.seen import Seen
 
@@ -30,25 +30,16 @@ class SIG01(Check):
     fix = "relu or gelu with he_normal, residual connections or normalisation in between"
     intended = "intended=('SIG01',)"
     source = "Hochreiter 1991, Glorot & Bengio 2010; TheDeepChecker, AUTOTRAINER"
-    thresholds = (
-        Threshold(0.5, "mean factor a layer below", "TheDeepChecker"),
-        Threshold(1e-3, "first / last below", "AUTOTRAINER"),
-        Threshold(1e-6, "a symptom by itself: first / last below", "resolution of float32"),
-    )
+    per_layer = Threshold(0.5, "mean factor a layer below", "TheDeepChecker")
+    in_all = Threshold(1e-3, "first / last below", "AUTOTRAINER")
+    lost = Threshold(1e-6, "a symptom by itself: first / last below", "resolution of float32")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
         flow = _flow(seen.signals)
-        if flow is None or not (flow.factor < 0.5 and flow.total < 1e-3):
-            return
-        yield cls.found(
-            f"the gradient vanishes: {flow.factor:.2g} a layer, {flow.total:.1g} in all",
-            flow.steepest.layer.node.site,
-            severity=Severity.WARN if flow.total < 1e-6 else cls.gated(seen),
-            why=f"from {flow.last.layer.name} to {flow.first.layer.name} over "
-            f"{flow.count} layers; theory predicts {flow.predicted:.1g}",
-            numbers={"factor": flow.factor, "total": flow.total, "predicted": flow.predicted},
-        )
+        if flow is not None and flow.factor < cls.per_layer and flow.total < cls.in_all:
+            severity = Severity.WARN if flow.total < cls.lost else cls.gated(seen)
+            yield _along(cls, "vanishes", flow, severity)
 
 
 class SIG02(Check):
@@ -61,24 +52,14 @@ class SIG02(Check):
     fix = "a smaller initialisation (he_normal, lecun_normal), normalisation, clipping"
     intended = "intended=('SIG02',)"
     source = "Pascanu et al. 2013; TheDeepChecker, AUTOTRAINER"
-    thresholds = (
-        Threshold(2.0, "mean factor a layer above", "TheDeepChecker"),
-        Threshold(1e3, "first / last above", "AUTOTRAINER"),
-    )
+    per_layer = Threshold(2.0, "mean factor a layer above", "TheDeepChecker")
+    in_all = Threshold(1e3, "first / last above", "AUTOTRAINER")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
         flow = _flow(seen.signals)
-        if flow is None or not (flow.factor > 2 and flow.total > 1e3):
-            return
-        yield cls.found(
-            f"the gradient explodes: {flow.factor:.2g} a layer, {flow.total:.1g} in all",
-            flow.steepest.layer.node.site,
-            severity=cls.gated(seen),
-            why=f"from {flow.last.layer.name} to {flow.first.layer.name} over "
-            f"{flow.count} layers; theory predicts {flow.predicted:.1g}",
-            numbers={"factor": flow.factor, "total": flow.total, "predicted": flow.predicted},
-        )
+        if flow is not None and flow.factor > cls.per_layer and flow.total > cls.in_all:
+            yield _along(cls, "explodes", flow, cls.gated(seen))
 
 
 class SIG03(Check):
@@ -96,23 +77,21 @@ class SIG03(Check):
     fix = "he_normal with bias 0, a smaller learning rate, leaky_relu or gelu"
     intended = "intended=('SIG03',)"
     source = "TheDeepChecker, SageMaker"
-    thresholds = (
-        Threshold(0.95, "FAIL: share of a layer's units at least", "own"),
-        Threshold(0.5, "WARN with a symptom: share above", "TheDeepChecker, SageMaker"),
-    )
+    nearly_all = Threshold(0.95, "FAIL: share of a layer's units at least", "own")
+    many = Threshold(0.5, "WARN with a symptom: share above", "TheDeepChecker, SageMaker")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
         if seen.probe.batch < 8:
             return
         for each in seen.probe.activations:
-            if each.dead <= 0.5:
+            if each.dead <= cls.many:
                 continue
-            all_but = each.dead >= 0.95
+            severity = Severity.FAIL if each.dead >= cls.nearly_all else cls.gated(seen)
             yield cls.found(
                 f"{each.dead:.0%} of {each.layer.width} units behind {each.layer.name} are dead",
                 each.node.site,
-                severity=Severity.FAIL if all_but else cls.gated(seen),
+                severity=severity,
                 why=f"{each.node.op.name} has slope 0 for each of {seen.probe.batch} samples",
                 numbers={"dead": each.dead},
             )
@@ -128,15 +107,13 @@ class SIG04(Check):
     fix = "scale the inputs, a smaller initialisation, normalisation before the activation"
     intended = "intended=('SIG04',)"
     source = "Karpathy (|tanh| > 0.97); DeepDiagnosis, SageMaker (50 %)"
-    thresholds = (
-        Threshold(0.5, "share of a layer's elements above", "SageMaker, DeepDiagnosis"),
-        Threshold(0.05, "with a slope below this share of the largest", "Karpathy"),
-    )
+    share = Threshold(0.5, "share of a layer's elements above", "SageMaker, DeepDiagnosis")
+    slope = Threshold(FLAT, "with a slope below this share of the largest", "Karpathy")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
         for each in seen.probe.activations:
-            if each.flat > 0.5:
+            if each.flat > cls.share:
                 yield cls.found(
                     f"{each.flat:.0%} of {each.node.op.name} behind {each.layer.name} is saturated",
                     each.node.site,
@@ -161,12 +138,12 @@ class SIG05(Check):
     fix = "residual connections with scaled branches, an orthogonal initialisation"
     intended = "intended=('SIG05',)"
     source = "Balduzzi et al. 2017; calibrated on dense nets"
-    thresholds = (Threshold(0.4, "mean cosine below", "own calibration"),)
+    cosine = Threshold(0.4, "mean cosine below", "own calibration")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
         cosine, depth = seen.shattering, len(seen.probe.layers)
-        if cosine is None or cosine >= 0.4:
+        if cosine is None or cosine >= cls.cosine:
             return
         deep = depth >= 20 and bool(seen.symptom)
         yield cls.found(
@@ -220,10 +197,10 @@ class SIG07(Check):
     fix = "he_normal for relu, lecun_normal or xavier_normal otherwise, or normalisation"
     intended = "intended=('SIG07',)"
     source = "He et al. 2015, Poole et al. 2016, Schoenholz et al. 2017; SageMaker"
-    thresholds = (
-        Threshold(1e2, "E[z²] / that of the first layer above, or below its inverse", "SageMaker"),
-        Threshold(2.0, "predicted / measured above, or below its inverse", "own"),
+    drift = Threshold(
+        1e2, "E[z²] / that of the first layer above, or below its inverse", "SageMaker"
     )
+    misprediction = Threshold(2.0, "predicted / measured above, or below its inverse", "own")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
@@ -231,8 +208,8 @@ class SIG07(Check):
         if len(signals) < 2:
             return
         first = signals[0].forward
-        away = [x for x in signals[1:-1] if not 1e-2 <= x.forward / first <= 1e2]
-        if signals[-1].forward / first > 1e2:
+        away = [x for x in signals[1:-1] if not _within(x.forward / first, cls.drift)]
+        if signals[-1].forward / first > cls.drift:
             away.append(signals[-1])
         if away:
             worst = max(signals, key=lambda x: abs(math.log(_misfit(seen.probe, x.layer))))
@@ -244,8 +221,8 @@ class SIG07(Check):
                 numbers={"first": first, "last": away[-1].forward, "layer": worst.layer.name},
             )
         for x in signals:
-            ratio = x.forward_predicted / x.forward
-            if not 0.5 <= ratio <= 2 and not away:
+            fits = _within(x.forward_predicted / x.forward, cls.misprediction)
+            if not fits and not away:
                 yield cls.found(
                     f"E[z²] of {x.layer.name} is {x.forward:.2g}, theory predicts "
                     f"{x.forward_predicted:.2g}",
@@ -273,6 +250,21 @@ class _Flow:
         self.predicted = math.sqrt(before * self.first.layer.z.size / self.last.layer.z.size)
         steps = [abs(math.log(a / b)) for a, b in itertools.pairwise(norms)]
         self.steepest = signals[steps.index(max(steps))]
+
+
+def _within(ratio: float, factor: float) -> bool:
+    return 1 / factor <= ratio <= factor
+
+
+def _along(rule: type[Check], verb: str, flow: _Flow, severity: Severity) -> Finding:
+    return rule.found(
+        f"the gradient {verb}: {flow.factor:.2g} a layer, {flow.total:.1g} in all",
+        flow.steepest.layer.node.site,
+        severity=severity,
+        why=f"from {flow.last.layer.name} to {flow.first.layer.name} over "
+        f"{flow.count} layers; theory predicts {flow.predicted:.1g}",
+        numbers={"factor": flow.factor, "total": flow.total, "predicted": flow.predicted},
+    )
 
 
 def _flow(signals: Sequence[Signal]) -> _Flow | None:

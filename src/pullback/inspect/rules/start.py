@@ -11,7 +11,7 @@ from pullback.errors import PullbackError
 from pullback.inspect.check_grads import check_grads
 from pullback.inspect.findings import Finding, Kind, Rule, Severity, Threshold
 from pullback.inspect.seen import USUAL_RATE, Seen
-from pullback.inspect.trials import ENOUGH, LEAST, copies_ratio
+from pullback.inspect.trials import ENOUGH, LEAKED, LEAST, WRONG, copies_ratio
 from pullback.ir.types import is_float
 
 
@@ -44,10 +44,8 @@ class OBJ04(Check):
     fix = "start the last layer small, its bias at the log of the class frequencies"
     intended = "a model that was trained before starts lower"
     source = "TheDeepChecker (ratio 1.0), torchtest2 (2x, 0.5x), Karpathy's recipe"
-    thresholds = (
-        Threshold(2.0, "loss / ln K above", "torchtest2, TheDeepChecker"),
-        Threshold(0.5, "loss / prior entropy below", "torchtest2"),
-    )
+    much = Threshold(2.0, "loss / ln K above", "torchtest2, TheDeepChecker")
+    little = Threshold(0.5, "loss / prior entropy below", "torchtest2")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
@@ -57,7 +55,7 @@ class OBJ04(Check):
         usual, prior, loss = math.log(probe.classes), probe.prior_entropy(), probe.loss
         numbers = {"loss": loss, "ln K": usual, "prior entropy": prior, "K": probe.classes}
         expected = f"ln {probe.classes} = {usual:.3g}"
-        if loss > 2 * usual:
+        if loss > cls.much * usual:
             yield cls.found(
                 f"the loss starts at {loss:.3g}, {loss / usual:.1f} times {expected}",
                 probe.replay.graph.nodes[-1].site,
@@ -65,7 +63,7 @@ class OBJ04(Check):
                 why="the first logits are large, and confidently wrong",
                 numbers=numbers,
             )
-        elif loss < 0.5 * prior:
+        elif loss < cls.little * prior:
             yield cls.found(
                 f"the loss starts at {loss:.3g}; who knows nothing has {prior:.3g}",
                 probe.replay.graph.nodes[-1].site,
@@ -90,7 +88,7 @@ class OBJ06(Check):
     fix = "pb.mean in place of pb.sum, or a learning rate divided by the batch size"
     intended = "intended=('OBJ06',)"
     source = "TheDeepChecker"
-    thresholds = (Threshold(1e-3, "|loss(n copies) / loss - n| / n below", "own"),)
+    deviation = Threshold(1e-3, "|loss(n copies) / loss - n| / n below", "own")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
@@ -99,7 +97,7 @@ class OBJ06(Check):
             return
         for copies in (2, 4):
             ratio = copies_ratio(seen.loss, it.model, it.batch, seen.probe.loss, size, copies)
-            if not abs(ratio / copies - 1) < 1e-3:
+            if not abs(ratio / copies - 1) < cls.deviation:
                 return
         yield cls.found(
             f"the loss of 2 copies of the batch is 2 times the loss: a sum over {size} samples",
@@ -124,11 +122,9 @@ class DAT01(Check):
     fix = "standardise: subtract the mean and divide by the standard deviation of the training set"
     intended = "intended=('DAT01',)"
     source = "TheDeepChecker's classes"
-    thresholds = (
-        Threshold(10.0, "standard deviation above", "TheDeepChecker"),
-        Threshold(0.1, "standard deviation below", "TheDeepChecker"),
-        Threshold(3.0, "|mean| / standard deviation above", "TheDeepChecker"),
-    )
+    wide = Threshold(10.0, "standard deviation above", "TheDeepChecker")
+    narrow = Threshold(0.1, "standard deviation below", "TheDeepChecker")
+    far = Threshold(3.0, "|mean| / standard deviation above", "TheDeepChecker")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
@@ -143,7 +139,7 @@ class DAT01(Check):
         low, high, mean, std = wide.min(), wide.max(), wide.mean(), wide.std()
         if low >= -1 and high <= 1 and std > 1e-3:
             return
-        if 0.1 <= std <= 10 and abs(mean) <= 3 * std:
+        if cls.narrow <= std <= cls.wide and abs(mean) <= cls.far * std:
             return
         yield cls.found(
             f"{name} has mean {mean:.3g} and standard deviation {std:.3g}",
@@ -168,7 +164,7 @@ class DAT04(Check):
     fix = "keep axis 0 for the samples: permute_dims before reshape, softmax over the last axis"
     intended = "a comment on the line: # intended: DAT04 contrastive"
     source = "Karpathy's recipe, torchtest2, TheDeepChecker"
-    thresholds = (Threshold(1e-6, "relative change above", "torchtest2"),)
+    change = Threshold(LEAKED, "relative change above", "torchtest2")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
@@ -197,20 +193,18 @@ class VER01(Check):
     severity = Severity.WARN
     fix = "look at the gradients: print(pb.explain(loss_fn, model, *batch))"
     source = "Karpathy's recipe, torchtest2; TheDeepChecker (16 samples, 1000 steps, 5 %)"
-    thresholds = (
-        Threshold(1e-3, "FAIL where the loss fell by less than, relative", "torchtest2"),
-        Threshold(5e-2, "WARN where the loss fell by less than, relative", "TheDeepChecker"),
-    )
+    nothing = Threshold(1e-3, "FAIL where the loss fell by less than, relative", "torchtest2")
+    little = Threshold(ENOUGH, "WARN where the loss fell by less than, relative", "TheDeepChecker")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
-        if seen.fitted.fall >= ENOUGH:
+        if seen.fitted.fall >= cls.little:
             return
         fitted = seen.fitted_by_adam
-        if fitted.fall >= ENOUGH:
+        if fitted.fall >= cls.little:
             return
         count = len(fitted.losses) - 1
-        still = fitted.fall < 1e-3
+        still = fitted.fall < cls.nothing
         yield cls.found(
             f"one batch is not learnt by heart: loss {fitted.start:.4g} -> {fitted.end:.4g} "
             f"in {count} steps of Adam",
@@ -233,7 +227,7 @@ class VER02(Check):
     severity = Severity.FAIL
     fix = "correct the rule: pb.check_grads shows both numbers element by element"
     source = "gradcheck's tolerances, JAX's check_grads; localisation is new"
-    thresholds = (Threshold(1e-3, "relative error above", "gradcheck"),)
+    error = Threshold(WRONG, "relative error above", "gradcheck")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
@@ -269,32 +263,34 @@ class OPT01(Check):
     severity = Severity.WARN
     fix = "a smaller learning rate, warm-up or clipping"
     source = "descent lemma; calibrated on 14 runs (diagnoses)"
-    thresholds = (
-        Threshold(0.5, "share of the first 20 steps after which the loss rose, at least", "own"),
-        Threshold(-0.5, "log10 ‖update‖/‖weight‖ above", "own"),
-        Threshold(1.0, "step / largest stable step above", "descent lemma"),
-    )
+    rises = Threshold(0.5, "share of the first 20 steps after which the loss rose, at least", "own")
+    jump = Threshold(-0.5, "log10 ‖update‖/‖weight‖ above", "own")
+    too_long = Threshold(1.0, "step / largest stable step above", "descent lemma")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
         if seen.subject.optimizer is None:
             return
         fitted = seen.fitted
-        jumped = fitted.ratio > 10**-0.5
-        if fitted.rises < 0.5 and not jumped and fitted.fall > -math.inf:
+        jumped = fitted.ratio > 10**cls.jump
+        if fitted.rises < cls.rises and not jumped and fitted.fall > -math.inf:
             return
         if fitted.fall >= 0.9 or not seen.fitted_by_adam.fall >= ENOUGH:
             return
         step = seen.step
         factor = math.nan if step is None else step.factor
-        long = f": the first step is {factor:.3g}x the largest stable one" if factor > 1 else ""
+        long = (
+            f": the first step is {factor:.3g}x the largest stable one"
+            if factor > cls.too_long
+            else ""
+        )
         yield cls.found(
             f"the learning rate is too high{long}",
             None,
             why=f"the loss of one batch rose after {fitted.rises:.0%} of the first steps; "
             f"largest ‖update‖/‖weight‖ {fitted.ratio:.2g}",
             fix=f"at most {0.5 / factor:.2g}x the rate, warm-up or clipping"
-            if factor > 1
+            if factor > cls.too_long
             else cls.fix,
             notes=(_compared(seen),),
             numbers={"factor": factor, "rises": fitted.rises, "ratio": fitted.ratio},
@@ -316,14 +312,14 @@ class OPT02(Check):
     severity = Severity.WARN
     fix = "a larger learning rate: ‖update‖/‖weight‖ about 1e-3"
     source = "TheDeepChecker (-4), Karpathy (-3)"
-    thresholds = (Threshold(-4.0, "log10 ‖update‖/‖weight‖ below", "TheDeepChecker"),)
+    slow = Threshold(-4.0, "log10 ‖update‖/‖weight‖ below", "TheDeepChecker")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
-        if not seen.blames_optimizer or seen.fitted.ratio > 1e-4:
+        if not seen.blames_optimizer or seen.fitted.ratio > 10**cls.slow:
             return
         own, other = seen.fitted, seen.fitted_by_adam
-        if own.fall == -math.inf or own.rises >= 0.5:
+        if own.fall == -math.inf or own.rises >= OPT01.rises:
             return
         step = seen.step
         room = "" if step is None or not step.factor else f"; {1 / step.factor:.2g}x is stable"
