@@ -142,6 +142,12 @@ def test_dropout_acts_in_training_alone(name):
     assert not np.allclose(*trained)
 
 
+def test_an_optimiser_that_needs_the_loss_of_all_data_is_none_of_a_run():
+    with pytest.raises(ArgumentError, match="another batch in each step") as caught:
+        optimizers.OptimizerChoice.parse({"name": "lbfgs"})
+    assert caught.value.hint.startswith("from Python, pb.optim.lbfgs is given the loss of all data")
+
+
 # ---- the examples ---------------------------------------------------------------------------
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
