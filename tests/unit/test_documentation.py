@@ -30,6 +30,27 @@ def test_page(page):
     assert not result.failed
 
 
+def blocks(page):
+    """The Python of a page that is no session."""
+    return re.findall(r"```python\n(?!>>>)(.*?)```", page.read_text(), re.DOTALL)
+
+
+def test_the_readme_runs(capsys):
+    names = {}
+    for block in blocks(ROOT / "README.md"):
+        exec(block, names)
+    assert "peak" in capsys.readouterr().out
+
+
+def test_the_loop_of_pytorch_runs():
+    torch = pytest.importorskip("torch")
+    (block,) = blocks(ROOT / "docs" / "coming_from_pytorch.md")
+    names = {"torch": torch, "nn": torch.nn, "F": torch.nn.functional}
+    names["loader"] = [(torch.ones(8, 4), torch.arange(8) % 3)]
+    exec(block, names)
+    assert names["loss"].isfinite()
+
+
 def test_the_links_of_the_pages_lead_somewhere():
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#\s]*[./][^)#\s]*)\)", page.read_text()):
