@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pullback._settings import settings
 from pullback.errors import NOWHERE, MemoryPlanError, Site
@@ -223,6 +223,11 @@ class Lifetimes:
     @property
     def cost(self) -> int:
         return self.workload.cost(self.schedule)
+
+    def in_order(self) -> Lifetimes:
+        """The same for the workload with its steps in the order of the schedule, a permutation."""
+        ordered, every = self.workload.ordered(self.schedule), tuple(range(len(self.schedule)))
+        return replace(self, workload=ordered, schedule=every)
 
 
 def lifetimes(workload: Workload, schedule: Sequence[int] | None = None) -> Lifetimes:
