@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pullback.backend.calling_back import Callback
 from pullback.errors import LoopLimitError, OutOfRangeError, PullbackError, Site
@@ -90,7 +90,7 @@ class Written:
     checks: tuple[Check, ...] = ()
     cost: int = 0
     """Nanoseconds on one core, roughly."""
-    use: Use = Use()
+    use: Use = field(default_factory=Use)
     nested: Nest | None = None
     packing: Packing | None = None
     """What is done once before the kernel runs many times: its operand 1 is what that wrote."""

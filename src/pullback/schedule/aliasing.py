@@ -72,7 +72,9 @@ def _pairs(loops: Loops) -> Iterator[tuple[int, int]]:
         written = {_place(store.access, value.dtype)}
         for buffer, places in reads.items():
             # The values of rows are stored after all passes.
-            if places == written and (value.extent is Extent.ROW or last[buffer] <= levels[store.value]):
+            if places == written and (
+                value.extent is Extent.ROW or last[buffer] <= levels[store.value]
+            ):
                 yield store.access.buffer, buffer
 
 

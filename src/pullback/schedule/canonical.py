@@ -99,7 +99,8 @@ class _Reader:
                 parts.append((kind, self._op(step.op), step.arguments, *made))
             elif isinstance(step, Fold):
                 sites.append(step.site)
-                parts.append((kind, self._op(step.op), step.argument, step.dtype))
+                made = step.dtype, step.extent is row
+                parts.append((kind, self._op(step.op), step.argument, *made))
             else:
                 parts.append(self.read(step))
         for store in x.stores:
@@ -108,8 +109,9 @@ class _Reader:
         return tuple(parts)
 
     def _op(self, op: Op) -> Hashable:
-        kind = type(op)
-        return self.read(op) if _fields(kind) else kind
+        kind: Any = type(op)
+        made: Hashable = self.read(op) if _fields(kind) else kind
+        return made
 
     def _number(self, buffer: int) -> int:
         return self.numbers.setdefault(buffer, len(self.numbers))
