@@ -538,11 +538,14 @@ class Plan:
     def __str__(self) -> str:
         return self.table()
 
+    @functools.cached_property
+    def _offsets(self) -> list[int]:
+        offsets: list[int] = self.packing.offsets.tolist()
+        return offsets
+
     def _place(self, instance: int) -> Place:
         storage = instance if instance < 0 else self.lifetimes.storage[instance]
-        if storage < 0:
-            return Place(0, ~storage)
-        return Place(int(self.packing.offsets[storage]))
+        return Place(0, ~storage) if storage < 0 else Place(self._offsets[storage])
 
     def _holding(self, index: int) -> Holding:
         instance, buffer = self.lifetimes.instances[index], self.lifetimes.storage[index]
