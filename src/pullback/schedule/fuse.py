@@ -69,7 +69,9 @@ class _Fuser:
 
     def _assign(self, node: Node) -> None:
         op = node.op
-        if isinstance(op, Constant):
+        if isinstance(op, Elementwise):  # most nodes: asked first
+            self._join(node, _squeezed(node.outputs[0].shape), None)
+        elif isinstance(op, Constant):
             self.literals[node.outputs[0]] = op
             self._made(node)
         elif op.by_element and not node.inputs and node.outputs[0].ndim == 1:
@@ -83,8 +85,6 @@ class _Fuser:
             self._rows(op, node)
         elif isinstance(op, Check):
             self._check(node)
-        elif isinstance(op, Elementwise):
-            self._join(node, _squeezed(node.outputs[0].shape), None)
         elif isinstance(op, Reduction):
             self._reduce(op, node)
         elif op.by_element:
@@ -167,7 +167,8 @@ class _Fuser:
         if layout is None:
             self._call(node)
         else:
-            self.places[y] = replace(self.places[x], layout=layout)
+            place = self.places[x]
+            self.places[y] = Place(place.root, layout, place.after)
 
     def _hold(self, node: Node) -> None:
         """What is computed from the results runs when all the operands exist."""

@@ -12,6 +12,7 @@ import functools
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from pullback._settings import settings
 from pullback.errors import NOWHERE, MemoryPlanError, Site
@@ -175,8 +176,7 @@ def _verify_step(step: Step, values: Sequence[Value]) -> None:
 # ---- lifetimes ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
+class Instance(NamedTuple):
     """One life of a value (None: scratch): written at step `start`, last needed at `end - 1`."""
 
     value: int | None
@@ -402,8 +402,7 @@ class _Sharing:
 # ---- the plan -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where bytes lie: at `offset` in the arena, or in the buffer of a resident value."""
 
     offset: int
