@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,7 +80,9 @@ def family(names: Sequence[str]) -> str:
     """The path that several parameters share: `blocks[0].attention`."""
     if len(set(names)) == 1:
         return names[0]
-    common = os.path.commonprefix(list(names))
+    first, last = min(names), max(names)
+    same = [a == b for a, b in zip(first, last, strict=False)]
+    common = first[: [*same, False].index(False)]
     cut = max(common.rfind("."), common.rfind("]") + 1, 0)
     return common[:cut] or ", ".join(dict.fromkeys(names))
 

@@ -19,6 +19,7 @@ from pullback._settings import override
 from pullback.compile.driver import CompiledFunction
 from pullback.inspect.figures import Dots, Figure, Series
 from pullback.inspect.flow import distinct
+from pullback.inspect.paths import require_parameters
 from pullback.inspect.probe import Layer, Probe
 from pullback.inspect.views import View
 from pullback.ir.array import Array, concrete
@@ -65,9 +66,9 @@ class LayerJacobians(View):
     def figures(self) -> tuple[Figure, ...]:
         rows = tuple(x.name for x in self.layers)
         series = (
-            Series("smallest", "-", tuple(x.smallest for x in self.layers)),
+            Series("least", "-", tuple(x.smallest for x in self.layers)),
             Series("rms", "o", tuple(x.rms for x in self.layers), joined=True),
-            Series("largest", "+", tuple(x.largest for x in self.layers)),
+            Series("most", "+", tuple(x.largest for x in self.layers)),
         )
         return (Dots("Jacobian of each layer", rows, series, "singular value", band=(0.5, 2.0)),)
 
@@ -93,6 +94,7 @@ def layer_jacobians(
     (1.0, 1.0, 1.0)
     """
     f = loss_fn._function if isinstance(loss_fn, CompiledFunction) else loss_fn
+    require_parameters(model)
     with override(check=0):
         probe = Probe(f, (model, *batch))
         rng = np.random.default_rng(seed)
@@ -161,7 +163,8 @@ def singular_values(forth: Product, back: Product, start: Numbers) -> Numbers:
     near σ_max from below, the smallest above σ_min; with as many steps as inputs all are exact.
     """
     v = start / np.linalg.norm(start)
-    rights, lefts = [v], []
+    rights: list[Numbers] = [v]
+    lefts: list[Numbers] = []
     alphas: list[float] = []
     betas: list[float] = []
     for _ in range(min(STEPS, start.size)):

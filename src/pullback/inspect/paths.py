@@ -23,11 +23,13 @@ from pullback.ops.operators import zeros
 from pullback.ops.pointwise import Add, Subtract
 from pullback.transforms.graphs import TRANSFORMS
 from pullback.transforms.reverse import Reverse
+from pullback.transforms.tree import flatten_arrays
 
 
 def played(loss_fn: Callable[..., Any], args: Sequence[Any]) -> Replay:
     """A loss of a model and a batch, evaluated and pulled back."""
     f = loss_fn._function if isinstance(loss_fn, CompiledFunction) else loss_fn
+    require_parameters(args[0])
     with override(check=0):
         replay = Replay(f, args, (0,))
     if not replay.is_loss:
@@ -36,9 +38,16 @@ def played(loss_fn: Callable[..., Any], args: Sequence[Any]) -> Replay:
             f"the function returned {kinds}; one scalar loss is needed",
             hint="reduce it with pb.mean or pb.sum",
         )
-    if not replay.parameters:
-        raise ArgumentError("the model has no parameters: no floating array is in it")
     return replay
+
+
+def require_parameters(model: Any) -> None:
+    leaves, _ = flatten_arrays(model, "model")
+    if not any(is_float(x.dtype) for x in leaves):
+        raise ArgumentError(
+            "the model has no parameters: no floating array is in it",
+            hint="a model is a container of arrays: a pb.nn.Module, a dict, a list",
+        )
 
 
 # ---- shares ---------------------------------------------------------------------------------
@@ -67,10 +76,10 @@ class PathShares(View):
 def path_shares(loss_fn: Callable[..., Any], model: Any, *batch: Any) -> PathShares:
     """Which way carries the gradient where there are several: skip or branch, query, key or value.
 
-    Wherever a value is read more than once its gradient is a sum; reverse mode adds the parts up,
-    and here they are compared with the sum before: ⟨part, whole⟩ / ‖whole‖². A branch that starts at
-    0 has share 0, the identity beside it 1. Merges without parameters on a way are left out, and
-    what lies inside a loop (`scan`) is not seen.
+    Wherever a value is read more than once its gradient is a sum. Reverse mode adds the parts up;
+    here they are compared with the sum: ⟨part, whole⟩ / ‖whole‖². A branch that starts at 0 has
+    share 0, the identity beside it 1. Merges without parameters on a way are left out, and what
+    lies inside a loop (`scan`) is not seen.
 
     Raises `ShapeError` where the loss is not one scalar, `ArgumentError` without parameters.
 

@@ -4,23 +4,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm, Normalize
-from matplotlib.figure import Figure as Sheet
-from matplotlib.patches import Rectangle
 
+from pullback.errors import PullbackError
 from pullback.inspect.figures import Dots, Figure, HeatMap, Shares, shortened
 from pullback.inspect.pictures import COLOURS
-from pullback.train.plots import STYLE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Sheet
+
+STYLE: dict[Any, Any] = {
+    "font.size": 9.5,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.edgecolor": "none",
+}
 
 
 def sheet(figures: Sequence[Figure]) -> Sheet:
-    """One below the other."""
+    """One below the other. Raises `PullbackError` where matplotlib is not installed."""
+    try:
+        from matplotlib import rc_context  # noqa: PLC0415  (of an extra)
+        from matplotlib.figure import Figure as Sheet  # noqa: PLC0415
+    except ImportError as error:
+        raise PullbackError(
+            "a picture needs matplotlib", hint='pip install "pullback[train]"'
+        ) from error
     heights = [0.9 + 0.22 * len(each.rows) for each in figures]
-    with rc_context({**STYLE, "axes.grid": False}):
+    with rc_context(STYLE):
         page = Sheet(figsize=(9, sum(heights) + 0.4), layout="constrained")
         areas = page.subplots(len(figures), 1, squeeze=False, height_ratios=heights)[:, 0]
         for each, axes in zip(figures, areas, strict=True):
@@ -38,6 +55,9 @@ def sheet(figures: Sequence[Figure]) -> Sheet:
 
 
 def _heat_map(figure: HeatMap, axes: Axes, page: Sheet) -> None:
+    from matplotlib.colors import LogNorm, Normalize  # noqa: PLC0415
+    from matplotlib.patches import Rectangle  # noqa: PLC0415
+
     scale, values = figure.scale, figure.values.astype(np.float64)
     shown = np.ma.masked_invalid(np.where(values <= 0, np.nan, values) if scale.log else values)
     kind = LogNorm if scale.log else Normalize

@@ -12,6 +12,7 @@ from pullback.compile.driver import CompiledFunction
 from pullback.inspect.figures import Dots, Figure, Series
 from pullback.inspect.flow import distinct
 from pullback.inspect.moments import Moments, Signal
+from pullback.inspect.paths import require_parameters
 from pullback.inspect.probe import Probe
 from pullback.inspect.views import View
 
@@ -48,5 +49,6 @@ def signal_propagation(loss_fn: Callable[..., Any], model: Any, *batch: Any) -> 
     of about exp(±√(c·d/n)), with c = 5 for relu (Hanin 2018), much less for tanh and sigmoid.
     """
     f = loss_fn._function if isinstance(loss_fn, CompiledFunction) else loss_fn
+    require_parameters(model)
     with override(check=0):
         return SignalPlot(tuple(Moments(Probe(f, (model, *batch))).signals()))

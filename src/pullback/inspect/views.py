@@ -11,9 +11,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from pullback.errors import PullbackError
 from pullback.inspect.figures import Figure, HeatMap
 from pullback.inspect.pictures import picture
+from pullback.inspect.plotting import sheet
 
 
 class View:
@@ -41,23 +41,17 @@ class View:
             text.encode(encoding)
         except UnicodeEncodeError:
             text = self.text(ascii_only=True).encode(encoding, "replace").decode(encoding)
-        print(text)  # noqa: T201  (what it is for)
+        print(text)
 
     def _repr_html_(self) -> str:
         return "".join(map(picture, self.figures))
 
     def to_html(self, path: str | PathLike[str], title: str = "pullback") -> None:
         """Write one page that needs no other file."""
-        Path(path).write_text(page([self], title), encoding="utf-8")
+        Path(path).write_text(page_of([self], title), encoding="utf-8")
 
     def to_png(self, path: str | PathLike[str]) -> None:
         """Write a picture. Raises `PullbackError` where matplotlib is not installed."""
-        try:
-            from pullback.inspect.plotting import sheet  # noqa: PLC0415  (needs an extra)
-        except ImportError as error:
-            raise PullbackError(
-                "a picture needs matplotlib", hint='pip install "pullback[train]"'
-            ) from error
         sheet(self.figures).savefig(path, format="png", dpi=150)
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,7 +59,7 @@ class View:
         return {"figures": [_plain(each) for each in self.figures]}
 
 
-def page(views: Sequence[View], title: str) -> str:
+def page_of(views: Sequence[View], title: str) -> str:
     """One self-contained page with all views, and their numbers as JSON for tools."""
     parts = "".join(f"<section>{each._repr_html_()}</section>" for each in views)
     data = json.dumps([each.to_dict() for each in views]).replace("<", "\\u003c")
