@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Maybe = Array | None
 """A tangent or cotangent; None is the zero that need not be computed."""
+
+Parted = tuple["Op", tuple[int | None, ...]]
+"""The op that makes a part of a result, and the axis of each operand that is cut alike."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,24 @@ class Op:
     def by_element(self) -> bool:
         """Whether `element` says what each element is, independently of the others."""
         return type(self).element is not Op.element
+
+    # ---- parts ----
+
+    def parted(self, axis: int, count: int, *types: TensorType) -> Parted | None:
+        """How one of `count` equal parts of the only output, along `axis`, is made from parts.
+
+        The op that makes the part, and for each operand the axis along which it takes the same one
+        of as many parts, or None for an operand that it reads whole. None where there is no such
+        way. `count` divides the size of the axis.
+        """
+        return None
+
+    def summed(self, operand: int, axis: int) -> tuple[int | None, ...] | None:
+        """Where the output adds up what the op makes of the parts of an operand along `axis`.
+
+        The axis of each operand, as for `parted`; None where it is no such sum.
+        """
+        return None
 
     # ---- derivatives ----
 
@@ -190,9 +211,16 @@ class GraphTransforms(Protocol):
         ...
 
     def reverse(
-        self, graph: Graph, inputs: Sequence[Array], wrt: Sequence[int]
+        self,
+        graph: Graph,
+        inputs: Sequence[Array],
+        wrt: Sequence[int],
+        known: Mapping[int, Array] | None = None,
     ) -> tuple[tuple[Array, ...], Pull]:
-        """`inline`, and what pulls back: contributions to `inputs[i]` for i in `wrt`."""
+        """`inline`, and what pulls back: contributions to `inputs[i]` for i in `wrt`.
+
+        The outputs that are `known` are not computed again.
+        """
         ...
 
     def vjp(self, graph: Graph, wrt: Sequence[int]) -> tuple[Graph, Graph]:
@@ -222,8 +250,21 @@ class HigherOrder(Op):
 
     def augmented(
         self, inputs: tuple[Array, ...], wanted: Sequence[bool], transforms: GraphTransforms
-    ) -> tuple[tuple[Array, ...] | None, Pull]:
-        """(outputs, pull): the reverse-mode rule, for the inputs that are `wanted`."""
+    ) -> tuple[tuple[Array, ...], Pull] | None:
+        """(outputs, pull): the reverse-mode rule, for the inputs that are `wanted`.
+
+        None where `pulling`, after the plain application, is the rule.
+        """
+        return None
+
+    def pulling(
+        self,
+        inputs: tuple[Array, ...],
+        outputs: tuple[Array, ...],
+        wanted: Sequence[bool],
+        transforms: GraphTransforms,
+    ) -> Pull:
+        """The reverse-mode rule of an op whose plain application gives all that it needs."""
         raise NotDifferentiableError(f"{self.name} has no reverse-mode derivative")
 
     def tangents_of(
