@@ -99,11 +99,15 @@ class Contender:
         spawn = multiprocessing.get_context("spawn")
         self.process = spawn.Process(target=work, args=(theirs, task, *what), daemon=True)
         self.process.start()
+        theirs.close()
         self.seconds = []
 
     def wait(self):
         """Until it is ready."""
-        self.peak, self.reason = self.connection.recv()
+        try:
+            self.peak, self.reason = self.connection.recv()
+        except EOFError:
+            self.peak, self.reason = None, "its process died"
         return self
 
     def turn(self):
@@ -150,7 +154,7 @@ def fits(name, layers):
 def row(name, other, own):
     cells = f"| {name} | {other.peak / 1e6:.1f} | {1e3 * other.median:.1f} "
     if own.peak is None:
-        return f"{cells}| – | – | {own.reason} |"
+        return f"{cells}| – | – | {own.reason[:90]} … |"
     return (
         f"{cells}| {own.peak / 1e6:.1f} | {1e3 * own.median:.1f} "
         f"| {other.median / own.median:.2f}× |"
