@@ -126,7 +126,10 @@ class Seen:
         if it.optimizer is None:
             return None
         return first_step(
-            lambda model: self.loss(model, *it.batch), it.model, self._trained(), it.optimizer
+            lambda model: self.loss(model, *it.batch),
+            it.model,
+            self.trained_gradients(),
+            it.optimizer,
         )
 
     def gradients(self) -> list[Array]:
@@ -137,7 +140,7 @@ class Seen:
             for x in self.probe.replay.parameters
         ]
 
-    def _trained(self) -> Sequence[Array]:
+    def trained_gradients(self) -> Sequence[Array]:
         chosen = marks(self.subject.model)
         leaves = flatten(self.subject.model)[0]
         floating = [mark for mark, x in zip(chosen, leaves, strict=True) if _is_floating(x)]
