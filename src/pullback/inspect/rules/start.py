@@ -13,7 +13,7 @@ from pullback.inspect.check_grads import check_grads
 from pullback.inspect.course import FIRST
 from pullback.inspect.findings import Finding, Kind, Remedy, Rule, Severity, Threshold
 from pullback.inspect.seen import USUAL_RATE, Seen
-from pullback.inspect.trials import ENOUGH, LEAKED, LEAST, WRONG, copies_ratio
+from pullback.inspect.trials import ENOUGH, JUMP, LEAKED, LEAST, WRONG, copies_ratio
 from pullback.ir.types import is_float
 from pullback.ops.pointwise import StopGradient
 
@@ -100,8 +100,11 @@ class OBJ06(Check):
         it, size = seen.subject, seen.probe.batch
         if size < 1 or it.network_state is not None or it.key is not None:
             return
+        part = seen.part
         for copies in (2, 4):
-            ratio = copies_ratio(seen.loss, it.model, it.batch, seen.probe.loss, size, copies)
+            ratio = copies_ratio(
+                seen.loss, it.model, part.batch, part.probe.loss, part.probe.batch, copies
+            )
             if not abs(ratio / copies - 1) < cls.deviation:
                 return
         yield cls.found(
@@ -285,7 +288,7 @@ class OPT01(Check):
         Remedy("clip=1.0", clip=1.0),
     )
     rises = Threshold(0.5, "share of the first 20 steps after which the loss rose, at least", "own")
-    jump = Threshold(-0.5, "log10 ‖update‖/‖weight‖ above", "own")
+    jump = Threshold(JUMP, "log10 ‖update‖/‖weight‖ above", "own")
     rise = Threshold(2.0, "largest loss / loss at the start above, in a run", "TheDeepChecker")
     too_long = Threshold(1.0, "step / largest stable step above", "descent lemma")
 
