@@ -9,7 +9,7 @@ from typing import Any
 
 from pullback.errors import PullbackError
 from pullback.inspect.baseline import Baseline
-from pullback.inspect.case import Case
+from pullback.inspect.case import KEPT, Case
 from pullback.inspect.causes import gradients
 from pullback.inspect.clinic import ADAM, Clinic, tried
 from pullback.inspect.findings import Finding, Kind, Severity
@@ -22,6 +22,8 @@ from pullback.inspect.trials import ENOUGH
 
 CLEARLY = 0.25
 """What a remedy must show where no rule has seen anything, as a share of the loss at the start."""
+EARLY = tuple(x for x in SIGNS if getattr(x, "is_early", False))
+LATE = tuple(x for x in SIGNS if x not in EARLY)
 TRAINED = (OPT01, OPT02, VER01)
 """Checks that train on one batch: a run has been trained already."""
 
@@ -61,9 +63,7 @@ def examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
     What is measured is a warning if a remedy helped on a copy of the run, or none is known. Where a
     fact is known to be wrong nothing is tried.
     """
-    if case.baseline is not None:
-        case.course.baseline = case.baseline.loss(case.batches)
-    found = [x for each in SIGNS for x in each.running(case)]
+    found = [*_early(case), *[x for each in LATE for x in each.running(case)]]
     if case.job is None:
         return found
     found += _silent(case)
@@ -106,6 +106,18 @@ def unexplained(case: Case, clinic: Clinic) -> list[Finding]:
     ]
 
 
+def _early(case: Case) -> list[Finding]:
+    """What the first steps say; once there are `KEPT` batches nothing more is to be had of them."""
+    if case.early is not None:
+        return case.early
+    if case.baseline is not None:
+        case.course.baseline = case.baseline.loss(case.batches)
+    found = [x for each in EARLY for x in each.running(case)]
+    if len(case.batches) >= KEPT:
+        case.early = found
+    return found
+
+
 def _measured(case: Case) -> list[Finding]:
     checks = [x for x in CHECKS if x.kind is Kind.MEASURE and x not in TRAINED]
     found = list(_each(checks, case.first))
@@ -119,6 +131,8 @@ def _measured(case: Case) -> list[Finding]:
 def _silent(case: Case) -> list[Finding]:
     """Gradients that are 0 in every step after the first: where they die, now."""
     course = case.course
+    if course.is_lively:
+        return []
     norms = course.norms
     if len(norms) < 3 or norms.shape[1] == 0 or norms[1:].any(axis=0).all() or not case.present:
         return []

@@ -26,6 +26,7 @@ class LOOP01(Sign):
     """
 
     id = "LOOP01"
+    is_early = True
     title = "gradients of earlier steps are added to those of this one"
     severity = Severity.FAIL
     fix = "begin each step with its own gradients; accumulate=k of train_step adds up within one"
@@ -55,6 +56,7 @@ class LOOP02(Sign):
     """
 
     id = "LOOP02"
+    is_early = True
     title = "training as in use"
     severity = Severity.WARN
     fix = "model(x, state, train=True, key=key) in the loss that is differentiated"
@@ -92,6 +94,7 @@ class LOOP03(Sign):
     """
 
     id = "LOOP03"
+    is_early = True
     title = "steps that do not follow each other"
     severity = Severity.FAIL
     fix = "in each step: loss, grads of the present model and batch; then model = apply_updates(…)"
@@ -129,6 +132,7 @@ class OBJ05(Sign):
     """
 
     id = "OBJ05"
+    is_early = True
     title = "steps uphill: the loss grows along them"
     kind = Kind.MEASURE
     severity = Severity.WARN
