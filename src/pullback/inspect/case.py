@@ -141,6 +141,8 @@ class Case:
         self.handed: list[Handed] = []
         """The first steps of a loop that hands its gradients over."""
         self.baseline: Baseline | None = None
+        self.terms: Any = None
+        """The parts of the loss before the first step, where a penalty is one of them."""
         self.early: list[Finding] | None = None
         """What the rules of the first steps found, once they are done."""
         self.clinic: Any = None

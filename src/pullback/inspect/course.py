@@ -18,6 +18,8 @@ STRIDE = 10
 """After them the sizes of gradients and updates are noted at each so many steps."""
 WINDOW = 20
 """Steps of which a loss is the mean."""
+FAR = 2.0
+"""A loss so many times that of a constant output is a symptom even while it falls."""
 STUCK = 0.02
 """A loss that falls by less than this share from one half of the run to the other stands still."""
 
@@ -150,7 +152,8 @@ class Course:
             return f"the loss rose from {self.start:.4g} to {self.end:.4g} in {self.count} steps"
         if fall < ENOUGH:
             return f"in {self.count} steps the loss fell by {max(fall, 0):.1%}"
-        if self.end > 0.98 * self.baseline and self.stands_still:
+        above = self.end > 0.98 * self.baseline
+        if above and (self.stands_still or self.end > FAR * self.baseline):
             return (
                 f"after {self.count} steps the loss is {self.end:.4g}; that of a constant output "
                 f"is {self.baseline:.4g}"

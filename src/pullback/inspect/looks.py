@@ -15,9 +15,11 @@ from pullback.inspect.clinic import ADAM, Clinic, tried
 from pullback.inspect.findings import Finding, Kind, Severity
 from pullback.inspect.rules import CHECKS, GUESSES, HAZARDS, SIGNS
 from pullback.inspect.rules.cuts import CUT04
+from pullback.inspect.rules.loop import OBJ05
 from pullback.inspect.rules.order import DAT03
 from pullback.inspect.rules.signal import SIG03, SIG04
 from pullback.inspect.rules.start import OPT01, OPT02, VER01
+from pullback.inspect.rules.task import OBJ02, Terms
 from pullback.inspect.trials import ENOUGH
 
 CLEARLY = 0.25
@@ -33,19 +35,19 @@ def facts(case: Case) -> list[Finding]:
     if case.job is None:
         return []
     visit = case.first
-    case.baseline = Baseline.of(visit.probe)
+    case.baseline, case.terms = Baseline.of(visit.probe), Terms.of(visit.probe)
     found = [x for each in HAZARDS for x in each.find(visit.probe)]
     if not math.isfinite(visit.probe.loss):
         return found
     found += [x for x in gradients(visit) if x.rule is not CUT04]
     if all(x not in visit.probe.replay.totals for x in visit.probe.replay.parameters):
         return found
-    checks = [x for x in CHECKS if x.kind is Kind.FACT or x is SIG03]
+    checks = [*[x for x in CHECKS if x.kind is Kind.FACT or x in (SIG03, OBJ02)], OBJ05]
     return [*found, *_errors_of(_each(checks, visit))]
 
 
 def _errors_of(found: Iterable[Finding]) -> list[Finding]:
-    return [x for x in found if x.rule.kind is Kind.FACT or x.severity.is_error]
+    return [x for x in found if x.rule.kind is Kind.FACT or x.severity.is_error or x.rule is OBJ02]
 
 
 def _each(checks: Iterable[Any], subject: Any) -> Iterator[Finding]:
@@ -119,7 +121,7 @@ def _early(case: Case) -> list[Finding]:
 
 
 def _measured(case: Case) -> list[Finding]:
-    checks = [x for x in CHECKS if x.kind is Kind.MEASURE and x not in TRAINED]
+    checks = [x for x in CHECKS if x.kind is Kind.MEASURE and x not in (*TRAINED, OBJ02)]
     found = list(_each(checks, case.first))
     seen = {x.id for x in found}
     if case.present is not None:

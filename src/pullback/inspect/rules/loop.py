@@ -10,6 +10,7 @@ import numpy as np
 from pullback.inspect.case import Case, is_gone
 from pullback.inspect.findings import Finding, Kind, Remedy, Severity, Threshold
 from pullback.inspect.rules.running import Sign
+from pullback.inspect.seen import Seen
 from pullback.ir.types import Numbers
 from pullback.transforms.tree import flatten
 
@@ -141,6 +142,21 @@ class OBJ05(Sign):
     source = "TheDeepChecker"
     remedies = (Remedy("the opposite direction", rate=-1.0),)
     along = Threshold(0.1, "cosine of gradient and change above, in each of three steps", "own")
+
+    @classmethod
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        """Before the first step: a cross-entropy that rewards what is wrong."""
+        probe = seen.probe
+        logs = [x for x in probe.softmaxes() if probe.log_softmax(x.out) is not None]
+        bars = [(x, bar) for x in logs if (bar := probe.bar(x.out)) is not None]
+        if probe.loss < 0 and bars and all((b >= 0).all() and b.any() for _, b in bars):
+            yield cls.found(
+                f"the loss is minus a cross-entropy: {probe.loss:.3g}",
+                bars[0][0].node.site,
+                severity=Severity.FAIL,
+                why="it falls where the probability of the right class does",
+                numbers={"loss": probe.loss},
+            )
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
