@@ -16,6 +16,8 @@ LAST = 40
 """Noted steps that are kept, the first ones included."""
 STRIDE = 10
 """After them the sizes of gradients and updates are noted at each so many steps."""
+WAITING = 32
+"""Losses that wait to be read: few, or the collector of cycles has to walk over them."""
 WINDOW = 20
 """Steps of which a loss is the mean."""
 NEAR = 0.95
@@ -50,21 +52,26 @@ class Course:
         self._waiting.append(metrics.loss)
         if self.count <= FIRST or not self.count % STRIDE:
             self._sizes.append(metrics)
+            self._noted()  # what else the metrics hold is let go
+        if len(self._waiting) >= WAITING:
+            self._read_losses()
 
     # ---- series ----
 
     @property
     def losses(self) -> Numbers:
         """Of every step."""
-        if self._waiting:
-            new = [float(x) for x in self._waiting]
-            self._waiting.clear()
-            end = self._read + len(new)
-            while end > len(self._losses):
-                self._losses = np.concatenate([self._losses, np.empty(len(self._losses))])
-            self._losses[self._read : end] = new
-            self._read = end
+        self._read_losses()
         return self._losses[: self._read]
+
+    def _read_losses(self) -> None:
+        new = [float(x) for x in self._waiting]
+        self._waiting.clear()
+        end = self._read + len(new)
+        while end > len(self._losses):
+            self._losses = np.concatenate([self._losses, np.empty(len(self._losses))])
+        self._losses[self._read : end] = new
+        self._read = end
 
     @property
     def norms(self) -> Numbers:
