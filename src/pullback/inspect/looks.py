@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pullback.errors import PullbackError
-from pullback.inspect.case import Case
+from pullback.inspect.baseline import Baseline
+from pullback.inspect.case import KEPT, Case
 from pullback.inspect.causes import gradients
+from pullback.inspect.clinic import ADAM, Clinic, tried
 from pullback.inspect.findings import Finding, Kind, Severity
-from pullback.inspect.rules import CHECKS, HAZARDS, SIGNS
+from pullback.inspect.rules import CHECKS, GUESSES, HAZARDS, SIGNS
 from pullback.inspect.rules.cuts import CUT04
-from pullback.inspect.rules.signal import SIG03
+from pullback.inspect.rules.loop import OBJ05
+from pullback.inspect.rules.order import DAT03
+from pullback.inspect.rules.signal import SIG01, SIG03, SIG04
 from pullback.inspect.rules.start import OPT01, OPT02, VER01
+from pullback.inspect.rules.task import OBJ02, Terms
+from pullback.inspect.trials import ENOUGH
 
+CLEARLY = 0.25
+"""What a remedy must show where no rule has seen anything, as a share of the loss at the start."""
+EARLY = tuple(x for x in SIGNS if getattr(x, "is_early", False))
+LATE = tuple(x for x in SIGNS if x not in EARLY)
 TRAINED = (OPT01, OPT02, VER01)
 """Checks that train on one batch: a run has been trained already."""
 
@@ -25,18 +35,19 @@ def facts(case: Case) -> list[Finding]:
     if case.job is None:
         return []
     visit = case.first
+    case.baseline, case.terms = Baseline.of(visit.probe), Terms.of(visit.probe)
     found = [x for each in HAZARDS for x in each.find(visit.probe)]
     if not math.isfinite(visit.probe.loss):
         return found
     found += [x for x in gradients(visit) if x.rule is not CUT04]
     if all(x not in visit.probe.replay.totals for x in visit.probe.replay.parameters):
         return found
-    checks = [x for x in CHECKS if x.kind is Kind.FACT or x is SIG03]
+    checks = [*[x for x in CHECKS if x.kind is Kind.FACT or x in (SIG03, OBJ02)], OBJ05]
     return [*found, *_errors_of(_each(checks, visit))]
 
 
 def _errors_of(found: Iterable[Finding]) -> list[Finding]:
-    return [x for x in found if x.rule.kind is Kind.FACT or x.severity.is_error]
+    return [x for x in found if x.rule.kind is Kind.FACT or x.severity.is_error or x.rule is OBJ02]
 
 
 def _each(checks: Iterable[Any], subject: Any) -> Iterator[Finding]:
@@ -48,31 +59,98 @@ def _each(checks: Iterable[Any], subject: Any) -> Iterator[Finding]:
             continue
 
 
-def examined(case: Case, remedies: bool) -> list[Finding]:
-    """What the course says, and where it has a symptom, what the beginning and the present say."""
-    found = [x for each in SIGNS for x in each.running(case)]
+def examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
+    """What the course says, and where it has a symptom, what the beginning and the present say.
+
+    What is measured is a warning if a remedy helped on a copy of the run, or none is known. Where a
+    fact is known to be wrong nothing is tried.
+    """
+    found = [*_early(case), *[x for each in LATE for x in each.running(case)]]
     if case.job is None:
         return found
     found += _silent(case)
-    if not case.course.symptom:
+    if case.course.symptom:
+        found += _measured(case)
+    facts = [x for x in (*known, *found) if x.severity.is_error and x.rule.kind is Kind.FACT]
+    if facts or not case.can_try:
         return found
-    measures = [x for x in CHECKS if x.kind is Kind.MEASURE and x not in TRAINED]
-    found += _each(measures, case.first)
+    clinic = case.clinic = case.clinic or Clinic(case)
+    found = [tried(clinic, x) for x in found]
+    if case.course.symptom and not any(x.effect for x in found):
+        guesses = [tried(clinic, x.found(x.title, None, why=case.course.symptom)) for x in GUESSES]
+        guesses = [x for x in guesses if x.effect >= CLEARLY]
+        found += guesses or unexplained(case, clinic)
+    return found
+
+
+def unexplained(case: Case, clinic: Clinic) -> list[Finding]:
+    """What is left where neither another step nor a rule explains the symptom."""
+    unheard = [*SIG01.likely(case.first), *DAT03.unheard(case)]
+    if unheard:
+        return unheard
+    heart, adam = clinic.by_heart, clinic.by_adam
+    if heart.fall >= ENOUGH:
+        return list(DAT03.unlearnt(case, heart))
+    if adam.fall >= ENOUGH:
+        return [
+            OPT02.found(
+                f"the optimiser does not learn one batch: loss {heart}; Adam({ADAM:g}): {adam}",
+                None,
+                why=case.course.symptom,
+                numbers={"own": heart.end, "adam": adam.end},
+            )
+        ]
+    still = adam.fall < VER01.nothing
+    return [
+        VER01.found(
+            f"one batch is not learnt by heart: loss {adam} in {len(adam.losses)} steps of Adam",
+            None,
+            severity=Severity.FAIL if still else Severity.WARN,
+            why=case.course.symptom,
+            numbers={"start": adam.start, "end": adam.end, "steps": len(adam.losses)},
+        )
+    ]
+
+
+def _early(case: Case) -> list[Finding]:
+    """What the first steps say; once there are `KEPT` batches nothing more is to be had of them."""
+    if case.early is not None:
+        return case.early
+    if case.baseline is not None:
+        case.course.baseline = case.baseline.loss(case.batches)
+    found = [x for each in EARLY for x in each.running(case)]
+    if len(case.batches) >= KEPT:
+        case.early = found
+    return found
+
+
+def _measured(case: Case) -> list[Finding]:
+    checks = [x for x in CHECKS if x.kind is Kind.MEASURE and x not in (*TRAINED, OBJ02)]
+    found = list(_each(checks, case.first))
+    seen = {x.id for x in found}
+    if case.present is not None:
+        late = [x for x in (SIG03, SIG04) if x.id not in seen]
+        found += _each(late, case.present)
     return found
 
 
 def _silent(case: Case) -> list[Finding]:
     """Gradients that are 0 in every step after the first: where they die, now."""
     course = case.course
+    if course.is_lively:
+        return []
     norms = course.norms
     if len(norms) < 3 or norms.shape[1] == 0 or norms[1:].any(axis=0).all() or not case.present:
         return []
-    silent = {name for name, x in zip(course.names, norms[1:].T, strict=True) if not x.any()}
+    columns = list(zip(course.names, norms.T, strict=True))
+    silent = {name for name, x in columns if not x[1:].any()}
+    never = {name for name, x in columns if not x.any()}
     found = []
     for each in gradients(case.present):
         names = each.numbers.get("parameters") or [each.numbers["parameter"]]
         if each.rule is CUT04 and any(_own(x) in silent for x in names):
-            found.append(replace(each, severity=Severity.FAIL))
+            fact = any(_own(x) in never for x in names)  # else a step has made it so
+            found.append(replace(each, severity=Severity.FAIL if fact else Severity.WARN))
     return found
 
 

@@ -139,10 +139,13 @@ class Seen:
         if it.optimizer is None:
             return None
         return first_step(
-            lambda model: self.loss(model, *it.batch), it.model, self._trained(), it.optimizer
+            lambda model: self.loss(model, *it.batch),
+            it.model,
+            self.trained_gradients(),
+            it.optimizer,
         )
 
-    def _trained(self) -> Sequence[Array]:
+    def trained_gradients(self) -> Sequence[Array]:
         chosen = marks(self.subject.model)
         leaves = flatten(self.subject.model)[0]
         floating = [mark for mark, x in zip(chosen, leaves, strict=True) if _is_floating(x)]
