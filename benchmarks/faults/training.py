@@ -1,0 +1,80 @@
+"""The training of a program: the loop that a user writes around a step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pullback as pb
+from benchmarks.faults.program import Setup
+
+
+@dataclass
+class Trained:
+    """What a run left behind."""
+
+    losses: list[float] = field(default_factory=list)
+    score: float = math.nan
+    model: Any = None
+    broke: int | None = None
+    """The step whose loss or gradient was not finite."""
+    at_break: Any = None
+    """The model before that step, and its batch."""
+
+
+Watch = Callable[[int, Any, tuple[Any, ...]], object]
+
+
+def train(setup: Setup, seed: int, watch: Watch | None = None) -> Trained:
+    """All steps, or those until a loss or gradient is not finite; then the score.
+
+    `watch(i, model, batch)` is called before each step.
+    """
+    run = Trained()
+    state, step = _begin(setup)
+    stream = setup.stream(seed)
+    for i in range(setup.steps):
+        batch = next(stream)
+        model = _model(state)
+        if watch is not None:
+            watch(i, model, batch)
+        state, told = step(state, *batch)
+        loss = float(told if setup.step is not None else told.loss)
+        run.losses.append(loss)
+        skipped = setup.step is None and bool(told.skipped)
+        if not math.isfinite(loss) or (skipped and setup.precision != "fp16"):
+            run.broke = i
+            run.at_break = (_model(state) if setup.step is None else None, batch)
+            break
+    run.model = _model(state)
+    if run.broke is None:
+        run.score = setup.score(_judged(setup, state))
+    return run
+
+
+def _begin(setup: Setup) -> tuple[Any, Callable[..., Any]]:
+    if setup.step is not None:
+        return (setup.model, setup.optimizer.init(setup.model)), setup.step
+    state = pb.train.TrainState.create(
+        setup.model,
+        setup.optimizer,
+        network_state=setup.network_state,
+        key=setup.key,
+        precision=setup.precision,
+    )
+    step = pb.train.train_step(
+        setup.loss, setup.optimizer, precision=setup.precision, **setup.options
+    )
+    return state, step
+
+
+def _model(state: Any) -> Any:
+    return state[0] if isinstance(state, tuple) else state.model
+
+
+def _judged(setup: Setup, state: Any) -> Any:
+    if setup.network_state is not None:
+        return state.model, state.network_state
+    return _model(state)
