@@ -6,6 +6,7 @@
 
 from pullback.inspect.account import Account, Explanation, explain
 from pullback.inspect.birth import Birth, births
+from pullback.inspect.doctor import Doctor, watch
 from pullback.inspect.findings import Finding, Rule, Severity
 from pullback.inspect.hazard import hazards
 from pullback.inspect.preflight import preflight
@@ -16,6 +17,7 @@ __all__ = [
     "RULES",
     "Account",
     "Birth",
+    "Doctor",
     "Explanation",
     "Finding",
     "Report",
@@ -26,4 +28,5 @@ __all__ = [
     "hazards",
     "preflight",
     "rule",
+    "watch",
 ]

@@ -13,9 +13,9 @@ import numpy as np
 from pullback._public import public
 from pullback.compile.driver import CompiledFunction
 from pullback.errors import ArgumentError, PullbackError
-from pullback.inspect.account import Paths, account_of
 from pullback.inspect.birth import births
-from pullback.inspect.findings import Finding, Kind, Severity
+from pullback.inspect.causes import gradients, place, rooted
+from pullback.inspect.findings import Finding
 from pullback.inspect.report import Report
 from pullback.inspect.rules import CHECKS, HAZARDS, rule
 from pullback.inspect.rules.cuts import CUT01, CUT04
@@ -25,8 +25,6 @@ from pullback.ir.types import is_float
 from pullback.optim.optimizer import Optimizer
 from pullback.transforms.tree import flatten_arrays
 
-ORDER = ("NUM", "CUT", "LOOP", "OBJ", "DAT", "VER02", "OPT", "SIG", "VER01")
-"""Causes before what follows from them."""
 REDUCE = "reduce it with pb.mean; a pair (loss, aux) is for has_aux=True"
 
 
@@ -82,12 +80,12 @@ def preflight(
         seen.probe.replay.require_loss("loss_fn", "preflight", REDUCE)
         found, skipped = _examined(seen)
     meant = [x for x in found if x.id in intended]
-    found = _rooted([x for x in found if x.id not in intended])
+    found = rooted([x for x in found if x.id not in intended])
     report = Report.of(_title(seen, time.monotonic() - start), found)
     report = replace(
         report,
         declared=(*report.declared, *meant),
-        findings=tuple(sorted(report.findings, key=_place)),
+        findings=tuple(sorted(report.findings, key=place)),
     )
     return replace(report, summary=_summary(seen, report, skipped))
 
@@ -111,8 +109,7 @@ def _examined(seen: Seen) -> tuple[list[Finding], list[str]]:
     if not math.isfinite(probe.loss):
         born = births(seen.loss, seen.subject.model, *seen.subject.batch)
         return [*born.findings, *found], ["what needs a finite loss"]
-    cut = _gradients(seen)
-    found += cut
+    found += gradients(seen)
     if all(x not in probe.replay.totals for x in probe.replay.parameters):
         return found, ["what needs a gradient"]
     skipped = [] if probe.batch > 1 else ["DAT04: a batch of one"]
@@ -122,42 +119,6 @@ def _examined(seen: Seen) -> tuple[list[Finding], list[str]]:
         except PullbackError as error:
             skipped.append(f"{check.id}: {error.what}")
     return _still_silent(seen, found), skipped
-
-
-def _gradients(seen: Seen) -> list[Finding]:
-    """CUT01 and CUT04, one finding for the parameters that one line cuts."""
-    probe, it = seen.probe, seen.subject
-    arguments = (it.model, *it.batch)
-    accounts, paths = [], Paths(probe.replay)
-    for x in probe.replay.parameters:
-        bar = probe.bar(x)
-        if bar is None or not np.any(bar):
-            accounts.append(account_of(seen.loss, arguments, paths, x))
-    found = [x.finding for x in accounts if x.finding is not None]
-    names = {id(x.finding): x.name for x in accounts}
-    groups: dict[object, list[Finding]] = {}
-    for each in found:
-        line = None if each.frame is None else (each.frame.file, each.frame.line)
-        groups.setdefault((each.id, line, each.module), []).append(each)
-    total = len(probe.replay.parameters)
-    return [_together(group, [names[id(x)] for x in group], total) for group in groups.values()]
-
-
-def _together(group: Sequence[Finding], names: Sequence[str], total: int) -> Finding:
-    first = group[0]
-    if len(group) == 1:
-        return first
-    listed = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
-    never = "can never learn" if first.rule is CUT01 else "have gradient 0"
-    what = f"{len(names)} of {total} parameters {never}"
-    if len(names) == total and first.rule is CUT01:
-        what = f"the loss ignores the model: none of {total} parameters gets a gradient"
-    return replace(
-        first,
-        what=what,
-        notes=(listed, first.what, *first.notes),
-        numbers={**first.numbers, "parameters": list(names)},
-    )
 
 
 def _still_silent(seen: Seen, found: list[Finding]) -> list[Finding]:
@@ -171,32 +132,6 @@ def _still_silent(seen: Seen, found: list[Finding]) -> list[Finding]:
                 continue
         kept.append(each)
     return kept
-
-
-# ---- one cause ------------------------------------------------------------------------------
-
-
-def _place(finding: Finding) -> tuple[bool, bool, int, int]:
-    family = next(i for i, name in enumerate(ORDER) if finding.id.startswith(name))
-    calm = finding.severity is Severity.INFO
-    return (bool(finding.explained_by), calm, family, finding.severity.rank)
-
-
-def _rooted(found: Sequence[Finding]) -> list[Finding]:
-    """Measures that follow the first cause are told under it; facts stand for themselves."""
-    order = sorted(found, key=_place)
-    alarms = [x for x in order if x.severity is not Severity.INFO]
-    if not alarms:
-        return order
-    root = alarms[0]
-    return [
-        replace(x, explained_by=root.id) if x in alarms and x.id != root.id and _follows(x) else x
-        for x in order
-    ]
-
-
-def _follows(finding: Finding) -> bool:
-    return finding.rule.kind is Kind.MEASURE or finding.rule is CUT04
 
 
 # ---- text -----------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from pullback.train.progress import Display
 from pullback.train.record import Folder, Record
 from pullback.train.result import Best, FitResult, Stopped
 from pullback.train.source import Source, arguments, close, examples
+from pullback.train.watch import Watch
 from pullback.transforms.tree import Tree, map_leaves
 
 Step = Callable[..., tuple[Any, Any]]
@@ -59,6 +60,7 @@ def fit(
     progress: bool = True,
     on_step: Callable[[Any], object] | None = None,
     on_epoch: Callable[[dict[str, float]], object] | None = None,
+    doctor: Watch | None = None,
 ) -> FitResult:
     """Train: `state, metrics = step(state, *batch)` for each batch of `data`, again and again.
 
@@ -75,8 +77,9 @@ def fit(
     plain data, is kept with it.
 
     Ctrl-C ends the run after the step it is in, with a checkpoint; a second one at once.
-    `on_step(metrics)` is called after each step, `on_epoch(row)` after each evaluation. The
-    `state` that is passed is given away.
+    `on_step(metrics)` is called after each step, `on_epoch(row)` after each evaluation. A `doctor`,
+    `pb.inspect.Doctor()`, looks on and tells what goes wrong and where. The `state` that is passed
+    is given away.
 
     Raises `ArgumentError` for senseless arguments, data without batches, and where `resume` meets
     a run of another step, data or configuration. Once the run goes on: `DivergedError` for a loss
@@ -103,7 +106,7 @@ def fit(
         kept = Folder(Path(folder), keep, mode, formats, choices | {"config": dict(config or {})})
     elif resume:
         raise ArgumentError("resume=True goes on in a folder, and none is given")
-    run = _Run(limits, step, state, source, validate, kept, log_every, on_step, on_epoch)
+    run = _Run(limits, step, state, source, validate, kept, log_every, on_step, on_epoch, doctor)
     run.begin(resume)
     return run.run(Display(bool(progress), limits.total(source)))
 
@@ -122,6 +125,7 @@ class _Run:
         log_every: int,
         on_step: Callable[[Any], object] | None,
         on_epoch: Callable[[dict[str, float]], object] | None,
+        doctor: Watch | None,
     ) -> None:
         self._limits = limits
         self._step = step
@@ -132,6 +136,7 @@ class _Run:
         self._log_every = log_every if folder is not None and folder.steps.files else 0
         self._on_step = on_step
         self._on_epoch = on_epoch
+        self._doctor = doctor
         self._record = Record()
         self._position = source.position()
         self._is_scaled = getattr(state, "scale", None) is not None
@@ -167,6 +172,8 @@ class _Run:
         self._clock = time.perf_counter() - self._record.seconds
         self._save_at = time.perf_counter() + SAVE_SECONDS
         display.start(self._record.step)
+        if self._doctor is not None:
+            self._doctor.begin(self._step, self._state)
         try:
             with polite_interrupt(self._tell_interrupt) as wish:
                 stopped = self._loop(wish)
@@ -214,7 +221,7 @@ class _Run:
         self._state, metrics = self._stepped(batch)
         loss = float(metrics.loss)
         skipped = bool(metrics.skipped)
-        self._require_finite(loss, skipped, metrics)
+        self._require_finite(loss, skipped, metrics, batch)
         self._position = self._source.position()
         record.step += 1
         record.seen += 1
@@ -252,6 +259,8 @@ class _Run:
             self._display.first(record.step, examples(batch))
         if now > self._display.due:
             self._display.step(record.step, loss)
+        if self._doctor is not None:
+            self._display.tell(self._doctor.see(self._state, batch, metrics))
         if self._on_step is not None:
             self._on_step(metrics)
 
@@ -320,6 +329,8 @@ class _Run:
         record.total, record.counted, record.skipped_before = 0.0, 0, record.skipped
         self._keep(row, is_better)
         self._display.round(row, is_better)
+        if self._doctor is not None:
+            self._display.tell(self._doctor.evaluated(row))
         if self._on_epoch is not None:
             self._on_epoch(dict(row))
 
@@ -427,7 +438,7 @@ class _Run:
 
     # ---- what goes wrong ----
 
-    def _require_finite(self, loss: float, skipped: bool, metrics: Any) -> None:
+    def _require_finite(self, loss: float, skipped: bool, metrics: Any, batch: Any) -> None:
         number = self._record.step + 1
         if not skipped and math.isfinite(loss):
             return
@@ -437,12 +448,15 @@ class _Run:
         if math.isfinite(loss):
             what = f"the loss is {loss:.6g} and its gradient is not finite{_where(metrics)}"
         often = f", as in the {MOST_SKIPPED} before" if skipped and self._is_scaled else ""
-        raise DivergedError(
+        error = DivergedError(
             f"{what} at step {number}, in epoch {self._record.epoch}{often}",
             self._result(Stopped.FAILED),
             hint="take a smaller learning rate or clip=1.0, and look for NaN in the data"
             + ("; error.result.state is the state before that step" if skipped else ""),
         )
+        if self._doctor is not None and skipped:
+            error.add_note(self._doctor.diverged(self._state, batch, metrics))
+        raise error
 
     def _failure(self, what: str, hint: str | None = None) -> TrainingError:
         return TrainingError(what, self._result(Stopped.FAILED), hint=hint)

@@ -76,6 +76,11 @@ class Display:
         shown.append("best" if is_best else "")
         self._tell("  ".join(filter(None, shown)))
 
+    def tell(self, text: str) -> None:
+        """What somebody who looks on has to say; nothing if it is empty."""
+        if text and self._shown:
+            self._tell(text)
+
     def tell_at_once(self, text: str) -> None:
         """The same from a signal handler, which may have come in the middle of a print."""
         if self._shown:

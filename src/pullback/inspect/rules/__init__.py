@@ -10,6 +10,7 @@ from pullback.inspect.rules.cuts import CUT01, CUT04
 from pullback.inspect.rules.hazards import NUM04, NUM05, NUM06, Hazard
 from pullback.inspect.rules.numeric import NUM01, NUM02
 from pullback.inspect.rules.objective import OBJ01, OBJ03, OBJ07
+from pullback.inspect.rules.running import CUT02, DAT02, Sign
 from pullback.inspect.rules.signal import SIG01, SIG02, SIG03, SIG04, SIG05, SIG06, SIG07
 from pullback.inspect.rules.start import (
     DAT01,
@@ -41,10 +42,11 @@ CHECKS: tuple[type[Check], ...] = (
     SIG07,
     VER01,
 )
-FAMILIES = ("NUM", "CUT", "OBJ", "DAT", "OPT", "SIG", "VER")
+SIGNS: tuple[type[Sign], ...] = (CUT02, DAT02)
+FAMILIES = ("NUM", "CUT", "LOOP", "OBJ", "DAT", "OPT", "SIG", "VER", "GEN")
 RULES: tuple[type[Rule], ...] = tuple(
     sorted(
-        (NUM01, NUM02, CUT01, CUT04, *HAZARDS, *CHECKS),
+        dict.fromkeys((NUM01, NUM02, CUT01, CUT04, *HAZARDS, *CHECKS, *SIGNS)),
         key=lambda each: (FAMILIES.index(each.id[:-2]), each.id),
     )
 )

@@ -1,0 +1,90 @@
+"""Of several findings the one that the others follow from; of many parameters their line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from pullback.inspect.account import Paths, account_of
+from pullback.inspect.findings import Finding, Kind, Severity
+from pullback.inspect.rules.cuts import CUT01, CUT04
+from pullback.inspect.seen import Seen
+
+ORDER = ("NUM", "CUT", "LOOP", "OBJ", "DAT", "VER02", "OPT", "SIG", "VER01", "GEN")
+"""Causes before what follows from them."""
+
+
+# ---- one cause ------------------------------------------------------------------------------
+
+
+def place(finding: Finding) -> tuple[bool, bool, int, int]:
+    family = next(i for i, name in enumerate(ORDER) if finding.id.startswith(name))
+    calm = finding.severity is Severity.INFO
+    return (bool(finding.explained_by), calm, family, finding.severity.rank)
+
+
+def rooted(found: Sequence[Finding]) -> list[Finding]:
+    """Measures that follow the first cause are told under it; facts stand for themselves."""
+    order = sorted(found, key=place)
+    alarms = [x for x in order if x.severity is not Severity.INFO]
+    if not alarms:
+        return order
+    root = alarms[0]
+    return [
+        replace(x, explained_by=root.id)
+        if x in alarms and x.id != root.id and _follows(x, root)
+        else x
+        for x in order
+    ]
+
+
+def _follows(finding: Finding, root: Finding) -> bool:
+    """Measures follow; so does a hazard on the line that came to grief."""
+    if finding.rule.kind is Kind.MEASURE or finding.rule is CUT04:
+        return True
+    return (
+        root.severity is Severity.STOP
+        and finding.frame is not None
+        and (finding.file, finding.line) == (root.file, root.line)
+    )
+
+
+# ---- silent gradients -----------------------------------------------------------------------
+
+
+def gradients(seen: Seen) -> list[Finding]:
+    """CUT01 and CUT04, one finding for the parameters that one line cuts."""
+    probe, it = seen.probe, seen.subject
+    arguments = (it.model, *it.batch)
+    accounts, paths = [], Paths(probe.replay)
+    for x in probe.replay.parameters:
+        bar = probe.bar(x)
+        if bar is None or not np.any(bar):
+            accounts.append(account_of(seen.loss, arguments, paths, x))
+    found = [x.finding for x in accounts if x.finding is not None]
+    names = {id(x.finding): x.name for x in accounts}
+    groups: dict[object, list[Finding]] = {}
+    for each in found:
+        line = None if each.frame is None else (each.frame.file, each.frame.line)
+        groups.setdefault((each.id, line, each.module), []).append(each)
+    total = len(probe.replay.parameters)
+    return [_together(group, [names[id(x)] for x in group], total) for group in groups.values()]
+
+
+def _together(group: Sequence[Finding], names: Sequence[str], total: int) -> Finding:
+    first = group[0]
+    if len(group) == 1:
+        return first
+    listed = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+    never = "can never learn" if first.rule is CUT01 else "have gradient 0"
+    what = f"{len(names)} of {total} parameters {never}"
+    if len(names) == total and first.rule is CUT01:
+        what = f"the loss ignores the model: none of {total} parameters gets a gradient"
+    return replace(
+        first,
+        what=what,
+        notes=(listed, first.what, *first.notes),
+        numbers={**first.numbers, "parameters": list(names)},
+    )

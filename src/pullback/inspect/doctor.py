@@ -1,0 +1,338 @@
+"""`Doctor`: looks at a run while it goes on. `watch`: trains for some steps and reports."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pullback._public import public
+from pullback.compile import compile
+from pullback.errors import ArgumentError, PullbackError
+from pullback.inspect.birth import births
+from pullback.inspect.case import Case, Job, Told, parts
+from pullback.inspect.causes import place, rooted
+from pullback.inspect.findings import Finding, Severity
+from pullback.inspect.looks import examined, facts
+from pullback.inspect.report import Report
+from pullback.inspect.rules import rule
+from pullback.ir.array import Array
+from pullback.optim.momentum import sgd
+from pullback.optim.optimizer import Optimizer
+from pullback.train.state import TrainState, copied
+from pullback.train.step import TrainStep, train_step
+from pullback.transforms.tree import Tree
+
+EVERY = 50
+KEPT = 16
+"""Batches at the beginning that are kept for trials."""
+LONGEST = 20
+"""While all is well the looks become rarer, up to one in so many times `every` steps."""
+
+
+class Doctor:
+    """Looks at a run while it goes on: what goes wrong, where, why, and what was seen to help.
+
+    Given to `fit`, it is told of every step:
+
+        doctor = pb.inspect.Doctor()
+        pb.train.fit(step, state, data, epochs=3, doctor=doctor)
+        print(doctor.report())
+
+    In a loop of your own it is told by you. `step` is that of `pb.train.train_step`:
+
+        doctor.begin(step, state)
+        for batch in data:
+            state, metrics = step(state, *batch)
+            doctor.see(state, batch, metrics)
+
+    or there is a loss function, and gradients that you have computed:
+
+        doctor.begin(loss_fn, model, optimizer)
+        for batch in data:
+            loss, grads = pb.value_and_grad(loss_fn)(model, *batch)
+            ...
+            doctor.see(model, batch, loss=loss, grads=grads)
+
+    At the first step it looks for facts: cuts, hazards, leaks, wrong derivatives. After that it
+    keeps the losses and, of some steps, the sizes of gradients and updates, and looks at them
+    after 20 and 50 steps and at each `every`-th, more rarely while all is well. Only a run with a
+    symptom (a loss that does not fall, rises, stands at that of a constant output, or is not
+    finite) is examined: its beginning and its present are played again, and with `remedies` the
+    remedy is tried on a copy before it is told. A step that was not finite is played again to name
+    the operation that made the number.
+
+    Nothing that it is given is changed, and a run has the same bits with it and without. `intended`
+    are ids of rules that alarm nobody. `seconds` is what it has cost, the looks included.
+
+    Raises `ArgumentError` for an unknown id and an `every` below 1.
+    """
+
+    def __init__(
+        self, *, every: int = EVERY, intended: Sequence[str] = (), remedies: bool = True
+    ) -> None:
+        for each in intended:
+            rule(each)
+        if every < 1:
+            raise ArgumentError(f"every is a number of steps, not {every}")
+        self._every = every
+        self._intended = tuple(intended)
+        self._remedies = remedies
+        self._step: Any = None
+        self._case: Case | None = None
+        self._facts: list[Finding] = []
+        self._signs: list[Finding] = []
+        self._born: list[Finding] = []
+        self._told: set[tuple[str, str]] = set()
+        self._skipped: list[str] = []
+        self._due = 1
+        self._looked = 0
+        self._last: tuple[Any, Any] | None = None
+        self._began = 0.0
+        self.seconds = 0.0
+        """What the looks have cost so far."""
+
+    def begin(
+        self,
+        step: Callable[..., Any],
+        state: Tree,
+        optimizer: Optimizer | None = None,
+        *,
+        network_state: Tree = None,
+        key: Array | None = None,
+    ) -> None:
+        """Before the first step: the step and its state, or a loss function and a model.
+
+        With a loss function, `optimizer` is what the loop of your own uses, where it is to be
+        judged; `network_state` and `key` are what the loss takes. Copies the state.
+        """
+        self._began = time.perf_counter()
+        self._step = step
+        if isinstance(step, TrainStep):
+            job = Job.of(step)
+        elif isinstance(state, TrainState):
+            job = None
+        else:
+            job = Job(step, optimizer)
+            state = TrainState.create(
+                state, optimizer or sgd(0.0), network_state=network_state, key=key
+            )
+        self._case = Case(job, state, isinstance(step, TrainStep))
+        self.seconds += time.perf_counter() - self._began
+
+    def see(
+        self,
+        state: Tree,
+        batch: Any,
+        metrics: Any = None,
+        *,
+        loss: Any = None,
+        grads: Tree = None,
+    ) -> str:
+        """After a step: what it returned. Returns what is new and wrong, as text, or "".
+
+        In a loop without `train_step`, `state` is the model after the step, and `loss` and `grads`
+        are given in place of `metrics`.
+        """
+        case = self._required()
+        if metrics is None:
+            metrics = case.told(state, loss, grads)
+            state = case.state_with(state)
+        case.course.add(metrics)
+        self._last = state, batch
+        if case.course.count <= KEPT:
+            case.keep(batch)
+        if case.course.count < self._due:
+            return ""
+        return self._look(case)
+
+    def evaluated(self, row: Mapping[str, float]) -> str:
+        """After an evaluation, with its numbers, `train_loss` and `validation_loss` among them."""
+        self._required().rows.append(dict(row))
+        return ""
+
+    def diverged(self, state: Tree, batch: Any, metrics: Any = None) -> str:
+        """A step was not finite and not applied; `state` is the one before it. Plays it again."""
+        case = self._required()
+        start = time.perf_counter()
+        case.course.add(metrics if metrics is not None else Told.nothing())
+        if case.course.count == 1:
+            case.keep(batch)
+        self._last = state, batch
+        self._born = self._tried("births", lambda: self._births(case, state, batch))
+        self._looked = case.course.count
+        self._facts = self._facts or self._tried("facts", lambda: facts(case))
+        self.seconds += time.perf_counter() - start
+        return self._new()
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is known now, worst first."""
+        return self._report().findings
+
+    def report(self) -> Report:
+        """All that is known, after one more look at the run as it is now."""
+        case = self._required()
+        if self._looked < case.course.count:
+            self._look(case)
+        return self._report()
+
+    # ---- looking ----
+
+    def _required(self) -> Case:
+        if self._case is None:
+            raise ArgumentError(
+                "the doctor was not told of a run", hint="doctor.begin(step, state) before see"
+            )
+        return self._case
+
+    def _look(self, case: Case) -> str:
+        start = time.perf_counter()
+        assert self._last is not None
+        case.now = self._last
+        count = self._looked = case.course.count
+        with np.errstate(all="ignore"):
+            if not self._facts and case.course.count:
+                self._facts = self._tried("facts", lambda: facts(case))
+            if count > 1:
+                self._signs = self._tried("signs", lambda: examined(case, self._remedies))
+        self._due = self._next(count)
+        case.forget()
+        self.seconds += time.perf_counter() - start
+        return self._new()
+
+    def _next(self, count: int) -> int:
+        if count < 20:
+            return 20 if self._every >= 20 else count + self._every
+        quiet = 1 if self._alarms() else max(1, count // (4 * self._every))
+        return count - count % self._every + self._every * min(quiet, LONGEST)
+
+    def _tried(self, what: str, look: Callable[[], list[Finding]]) -> list[Finding]:
+        """What a look finds; one that fails says so in the report, and never ends a run."""
+        try:
+            return look()
+        except PullbackError as error:
+            self._skipped.append(f"{what}: {error.what}")
+            return []
+
+    def _births(self, case: Case, state: Any, batch: Any) -> list[Finding]:
+        """Who made the number: in the loss and its gradient, or else in the step around them."""
+        state, batch = copied(case.state_with(state)), parts(batch)  # evidence outlives the state
+        found: list[Finding] = []
+        if case.job is not None and case.job.is_plain:
+            visit = case.visit(state, batch)
+            loss = compile(visit.loss) if case.is_stepped else visit.loss
+            found += births(loss, state.model, *batch).findings
+        if not found and (case.job is None or case.is_stepped):
+            found += births(self._step, state, *batch).findings
+        return found
+
+    # ---- what is told ----
+
+    def _alarms(self) -> list[Finding]:
+        return [x for x in self._found() if x.severity is not Severity.INFO]
+
+    def _found(self) -> list[Finding]:
+        return [*self._born, *self._facts, *self._signs]
+
+    def _new(self) -> str:
+        """The alarms that were not told before."""
+        fresh = []
+        for each in self._report().alarms:
+            if not each.explained_by and (each.id, each.what) not in self._told:
+                self._told.add((each.id, each.what))
+                fresh.append(each)
+        if not fresh:
+            return ""
+        assert self._case is not None
+        return str(Report(f"doctor  step {self._case.course.count}", tuple(fresh)))
+
+    def _report(self) -> Report:
+        case = self._required()
+        found = self._found()
+        meant = [x for x in found if x.id in self._intended]
+        report = Report.of(self._title(case), rooted([x for x in found if x not in meant]))
+        return replace(
+            report,
+            findings=tuple(sorted(report.findings, key=place)),
+            declared=(*report.declared, *meant),
+            summary=self._summary(case),
+        )
+
+    def _title(self, case: Case) -> str:
+        took = time.perf_counter() - self._began
+        share = self.seconds / took if took else 0.0
+        return f"doctor  {case.course.count} steps  {self.seconds:.2g} s of its own ({share:.0%})"
+
+    def _summary(self, case: Case) -> str:
+        course = case.course
+        said = [f"loss {course.start:.4g} -> {course.end:.4g}"] if course.count else []
+        return "  ".join([*said, *[f"skipped {x}" for x in self._skipped]])
+
+
+@public
+def watch(
+    model: Any,
+    loss_fn: Callable[..., Any],
+    data: Iterable[Any],
+    optimizer: Optimizer,
+    *,
+    steps: int = 200,
+    every: int = EVERY,
+    accumulate: int = 1,
+    clip: float | None = None,
+    precision: str = "fp32",
+    network_state: Any = None,
+    key: Array | None = None,
+    has_aux: bool = False,
+    intended: Sequence[str] = (),
+    remedies: bool = True,
+) -> Report:
+    """Train a copy of `model` for up to `steps` steps under a `Doctor`, and report.
+
+    `data` gives batches, again and again; the other arguments are those of `train_step`,
+    `TrainState.create` and `Doctor`. A step that is not finite ends the run. `report.findings` has
+    the first cause first; `report.alarms` is empty for a healthy run.
+
+    Raises as `train_step` and `TrainState.create` do, and `ArgumentError` for data without batches.
+
+    >>> import pullback as pb
+    >>> keys = pb.random.split(pb.random.key(0), 3)
+    >>> model = pb.nn.MLP(4, 3, 16, 2, key=keys[0])
+    >>> x, y = pb.random.normal(keys[1], (32, 4)), pb.random.randint(keys[2], (32,), 0, 3)
+    >>> def loss(model, x, y):
+    ...     return pb.nn.cross_entropy(model(x), y)
+    >>> watch(model, loss, [(x, y)], pb.optim.adam(1e-2), steps=60).alarms
+    ()
+    """
+    doctor = Doctor(every=every, intended=intended, remedies=remedies)
+    step = train_step(
+        loss_fn,
+        optimizer,
+        accumulate=accumulate,
+        clip=clip,
+        precision=precision,
+        has_aux=has_aux,
+    )
+    state = TrainState.create(
+        model, optimizer, network_state=network_state, key=key, precision=precision
+    )
+    doctor.begin(step, state)
+    done = 0
+    while done < steps:
+        before = done
+        for batch in data:
+            state, metrics = step(state, *parts(batch))
+            done += 1
+            if bool(metrics.skipped) and precision != "fp16":
+                doctor.diverged(state, batch, metrics)
+                return doctor.report()
+            doctor.see(state, batch, metrics)
+            if done == steps:
+                break
+        if done == before:
+            raise ArgumentError("the data gave no batch")
+    return doctor.report()
