@@ -105,7 +105,7 @@ def running(seed: int, length: int = 12) -> Four:
 WORDS = 12
 
 
-def chain(seed: int, length: int = 16) -> Four:
+def chain(seed: int, length: int = 12) -> Four:
     """Words of a chain: the next one is a function of the last, four times in five.
 
     int64[n,T] and the words shifted by one.

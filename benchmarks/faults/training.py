@@ -9,6 +9,7 @@ from typing import Any
 
 import pullback as pb
 from benchmarks.faults.program import Setup
+from pullback.train.state import copied
 
 
 @dataclass
@@ -18,10 +19,10 @@ class Trained:
     losses: list[float] = field(default_factory=list)
     score: float = math.nan
     model: Any = None
+    ratios: list[tuple[float, str]] = field(default_factory=list)
+    """‖update‖ / ‖parameter‖ of every tenth step, with the name of the parameter."""
     broke: int | None = None
     """The step whose loss or gradient was not finite."""
-    at_break: Any = None
-    """The model before that step, and its batch."""
 
 
 Watch = Callable[[int, Any, tuple[Any, ...]], object]
@@ -33,7 +34,7 @@ def train(setup: Setup, seed: int, watch: Watch | None = None) -> Trained:
     `watch(i, model, batch)` is called before each step.
     """
     run = Trained()
-    state, step = _begin(setup)
+    state, step = begin(setup)
     stream = setup.stream(seed)
     for i in range(setup.steps):
         batch = next(stream)
@@ -43,18 +44,20 @@ def train(setup: Setup, seed: int, watch: Watch | None = None) -> Trained:
         state, told = step(state, *batch)
         loss = float(told if setup.step is not None else told.loss)
         run.losses.append(loss)
+        if setup.step is None and i % 10 == 0:
+            run.ratios += zip(told.ratios.tolist(), told.names.paths, strict=True)
         skipped = setup.step is None and bool(told.skipped)
         if not math.isfinite(loss) or (skipped and setup.precision != "fp16"):
             run.broke = i
-            run.at_break = (_model(state) if setup.step is None else None, batch)
             break
-    run.model = _model(state)
+    run.model = copied(_model(state))
     if run.broke is None:
-        run.score = setup.score(_judged(setup, state))
+        run.score = setup.score(_judged(setup, copied(state)))
     return run
 
 
-def _begin(setup: Setup) -> tuple[Any, Callable[..., Any]]:
+def begin(setup: Setup) -> tuple[Any, Callable[..., Any]]:
+    """The state before the first step, and the step."""
     if setup.step is not None:
         return (setup.model, setup.optimizer.init(setup.model)), setup.step
     state = pb.train.TrainState.create(

@@ -340,6 +340,6 @@ def language_too_high(seed: int) -> Setup:
     x, y, x_valid, y_valid = data.chain(seed)
     score = language_score(x_valid, y_valid)
     optimizer = pb.optim.adam(0.3)
-    return Setup(language(seed), class_loss, optimizer, (x, y), score, batch=32, steps=100)
+    return Setup(language(seed), class_loss, optimizer, (x, y), score, batch=16)
 
 
