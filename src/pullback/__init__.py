@@ -269,6 +269,7 @@ from pullback.transforms.derivatives import (
 )
 from pullback.transforms.trace import (
     trace,
+    types_of,
 )
 from pullback.transforms.vectorize import (
     hessian,
@@ -502,6 +503,7 @@ __all__ = [
     "tril",
     "triu",
     "trunc",
+    "types_of",
     "uint16",
     "uint32",
     "uint64",

@@ -244,6 +244,21 @@ def test_a_batch_in_parts_and_half_precision():
     assert document("r")["result"]["scores"]["accuracy"] > 0.1
 
 
+def test_a_budget_changes_no_bit_and_one_that_cannot_be_met_begins_no_run():
+    cnn = ["--epochs", "1", "--batch-size", "256", "--threads", "1", *PLAIN]
+    trained("digits", *cnn, "--out", "free")
+    shown = trained("digits", *cnn, "--memory", "7 MB", "--out", "held")
+    assert "kernels run again" in shown.output
+    same = "model.safetensors"
+    assert Path("free", same).read_bytes() == Path("held", same).read_bytes()
+    assert tomllib.loads(Path("held", "config.toml").read_text())["training"]["memory"] == "7 MB"
+    shown = invoke("train", "digits", *cnn, "--memory", "100 kB", "--out", "none")
+    assert shown.exit_code == 1
+    assert "the least that this program can do with is" in shown.output
+    assert not Path("none").exists()
+    assert invoke("train", "digits", *cnn, "--memory", "much").exit_code == 2
+
+
 def test_a_run_that_was_interrupted_goes_on_bit_for_bit():
     options = ["--model", "mlp", "--epochs", "20", "--seed", "1", "--no-report"]
     trained("digits", *options, "--out", "whole")

@@ -12,6 +12,8 @@ import click
 from rich.console import Console
 
 from pullback.cli.failures import failures
+from pullback.schedule.memory import Plan
+from pullback.schedule.picture import bytes_text
 from pullback.train.config import PRECISIONS, Tables, read_toml
 from pullback.train.models import MODELS
 from pullback.train.objectives import Scores
@@ -40,6 +42,7 @@ KEYS = {
     "precision": ("training", "precision"),
     "seed": ("training", "seed"),
     "threads": ("training", "threads"),
+    "memory": ("training", "memory"),
 }
 COUNT = click.IntRange(min=1)
 
@@ -73,6 +76,7 @@ COUNT = click.IntRange(min=1)
 @click.option("--precision", type=click.Choice(get_args(PRECISIONS)), help="Of a step.")
 @click.option("--seed", type=int, help="Decides first weights and order.  [default: 0]")
 @click.option("--threads", type=click.IntRange(min=0), help="0: all cores.  [default: 0]")
+@click.option("--memory", metavar="BYTES", help="The most that a step may hold, as 500MB.")
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("--no-report", is_flag=True, help="No page and no plots.")
 def train(
@@ -151,6 +155,8 @@ def _introduce(console: Console, session: Session) -> None:
         console.print(f"  {note}")
     console.print(f"  {_network(choices, session)}")
     console.print(f"  {_length(choices, session)}")
+    if session.plan is not None:
+        console.print(f"  {_memory(session.plan)}")
     console.print(f"  writing to {session.run.folder}{os.sep}")
 
 
@@ -171,6 +177,15 @@ def _length(choices: Choices, session: Session) -> str:
     return (
         f"{epochs}{session.steps:,} steps of {training.batch_size} {session.task.example}"
         f"{parts}, {training.precision}, seed {training.seed}{early}"
+    )
+
+
+def _memory(plan: Plan) -> str:
+    again = len(plan.schedule) - len(set(plan.schedule))
+    price = f"{again} kernels run again, {plan.slowdown:.1%} more time, predicted"
+    return (
+        f"a step holds {bytes_text(plan.peak_bytes)} "
+        f"({price if again else 'nothing is computed twice'}), besides Python and the data"
     )
 
 

@@ -22,6 +22,7 @@ from pullback.passes.dump import Dump
 from pullback.passes.pipeline import optimize
 from pullback.schedule.fuse import fuse
 from pullback.schedule.kernels import Schedule
+from pullback.schedule.picture import bytes_text
 from pullback.transforms.trace import Traced
 
 Met = Mapping[int, frozenset[DType]]
@@ -105,6 +106,22 @@ class Lowered:
     @property
     def llvm(self) -> str:
         return self.code.text
+
+    def __repr__(self) -> str:
+        """What is known by now; `.optimized`, `.schedule`, `.plan` … make the rest."""
+        made = self.__dict__
+        lines = [f"Lowered {self.name}", f"  graph      {len(self.graph.nodes):,} operations"]
+        if "optimized" in made:
+            lines.append(f"  optimized  {len(self.optimized.nodes):,} operations")
+        if "schedule" in made:
+            lines.append(f"  schedule   {len(self.schedule.kernels):,} kernels")
+        if "code" in made:
+            lines.append(f"  plan       {bytes_text(self.code.plan.peak_bytes)} at the peak")
+        stages = {"optimized": "optimized", "schedule": "schedule", "code": "plan"}
+        rest = [name for stage, name in stages.items() if stage not in made]
+        if rest:
+            lines.append(f"  not made yet: {', '.join(rest)}, llvm, assembly")
+        return "\n".join(lines)
 
     @property
     def assembly(self) -> str:

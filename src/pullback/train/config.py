@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from pullback.compile.budget import parse_bytes
 from pullback.data.files import unreadable
 from pullback.errors import ArgumentError
 
@@ -52,12 +53,16 @@ class Training:
     seed: int = 0
     threads: int = 0
     """0: as many as there are cores to use."""
+    memory: str | None = None
+    """The most that a step may hold, as "500 MB"."""
 
     def __post_init__(self) -> None:
         counts = ("epochs", "steps", "batch_size", "accumulate", "evaluate", "patience", "log")
         for name in counts:
             require_at_least(f"training.{name}", getattr(self, name), 1)
         require_at_least("training.threads", self.threads, 0)
+        if self.memory is not None:
+            parse_bytes(self.memory)
         if not 0 <= self.seed < 2**63:
             raise ArgumentError(f"training.seed is at least 0 and below 2**63, not {self.seed}")
         if self.clip is not None and not self.clip > 0:

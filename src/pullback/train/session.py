@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from pullback import random
+from pullback.compile.budget import parse_bytes, require_machine
 from pullback.data.loader import Crops, DataLoader
 from pullback.errors import ArgumentError
+from pullback.optim.optimizer import Optimizer
+from pullback.schedule.memory import Plan
 from pullback.train.checkpoint import save, versions
 from pullback.train.config import (
     Samples,
@@ -31,16 +34,17 @@ from pullback.train.images import DigitsTask, FolderTask
 from pullback.train.models import Choice, apply, parse_model, plain_model
 from pullback.train.objectives import Baseline, Scores
 from pullback.train.optimizers import OptimizerChoice
+from pullback.train.planning import batch_types, state_types
 from pullback.train.result import FitResult, Stopped
 from pullback.train.run import CONFIG, Run, State
 from pullback.train.state import TrainState
-from pullback.train.step import eval_step, train_step
+from pullback.train.step import TrainStep, eval_step, train_step
 from pullback.train.tables import TABLES, TableTask
 from pullback.train.tasks import ExampleTask, Task
 from pullback.train.texts import TextTask, written
 
 MODEL = "model.safetensors"
-MAY_CHANGE = (("training", "epochs"), ("training", "steps"), ("training", "threads"))
+MAY_CHANGE = tuple([("training", key) for key in ("epochs", "steps", "threads", "memory")])
 """Choices that a run which goes on may have otherwise."""
 
 
@@ -173,7 +177,8 @@ class Session:
     def __init__(self, choices: Choices, folder: Path, *, resume: bool = False) -> None:
         """Claim the folder, or with `resume` open the run in it.
 
-        Raises `ArgumentError` for choices that do not fit the data or a folder that is used.
+        Raises `ArgumentError` for choices that do not fit the data or a folder that is used,
+        `MemoryPlanError` for a step that `training.memory` does not hold.
         """
         self.choices, self.task, self._resume = choices, choices.task, resume
         training = choices.training
@@ -193,20 +198,23 @@ class Session:
         precision, threads = training.precision, training.threads or None
         self._first = random.fold_in(key, 1)
         self._optimizer = optimizer
-        self._step = train_step(
-            self.task.loss,
-            optimizer,
-            accumulate=training.accumulate,
-            clip=training.clip,
-            precision=precision,
-            threads=threads,
-        )
+        self._step = step_of(choices, optimizer)
+        self.plan = None if training.memory is None else self._planned()
         self._outputs = eval_step(outputs_of, precision=precision, threads=threads)
         notes = {"source": choices.source, "task": self.task.state()}
         self.run = Run.open(folder) if resume else Run.begin(folder, choices.toml(), **notes)
         if resume:
             self.run.write(CONFIG, choices.toml())
             self.run.set(state=State.RUNNING.value)
+
+    def _planned(self) -> Plan:
+        """What a step will hold, which is known before the run begins."""
+        training = self.choices.training
+        assert training.memory is not None
+        require_machine(parse_bytes(training.memory))
+        state = state_types(self.model, self._optimizer, precision=training.precision)
+        batch = batch_types(self.task, training, self.choices.model)
+        return self._step.lower(state, *batch).plan
 
     def train(self, *, progress: bool = True) -> FitResult:
         """Train, and keep checkpoints and numbers in the folder. Raises as `fit` does."""
@@ -292,6 +300,20 @@ class Session:
             "samples": outcome.samples,
             "versions": versions(),
         }
+
+
+def step_of(choices: Choices, optimizer: Optimizer) -> TrainStep:
+    """The training step of some choices."""
+    training = choices.training
+    return train_step(
+        choices.task.loss,
+        optimizer,
+        accumulate=training.accumulate,
+        clip=training.clip,
+        precision=training.precision,
+        threads=training.threads or None,
+        memory=training.memory,
+    )
 
 
 def outputs_of(model: Any, x: Any) -> Any:

@@ -82,9 +82,10 @@ class TrainState(Module):
 
 
 def copied(tree: Tree) -> Tree:
-    """The tree with arrays of its own, each in its own memory."""
+    """The tree with arrays of its own, each in its own memory; values of a trace have none."""
     leaves, structure = flatten_arrays(tree, "the state")
-    return unflatten(structure, [concrete(x.numpy().copy()) for x in leaves])
+    copies = [concrete(x.numpy().copy()) if x.has_numbers else x for x in leaves]
+    return unflatten(structure, copies)
 
 
 def require_optimizer(optimizer: Any) -> None:

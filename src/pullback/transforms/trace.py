@@ -92,6 +92,27 @@ def trace(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Graph:
     return trace_leaves(f, kinds, treedef, evaluating=False, kwargs=kwargs).graph
 
 
+@public
+def types_of(f: Callable[..., Any], *args: Any, **kwargs: Any) -> Tree:
+    """What `f` would return, with a type in the place of each array; nothing is computed.
+
+    So a model that no memory would hold has a type, and `pb.compile(step).lower(...)` plans for it.
+    Arguments are those of `trace`, and what is raised is, too.
+
+    >>> import pullback as pb
+    >>> from pullback import nn
+    >>> layer = pb.types_of(lambda: nn.Linear(10**6, 10**6, use_bias=False, key=pb.random.key(0)))
+    >>> print(layer.weight)
+    float32[1000000,1000000]
+    """
+    leaves, treedef = flatten(args)
+    kinds = [
+        x if isinstance(x, TensorType) else flatten_arrays(x, "argument")[0][0] for x in leaves
+    ]
+    traced = trace_leaves(f, kinds, treedef, evaluating=False, kwargs=kwargs)
+    return traced.rebuild([x.type for x in traced.graph.outputs])
+
+
 def trace_leaves(
     f: Callable[..., Any],
     leaves: Sequence[Array | TensorType],

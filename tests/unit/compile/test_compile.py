@@ -182,6 +182,17 @@ def test_each_stage_prints():
     assert lowered.plan.peak_bytes >= 2 * 4 * 8 * 4
 
 
+def test_lowered_tells_what_is_made_and_makes_nothing_to_tell_it():
+    lowered = pb.compile(lambda x: pb.sum(x * 2)).lower(pb.ones((3, 4)))
+    assert "graph" in repr(lowered)
+    assert "not made yet: optimized, schedule, plan, llvm, assembly" in repr(lowered)
+    assert "optimized" not in vars(lowered)
+    assert lowered.plan.peak_bytes
+    assert "at the peak" in repr(lowered)
+    assert "kernels" in repr(lowered)
+    assert "not made" not in repr(lowered)
+
+
 def unhashable_static():
     pb.compile(lambda x, sizes: x, static="sizes")(1.0, [1, 2])
 

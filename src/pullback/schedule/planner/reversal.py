@@ -8,7 +8,7 @@ about L of them, not L². Each state is a row over all numbers of slots.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,31 +61,29 @@ class Act:
 PASS, SAVE, BACK = "pass", "save", "back"
 
 
-@dataclass
 class Reversal:
     """The tables of a chain for 0 … `slots` slots. The input of the chain is not counted."""
 
-    stages: Sequence[Stage]
-    slots: int
-    tables: dict[int, Costs] = field(default_factory=dict)
-    """For each class of equal substrings."""
-
-    def __post_init__(self) -> None:
-        self.count = len(self.stages)
-        self.passed = [0]
-        for stage in self.stages:
-            self.passed.append(self.passed[-1] + stage.cost)
-        made = [0] + [stage.cotangent for stage in self.stages]
-        self.classes = substrings(list(zip(self.stages, made, strict=False)))
+    def __init__(self, stages: Sequence[Stage], slots: int) -> None:
+        self.stages, self.slots, self.count = stages, slots, len(stages)
+        self.passed = np.cumsum([0, *[stage.cost for stage in stages]])
+        self.outputs = np.array([stage.output for stage in stages])
+        self.classes = substrings(stages)
+        number = 1 + max((known for row in self.classes for known in row), default=0)
+        self.rows = np.full((number, slots + 1), np.inf)
+        """The table of each class of equal substrings."""
+        solved: set[int] = set()
         for length in range(1, self.count + 1):
             for first in range(self.count - length + 1):
                 known = self.classes[first][length]
-                if known not in self.tables:
-                    self.tables[known] = self._solved(first, first + length - 1)
+                if known not in solved:
+                    solved.add(known)
+                    self.rows[known] = self._solved(first, first + length - 1)
 
-    def cost(self, slots: int) -> float:
-        """The least time of the whole chain, ∞ where it needs more."""
-        return float(self._table(0, self.count - 1)[min(slots, self.slots)])
+    def cost(self, slots: int, length: int | None = None) -> float:
+        """The least time of the whole chain, or of its first blocks; ∞ where it needs more."""
+        last = self.count if length is None else length
+        return float(self._table(0, last - 1)[min(slots, self.slots)])
 
     def least(self) -> int | None:
         """The fewest slots in which the chain can be reversed."""
@@ -115,14 +113,13 @@ class Reversal:
     # ---- the tables ----
 
     def _table(self, first: int, last: int) -> Costs:
-        return self.tables[self.classes[first][last - first + 1]]
+        row: Costs = self.rows[self.classes[first][last - first + 1]]
+        return row
 
     def _solved(self, first: int, last: int) -> Costs:
-        best = np.full(self.slots + 1, np.inf)
+        best: Costs = self._splits(first, last).min(axis=0, initial=np.inf)
         for k in range(len(self.stages[first].options)):
             np.minimum(best, self._saving(first, last, k), out=best)
-        for _, row in self._splits(first, last):
-            np.minimum(best, row, out=best)
         return best
 
     def _saving(self, first: int, last: int, k: int) -> Costs:
@@ -136,30 +133,36 @@ class Reversal:
             rest = _shifted(self._table(first + 1, last), option.saved)
         return _from(rest + option.cost, least)
 
-    def _splits(self, first: int, last: int) -> Iterator[tuple[int, Costs]]:
-        """Run forward to each split, reverse what follows, then reverse what was passed."""
-        stages, held, peak = self.stages, 0, 0
-        for split in range(first + 1, last + 1):
-            passed = stages[split - 1]
-            peak = max(peak, held + passed.peak)
-            held = passed.output
-            ahead, behind = self._table(split, last), self._table(first, split - 1)
-            row = np.full(self.slots + 1, np.inf)
-            low = max(held, stages[last].cotangent + peak)
-            forward = self.passed[split] - self.passed[first]
-            np.add(ahead[low - held : self.slots + 1 - held], behind[low:], out=row[low:])
-            row += forward
-            yield split, row
+    def _splits(self, first: int, last: int) -> Costs:
+        """For each split, a row: run forward to it, reverse what follows, then what was passed."""
+        inner = range(first + 1, last + 1)
+        ahead = np.array([self.classes[split][last - split + 1] for split in inner], int)
+        behind = np.array([self.classes[first][split - first] for split in inner], int)
+        forward = self.passed[first + 1 : last + 1] - self.passed[first]
+        held = self.outputs[first:last]
+        least = np.maximum(held, self.stages[last].cotangent + self._peaks(first, last))
+        rows = np.full((len(inner), self.slots + 1), np.inf)
+        for each in np.unique(held[held <= self.slots]):
+            same = np.flatnonzero(held == each)
+            rows[same, each:] = self.rows[ahead[same], : self.slots + 1 - each]
+        rows += self.rows[behind]
+        rows += forward[:, None]
+        rows[np.arange(self.slots + 1) < least[:, None]] = np.inf
+        return rows
+
+    def _peaks(self, first: int, last: int) -> NDArray[np.int64]:
+        """The most slots held when running forward from `first` to each split."""
+        below = np.concatenate(([0], self.outputs[first:last]))[:-1]
+        peaks = [stage.peak for stage in self.stages[first:last]]
+        most: NDArray[np.int64] = np.maximum.accumulate(below + np.array(peaks, np.int64))
+        return most
 
     def _choice(self, first: int, last: int, room: int) -> tuple[int | None, int]:
         wanted = self._table(first, last)[room]
         for k in range(len(self.stages[first].options)):
             if self._saving(first, last, k)[room] == wanted:
                 return k, first
-        for split, row in self._splits(first, last):
-            if row[room] == wanted:
-                return None, split
-        raise AssertionError("a table without a choice")
+        return None, first + 1 + int(self._splits(first, last)[:, room].argmin())
 
 
 def substrings(letters: Sequence[Hashable]) -> list[list[int]]:

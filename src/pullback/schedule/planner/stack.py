@@ -227,13 +227,21 @@ class Stack:
 
 
 def _turn(workload: Workload) -> int:
-    """Where the backward pass begins: most steps before it are forward, most after it are not."""
+    """Where the backward pass begins: most steps before it are forward, most after it are not.
+
+    What is computed from gradients, as an optimiser does, is no part of the forward pass.
+    """
     best = score = turn = 0
+    later: set[int] = set()
     for k, step in enumerate(workload.steps):
         sites = [workload.values[i].site for i in step.writes]
+        forward = any(site.phase is Phase.FORWARD for site in sites)
+        if not forward or not later.isdisjoint(workload.reads[k]):
+            later.update(step.writes)
+            forward = False
         if any(workload.values[i].kept for i in step.writes) or not sites:
             continue
-        score += 1 if any(site.phase is Phase.FORWARD for site in sites) else -1
+        score += 1 if forward else -1
         if score > best:
             best, turn = score, k + 1
     return turn if score < best else 0  # nothing is backward

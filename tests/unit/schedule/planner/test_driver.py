@@ -7,24 +7,12 @@ import math
 
 import pytest
 
-from pullback.errors import MemoryPlanError, Phase, Site
+from pullback.errors import MemoryPlanError
 from pullback.schedule.memory import Step, Value, Workload, evaluate
 from pullback.schedule.planner.driver import Planner
+from pullback.schedule.planner.published import layers
 from workloads import traced
 from workloads.simulator import Simulator
-
-
-def chain(length: int, unit: int = 64) -> Workload:
-    """Layers F₁ … F_L and their backwards B_L … B₁, twice as dear; B_i reads a_{i-1} and d_i."""
-    values = [Value("x", unit, resident=True)]
-    values += [Value(f"a{i}", unit) for i in range(1, length + 1)]
-    back = Site(phase=Phase.BACKWARD)
-    values += [Value(f"d{i}", unit, kept=i == 0, site=back) for i in range(length, -1, -1)]
-    steps = [Step(f"F{i}", (i - 1,), (i,), cost=1) for i in range(1, length + 1)]
-    steps.append(Step("loss", (length,), (length + 1,)))
-    for k, i in enumerate(range(length, 0, -1)):
-        steps.append(Step(f"B{i}", (i - 1, length + 1 + k), (length + 2 + k,), cost=2))
-    return Workload(tuple(values), tuple(steps))
 
 
 def fewest_forwards(length: int, slots: int) -> int:
@@ -46,13 +34,13 @@ def overhead(workload: Workload, arena: int) -> float:
 def test_a_chain_in_twice_the_root_of_its_length_costs_a_third(length):
     """Chen et al. 2016: 2√L memory for one more forward pass, here at most 1/3 of a step."""
     slots = math.floor(2 * math.sqrt(length)) + 4
-    assert overhead(chain(length), 64 * slots) <= 1 / 3
+    assert overhead(layers(length), 64 * slots) <= 1 / 3
 
 
 @pytest.mark.parametrize(("length", "slots"), [(10, 3), (10, 5), (30, 5), (50, 8), (100, 12)])
 def test_no_schedule_beats_the_optimum_and_none_is_far_from_it(length, slots):
     """Two more units of arena hold the cotangents that the published count leaves out."""
-    workload = chain(length)
+    workload = layers(length)
     plan = Planner(workload).fit(workload.resident_bytes + 64 * (slots + 2))
     forwards = sum(1 for k in plan.schedule if k < length)
     optimum = fewest_forwards(length, slots + 2)
@@ -96,7 +84,7 @@ def test_a_parameter_is_not_read_again_after_its_update():
 
 
 def test_an_impossible_budget_names_the_step_and_its_largest_values(golden):
-    workload = chain(4, unit=1 << 20)
+    workload = layers(4, unit=1 << 20)
     with pytest.raises(MemoryPlanError) as caught:
         Planner(workload).fit(2_000_000)
     golden("memory_too_little", str(caught.value))
