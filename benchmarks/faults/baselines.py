@@ -19,6 +19,7 @@ favour of the tool: where its message could mean any of several causes, all of t
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -85,7 +86,7 @@ def autotrainer(run: Run) -> list[Alarm]:
             features.add("explode")
         if sum(x["grad_zero"] for x in look["layers"]) / len(norms) >= 0.7:
             features.add("relu")
-    gains = [b - a for a, b in zip(scores, scores[1:], strict=False)]
+    gains = [b - a for a, b in itertools.pairwise(scores)]
     slow = max(gains, default=0.0) < 0.01
     first = run["looks"][0]["layers"][0]["name"] if run["looks"][0]["layers"] else ""
     if slow or max(scores, default=0.0) < 0.7:
@@ -128,7 +129,7 @@ def umlaut(run: Run) -> list[Alarm]:
         found.append(("missing activation", ("SIG09",), looks[0]["bare"][0]))
     if any(x > 0.95 for x in scores):
         found.append(("validation accuracy very high", ("DAT06",), ""))
-    for a, b in zip(looks, looks[1:], strict=False):
+    for a, b in itertools.pairwise(looks):
         i, j = looks.index(a), looks.index(b)
         if j < len(scores) and b["loss"] <= a["loss"] and scores[j] < scores[i]:
             found.append(("overfitting", ("GEN01",), ""))
@@ -144,7 +145,7 @@ def deeplocalize(run: Run) -> list[Alarm]:
                 return [("numerical error", EXPLODES, x["name"])]
     if any(not math.isfinite(x) for x in run["losses"]):
         return [("numerical error in the loss", EXPLODES, "")]
-    for a, b in zip(run["looks"], run["looks"][1:], strict=False):
+    for a, b in itertools.pairwise(run["looks"]):
         for x, y in zip(a["layers"], b["layers"], strict=False):
             if "out_mean" in x and "out_mean" in y and _same(x["out_mean"], y["out_mean"]):
                 return [("output does not change", ("SIG03", "SIG04", "CUT04"), x["name"])]
@@ -164,11 +165,12 @@ def _same(x: float, y: float) -> bool:
 
 def neuralint(run: Run) -> list[Alarm]:
     """Constant weights, no activation between layers, last activation and loss."""
-    found: list[Alarm] = []
     look = run["looks"][0]
-    for x in look["layers"]:
-        if x["weight_std"] == 0:
-            found.append(("constant initial weights", ("SIG06", "CUT04"), x["name"]))
+    found: list[Alarm] = [
+        ("constant initial weights", ("SIG06", "CUT04"), x["name"])
+        for x in look["layers"]
+        if x["weight_std"] == 0
+    ]
     if look.get("bare"):
         found.append(("no activation between layers", ("SIG09",), look["bare"][0]))
     if look.get("softmaxes", 0) > 1 and look.get("last") == "softmax":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -76,15 +76,9 @@ class Program:
     at_once: bool = False
     """Deterministic: it can be told before the first step is applied."""
 
-    @property
-    def file(self) -> str:
-        return inspect.getsourcefile(self.make) or ""
-
-    @property
-    def lines(self) -> frozenset[int]:
-        """The lines at which the fault is."""
-        text, start = inspect.getsourcelines(self.make)
-        return frozenset(start + i for i, line in enumerate(text) if line.endswith("# here\n"))
+    file: str = ""
+    lines: frozenset[int] = frozenset()
+    """The lines at which the fault is."""
 
     @property
     def has_place(self) -> bool:
@@ -127,4 +121,7 @@ def fault(
 def _enter(program: Program) -> None:
     if program.name in PROGRAMS:
         raise ValueError(f"two programs are named {program.name}")
-    PROGRAMS[program.name] = program
+    text, start = inspect.getsourcelines(program.make)
+    lines = frozenset(start + i for i, line in enumerate(text) if line.endswith("# here\n"))
+    file = inspect.getsourcefile(program.make) or ""
+    PROGRAMS[program.name] = replace(program, file=file, lines=lines)

@@ -1,13 +1,12 @@
 """Train every program with every seed under every tool. What is there already is not run again.
 
-    python -m benchmarks.faults.run --out results/faults --seeds 5 --processes 2
-    python -m benchmarks.faults.table results/faults
+python -m benchmarks.faults.run --out results/faults --seeds 5 --processes 2
+python -m benchmarks.faults.table results/faults
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import inspect
 import json
 import math
@@ -20,19 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from benchmarks.faults import baselines, signals, training
-from benchmarks.faults.program import PROGRAMS, Program, Setup
+from benchmarks.faults.program import Program, Setup
+from benchmarks.faults.sets import half, load
+
+import pullback as pb
 from pullback.train.state import copied
-
-MODULES = ("healthy", "objective", "numbers", "initial", "cuts", "samples", "steps")
-
-
-def load() -> dict[str, Program]:
-    """All programs, in order."""
-    for name in MODULES:
-        importlib.import_module(f"benchmarks.faults.programs.{name}")
-    return PROGRAMS
 
 
 def main() -> None:
@@ -47,8 +39,6 @@ def main() -> None:
     chosen.out.mkdir(parents=True, exist_ok=True)
     names = [x for x in chosen.only.split(",") if x] or list(load())
     if chosen.half:
-        from benchmarks.faults.table import half
-
         names = [x for x in names if half(x) == chosen.half]
     jobs = [
         (name, seed, str(chosen.out), chosen.tools)
@@ -80,7 +70,7 @@ def _job(job: tuple[str, int, str, str]) -> str:
 def evaluate(program: Program, seed: int, tools: list[str]) -> dict[str, Any]:
     """One run: its score, and what each tool says."""
     start = time.process_time()
-    record: dict[str, Any] = {"program": program.name, "seed": seed}
+    record: dict[str, Any] = {"program": program.name, "seed": seed, "lines": [*program.lines]}
     with np.errstate(all="ignore"):
         if "baselines" in tools or not tools:
             record |= _trained(program, seed)
@@ -145,8 +135,6 @@ def _rate(program: Program) -> float | None:
 
 
 def _preflight(program: Program, seed: int) -> dict[str, Any]:
-    import pullback as pb
-
     setup = program.make(seed)
     batch = next(setup.stream(seed))
     try:
@@ -157,7 +145,7 @@ def _preflight(program: Program, seed: int) -> dict[str, Any]:
             optimizer=setup.optimizer,
             network_state=setup.network_state,
             key=setup.key,
-            seconds=0.3,
+            seconds=5.0,
         )
     except pb.errors.PullbackError as error:
         return {"failed": f"{type(error).__name__}: {error}"}
@@ -165,8 +153,6 @@ def _preflight(program: Program, seed: int) -> dict[str, Any]:
 
 
 def _doctor(program: Program, seed: int) -> dict[str, Any]:
-    import pullback as pb
-
     setup = program.make(seed)
     doctor = pb.inspect.Doctor()
     told: list[list[Any]] = []
@@ -199,13 +185,15 @@ def _watched(setup: Setup, seed: int, doctor: Any, told: list[list[Any]]) -> Non
         if not by_hand:
             broken = bool(metrics.skipped) and setup.precision != "fp16"
         if broken:
-            news = doctor.diverged(before[0] if by_hand else state, batch, *(() if by_hand else (metrics,)))
+            news = doctor.diverged(
+                before[0] if by_hand else state, batch, *(() if by_hand else (metrics,))
+            )
         elif by_hand:
             news = doctor.see(state[0], batch, loss=metrics)
         else:
             news = doctor.see(state, batch, metrics)
         if news:
-            told += [[i + 1, x] for x in re.findall(r"^[A-Z]+ +([A-Z]+\d\d)", news, re.M)]
+            told += [[i + 1, x] for x in re.findall(r"^[A-Z]+ +([A-Z]+\d\d)", news, re.MULTILINE)]
         if broken:
             break
 
@@ -220,9 +208,7 @@ def _finding(finding: Any) -> dict[str, Any]:
         "explained_by": finding.explained_by,
         "module": finding.module,
         "lines": [] if site is None else [[f.file, f.line] for f in site.frames],
-        "names": [
-            str(finding.numbers[k]) for k in ("parameter", "layer") if k in finding.numbers
-        ]
+        "names": [str(finding.numbers[k]) for k in ("parameter", "layer") if k in finding.numbers]
         + [str(x) for x in finding.numbers.get("parameters", [])],
     }
 

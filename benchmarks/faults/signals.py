@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
 from benchmarks.faults.program import Setup
+
 from pullback.errors import PullbackError
 from pullback.inspect.probe import Layer, Probe
 from pullback.inspect.seen import Subject
@@ -17,9 +17,7 @@ LOOKS = 6
 
 def look(setup: Setup, i: int, model: Any, batch: tuple[Any, ...]) -> dict[str, Any]:
     """Layers, activations, gradients of a model with a batch, before step i."""
-    subject = Subject(
-        model, setup.loss, batch, None, setup.network_state, setup.key, False, 1.0
-    )
+    subject = Subject(model, setup.loss, batch, None, setup.network_state, setup.key, False, 1.0)
     try:
         probe = Probe(subject.loss, (model, *batch))
     except PullbackError as error:

@@ -1,7 +1,7 @@
 """The tables of the evaluation, from what `run.py` wrote.
 
-    python -m benchmarks.faults.table results/faults                 # the unseen half
-    python -m benchmarks.faults.table results/faults --half calibration --failures
+python -m benchmarks.faults.table results/faults                 # the unseen half
+python -m benchmarks.faults.table results/faults --half calibration --failures
 """
 
 from __future__ import annotations
@@ -15,28 +15,16 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from benchmarks.faults.program import Program
-from benchmarks.faults.run import load
+from benchmarks.faults.sets import half, load
 
 BITES = 0.03
 """A fault counts where the score is lower than the healthy one by at least this much."""
 OURS = ("pullback", "preflight alone", "doctor alone")
 
 
-def half(name: str) -> str:
-    """Programs of one kind go to the halves in turn; so do kinds of one program."""
-    programs = load()
-    faulty = sorted(
-        (x for x in programs.values() if x.kind),
-        key=lambda x: [y.kind for y in programs.values()].index(x.kind),
-    )
-    order = [x.name for x in faulty] + [x.name for x in programs.values() if not x.kind]
-    start = 0 if programs[name].kind else len(faulty)
-    return ("calibration", "unseen")[(order.index(name) - start) % 2]
-
-
 @dataclass(frozen=True)
 class Verdict:
-    """What one tool says of one run: (id or ids, place is right) of each alarm, first cause first."""
+    """What one tool says of a run, the first cause first: ids, whether the place is right, text."""
 
     alarms: tuple[tuple[tuple[str, ...], bool, str], ...]
 
@@ -58,7 +46,9 @@ def verdict(record: dict[str, Any], program: Program, tool: str) -> Verdict:
         for part in parts.get(tool, ("doctor",)):
             alarms = [x for x in record.get(part, {}).get("findings", []) if _is_alarm(x)]
             found += [x for x in alarms if x["id"] not in {y["id"] for y in found}]
-        return Verdict(tuple(((x["id"],), _is_place(x, program), x["what"]) for x in found))
+        return Verdict(
+            tuple(((x["id"],), _is_place(x, program, record["lines"]), x["what"]) for x in found)
+        )
     return Verdict(
         tuple(
             (tuple(ids), _is_layer(layer, program), message)
@@ -71,9 +61,9 @@ def _is_alarm(finding: dict[str, Any]) -> bool:
     return finding["severity"] != "INFO" and not finding["explained_by"]
 
 
-def _is_place(finding: dict[str, Any], program: Program) -> bool:
+def _is_place(finding: dict[str, Any], program: Program, lines: list[int]) -> bool:
     mine = PurePath(program.file).name
-    if any(PurePath(f).name == mine and n in program.lines for f, n in finding["lines"]):
+    if any(PurePath(f).name == mine and n in lines for f, n in finding["lines"]):
         return True
     said = [finding["module"], *finding["names"], *finding["what"].split(), *finding["why"].split()]
     return any(_is_layer(x, program) for x in said)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import pullback as pb
 from benchmarks.faults.program import Setup
+
+import pullback as pb
 from pullback.train.state import copied
 
 

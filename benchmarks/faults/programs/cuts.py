@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-
-import pullback as pb
+import optree
 from benchmarks.faults import data
 from benchmarks.faults.program import Setup, fault
 from benchmarks.faults.programs.healthy import (
@@ -13,6 +12,8 @@ from benchmarks.faults.programs.healthy import (
     residual,
     unrolled,
 )
+
+import pullback as pb
 from pullback import nn
 
 
@@ -109,7 +110,9 @@ def accuracy_as_loss(seed: int) -> Setup:
     return Setup(model, loss, pb.optim.adam(1e-2), (x, y), score)
 
 
-@fault("unused_layers", "unused parameter", "CUT01", "spirals_relu", layers=("second",), at_once=True)
+@fault(
+    "unused_layers", "unused parameter", "CUT01", "spirals_relu", layers=("second",), at_once=True
+)
 def unused_layers(seed: int) -> Setup:
     """The second layer is made, and the first applied in its place: what learns is too small."""
     x, y, x_valid, y_valid = data.spirals(seed)
@@ -120,8 +123,7 @@ def unused_layers(seed: int) -> Setup:
     }
 
     def predict(model, x):
-        h = nn.relu(model["first"](x))
-        return h
+        return nn.relu(model["first"](x))
 
     def loss(model, x, y):
         return nn.cross_entropy(predict(model, x), y)
@@ -155,7 +157,15 @@ def through_numpy(seed: int) -> Setup:
     return Setup(model, loss, optimizer, (x, y), score, step=step)
 
 
-@fault("frozen_body", "frozen by mistake", "CUT03", "digits_mlp", layers=("layers[0]", "layers[1]"), also="OPT02", at_once=True)
+@fault(
+    "frozen_body",
+    "frozen by mistake",
+    "CUT03",
+    "digits_mlp",
+    layers=("layers[0]", "layers[1]"),
+    also="OPT02",
+    at_once=True,
+)
 def frozen_body(seed: int) -> Setup:
     """Everything but the biases of a fresh network is frozen."""
     x, y, x_valid, y_valid = data.standard_digits(seed)
@@ -165,7 +175,9 @@ def frozen_body(seed: int) -> Setup:
     return Setup(model, class_loss, pb.optim.adam(2e-3), (x, y), score)
 
 
-@fault("frozen_head", "frozen by mistake", "CUT03 SIG07", "residual", layers=("head",), also="VER01")
+@fault(
+    "frozen_head", "frozen by mistake", "CUT03 SIG07", "residual", layers=("head",), also="VER01"
+)
 def frozen_head(seed: int) -> Setup:
     """The new head is frozen at zero, and the body that was to be kept learns nothing."""
     x, y, x_valid, y_valid = data.standard_digits(seed)
@@ -176,7 +188,9 @@ def frozen_head(seed: int) -> Setup:
     return Setup(model, class_loss, pb.optim.adam(1e-3), (x, y), score)
 
 
-@fault("masked_optimizer", "frozen by mistake", "CUT03 CUT02 OPT02", "digits_mlp", layers=("layers",))
+@fault(
+    "masked_optimizer", "frozen by mistake", "CUT03 CUT02 OPT02", "digits_mlp", layers=("layers",)
+)
 def masked_optimizer(seed: int) -> Setup:
     """The mask of what is not to decay is handed to `masked`, which stops all else."""
     x, y, x_valid, y_valid = data.standard_digits(seed)
@@ -191,8 +205,6 @@ def masked_optimizer(seed: int) -> Setup:
 
 
 def tree_map(f, tree):
-    import optree
-
     return optree.tree_map(f, tree, namespace="pullback")
 
 
@@ -211,7 +223,9 @@ def zero_times(seed: int) -> Setup:
     return Setup(model, loss, pb.optim.adam(5e-3), (x, y), score)
 
 
-@fault("clamped", "clip without slope", "CUT04 SIG03", "wave_gelu", also="OBJ03 VER01", at_once=True)
+@fault(
+    "clamped", "clip without slope", "CUT04 SIG03", "wave_gelu", also="OBJ03 VER01", at_once=True
+)
 def clamped(seed: int) -> Setup:
     """Predictions are kept in a range that was meant for other units: all are at its border."""
     x, y, x_valid, y_valid = data.wave(seed)
@@ -223,5 +237,3 @@ def clamped(seed: int) -> Setup:
 
     score = data.r_squared(logits, x_valid, y_valid)
     return Setup(model, loss, pb.optim.adam(5e-3), (x, y), score)
-
-

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
-import pullback as pb
 from benchmarks.faults import data
 from benchmarks.faults.program import Setup, healthy
+
+import pullback as pb
 from pullback import nn
 
 

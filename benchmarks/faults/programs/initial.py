@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-
-import pullback as pb
 from benchmarks.faults import data
 from benchmarks.faults.program import Setup, fault
 from benchmarks.faults.programs.healthy import (
@@ -16,6 +14,8 @@ from benchmarks.faults.programs.healthy import (
     square_loss,
     unrolled,
 )
+
+import pullback as pb
 from pullback import nn
 
 
@@ -120,7 +120,14 @@ def hidden_equal(seed: int) -> Setup:
     return Setup(model, class_loss, pb.optim.adam(1e-2), (x, y), score)
 
 
-@fault("no_activation", "missing activation", "SIG09 SIG08", "spirals_tanh", also="GEN02 VER01", at_once=True)
+@fault(
+    "no_activation",
+    "missing activation",
+    "SIG09 SIG08",
+    "spirals_tanh",
+    also="GEN02 VER01",
+    at_once=True,
+)
 def no_activation(seed: int) -> Setup:
     """Three affine layers, one after the other, are one affine layer."""
     x, y, x_valid, y_valid = data.spirals(seed)
@@ -350,7 +357,14 @@ def branches_too_strong(seed: int) -> Setup:
     return Setup(model, loss, pb.optim.adam(1e-3), (x, y), score)
 
 
-@fault("large_logits", "last layer too large", "OBJ04", "zero_head", layers=("layers[2]",), also="SIG07 OPT02")
+@fault(
+    "large_logits",
+    "last layer too large",
+    "OBJ04",
+    "zero_head",
+    layers=("layers[2]",),
+    also="SIG07 OPT02",
+)
 def large_logits(seed: int) -> Setup:
     """The loss starts at a hundred: the first steps only make the weights smaller."""
     x, y, x_valid, y_valid = data.standard_digits(seed)
@@ -359,5 +373,3 @@ def large_logits(seed: int) -> Setup:
     model = nn.Sequential(nn.Linear(64, 64, key=keys[0]), nn.relu, head)
     score = data.accuracy(logits, x_valid, y_valid)
     return Setup(model, class_loss, pb.optim.adam(1e-3), (x, y), score)
-
-

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-
-import pullback as pb
 from benchmarks.faults import data
 from benchmarks.faults.program import Setup, fault
 from benchmarks.faults.programs.healthy import logits, square_loss
+
+import pullback as pb
 from pullback import nn
 
 
@@ -96,7 +96,9 @@ def where_trap(seed: int) -> Setup:
     return Setup(model, loss, pb.optim.adam(5e-3), (x, y), score)
 
 
-@fault("where_trap_log", "where trap", "NUM01 NUM02 NUM05", "plane_linear", also="NUM04", at_once=True)
+@fault(
+    "where_trap_log", "where trap", "NUM01 NUM02 NUM05", "plane_linear", also="NUM04", at_once=True
+)
 def where_trap_log(seed: int) -> Setup:
     x, y, x_valid, y_valid = data.plane(seed)
     params = {"w": pb.random.normal(pb.random.key(seed), (8, 1)) / 3, "b": pb.zeros((1,))}
@@ -113,7 +115,14 @@ def where_trap_log(seed: int) -> Setup:
     return Setup(params, loss, pb.optim.sgd(0.1), (x, y), score)
 
 
-@fault("divided_by_spread", "division by 0", "NUM01 NUM02 NUM04", "digits_mlp", also="DAT01", at_once=True)
+@fault(
+    "divided_by_spread",
+    "division by 0",
+    "NUM01 NUM02 NUM04",
+    "digits_mlp",
+    also="DAT01",
+    at_once=True,
+)
 def divided_by_spread(seed: int) -> Setup:
     """Pixels at the border are always 0, and so is their standard deviation."""
     x, y, x_valid, y_valid = data.digits(seed)
@@ -191,5 +200,3 @@ def bf16_parameters(seed: int) -> Setup:
 
     score = data.r_squared(predict, x_valid, y_valid)
     return Setup(params, loss, pb.optim.sgd(2e-3), (x, y), score, steps=1500, step=step)
-
-

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
-import pullback as pb
+import optree
 from benchmarks.faults import data
 from benchmarks.faults.program import Setup, fault
 from benchmarks.faults.programs.healthy import (
@@ -17,6 +16,8 @@ from benchmarks.faults.programs.healthy import (
     sentence,
     square_loss,
 )
+
+import pullback as pb
 from pullback import nn
 
 
@@ -54,7 +55,9 @@ def softmax_in_model(seed: int) -> Setup:
     return Setup(model, loss, pb.optim.adam(3e-4), (x, y), score, batch=32)
 
 
-@fault("softmax_over_batch", "softmax over the wrong axis", "OBJ01 DAT04", "digits_mlp", at_once=True)
+@fault(
+    "softmax_over_batch", "softmax over the wrong axis", "OBJ01 DAT04", "digits_mlp", at_once=True
+)
 def softmax_over_batch(seed: int) -> Setup:
     x, y, x_valid, y_valid = data.standard_digits(seed)
     model = nn.MLP(64, 10, 64, 2, key=pb.random.key(seed))
@@ -196,7 +199,13 @@ def sum_loss(seed: int) -> Setup:
     return Setup(model, loss, pb.optim.sgd(0.05, momentum=0.9), (x, y), score)
 
 
-@fault("sum_cross_entropy", "sum instead of mean", "OBJ06", "digits_sgd", also="OPT01 OPT03 NUM01 NUM02")
+@fault(
+    "sum_cross_entropy",
+    "sum instead of mean",
+    "OBJ06",
+    "digits_sgd",
+    also="OPT01 OPT03 NUM01 NUM02",
+)
 def sum_cross_entropy(seed: int) -> Setup:
     x, y, x_valid, y_valid = data.digits(seed)
     model = nn.MLP(64, 10, 64, 2, key=pb.random.key(seed))
@@ -224,7 +233,9 @@ def labels_as_numbers(seed: int) -> Setup:
     return Setup(model, loss, pb.optim.adam(2e-3), (x, y.astype(np.float32)), score)
 
 
-@fault("uphill", "wrong sign of the loss", "OBJ05", "digits_mlp", also="OPT03 NUM01 NUM02 VER01 OPT01")
+@fault(
+    "uphill", "wrong sign of the loss", "OBJ05", "digits_mlp", also="OPT03 NUM01 NUM02 VER01 OPT01"
+)
 def uphill(seed: int) -> Setup:
     """A log likelihood, without the minus."""
     x, y, x_valid, y_valid = data.standard_digits(seed)
@@ -238,7 +249,9 @@ def uphill(seed: int) -> Setup:
     return Setup(model, loss, pb.optim.adam(2e-3), (x, y), score)
 
 
-@fault("gradient_ascent", "wrong sign of the step", "OBJ05", "wave_sgd", also="OPT03 OPT01 NUM01 NUM02")
+@fault(
+    "gradient_ascent", "wrong sign of the step", "OBJ05", "wave_sgd", also="OPT03 OPT01 NUM01 NUM02"
+)
 def gradient_ascent(seed: int) -> Setup:
     x, y, x_valid, y_valid = data.wave(seed)
     model = nn.MLP(4, 1, 64, 2, pb.tanh, key=pb.random.key(seed))
@@ -256,8 +269,6 @@ def gradient_ascent(seed: int) -> Setup:
 
 
 def negative(tree: Any) -> Any:
-    import optree
-
     return optree.tree_map(lambda x: -x, tree, namespace="pullback")
 
 
@@ -427,5 +438,3 @@ def masked_by_hand(seed: int) -> Setup:
 
     score = data.accuracy(logits, x_valid, y_valid)
     return Setup(model, loss, pb.optim.adam(3e-3), (x, y, seen), score)
-
-

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
-
-import pullback as pb
 from benchmarks.faults import data
 from benchmarks.faults.program import Setup, fault
 from benchmarks.faults.programs.healthy import class_loss, logits, square_loss
+
+import pullback as pb
 from pullback import nn
 
 
-@fault("unscaled_inputs", "unscaled inputs", "DAT01", "spirals_tanh", also="SIG04 OBJ04 SIG07 OPT01")
+@fault(
+    "unscaled_inputs", "unscaled inputs", "DAT01", "spirals_tanh", also="SIG04 OBJ04 SIG07 OPT01"
+)
 def unscaled_inputs(seed: int) -> Setup:
     """Positions in micrometres."""
     x, y, x_valid, y_valid = data.spirals(seed)
@@ -31,7 +33,13 @@ def offset_inputs(seed: int) -> Setup:
     return Setup(model, square_loss, pb.optim.adam(5e-3), (x, y), score)
 
 
-@fault("pixels_to_255", "unscaled inputs", "DAT01", "digits_sgd", also="OPT01 OBJ04 OPT03 NUM01 NUM02 SIG03 CUT04")
+@fault(
+    "pixels_to_255",
+    "unscaled inputs",
+    "DAT01",
+    "digits_sgd",
+    also="OPT01 OBJ04 OPT03 NUM01 NUM02 SIG03 CUT04",
+)
 def pixels_to_255(seed: int) -> Setup:
     x, y, x_valid, y_valid = data.digits(seed)
     x, x_valid = x * 255, x_valid * 255
@@ -40,7 +48,13 @@ def pixels_to_255(seed: int) -> Setup:
     return Setup(model, class_loss, pb.optim.sgd(0.1, momentum=0.9), (x, y), score)
 
 
-@fault("mixed_units", "features of different scale", "DAT01", "plane_linear", also="OPT01 OPT03 NUM01 NUM02")
+@fault(
+    "mixed_units",
+    "features of different scale",
+    "DAT01",
+    "plane_linear",
+    also="OPT01 OPT03 NUM01 NUM02",
+)
 def mixed_units(seed: int) -> Setup:
     """One feature in metres, another in micrometres."""
     x, y, x_valid, y_valid = data.plane(seed)
