@@ -63,6 +63,56 @@ def element_is_reference(sample: Sample) -> None:
     assert np.asarray(element).dtype == reference.dtype
 
 
+def parts_make_parts(sample: Sample) -> None:
+    """A part of the output comes from the parts of operands that `parted` names."""
+    op, ways = sample.op, 0
+    if type(op).parted is Op.parted:
+        raise Exempt("not made part by part")
+    with np.errstate(all="ignore"):
+        whole = np.asarray(op.reference(*sample.inputs))
+        for axis, size in enumerate(whole.shape):
+            count = next((n for n in range(2, size + 1) if size % n == 0), 0)
+            way = op.parted(axis, count, *sample.types) if count else None
+            for i in range(count if way is not None else 0):
+                part, axes = way
+                inputs = [_part(x, a, i, count) for x, a in zip(sample.inputs, axes, strict=True)]
+                expected, ways = _part(whole, axis, i, count), ways + 1
+                made = np.asarray(part.reference(*inputs))
+                assert (made.shape, made.dtype) == (expected.shape, expected.dtype)
+                np.testing.assert_allclose(  # BLAS adds in an order that depends on the sizes
+                    made.astype(float), expected.astype(float), rtol=1e-12
+                )
+    if not ways:
+        raise Exempt("no axis has parts")
+
+
+def terms_make_sums(sample: Sample) -> None:
+    """What an op makes of the parts that `summed` names adds up to its output."""
+    op, ways = sample.op, 0
+    for operand, x in enumerate(sample.inputs):
+        for axis, count in enumerate(x.shape):
+            axes = op.summed(operand, axis)
+            if axes is None or not count:
+                continue
+            terms = [
+                op.reference(
+                    *[_part(x, a, i, count) for x, a in zip(sample.inputs, axes, strict=True)]
+                )
+                for i in range(count)
+            ]
+            whole, ways = op.reference(*sample.inputs), ways + 1
+            tolerance = 1e-12 if whole.dtype.itemsize >= 8 else 1e-2
+            np.testing.assert_allclose(
+                np.sum(terms, axis=0).astype(float), whole.astype(float), rtol=tolerance
+            )
+    if not ways:
+        raise Exempt("no sum over parts")
+
+
+def _part(x: np.ndarray, axis: int | None, i: int, count: int) -> np.ndarray:
+    return x if axis is None else np.split(x, count, axis)[i]
+
+
 def operands_change_places(sample: Sample) -> None:
     """A commutative op gives the same bits when its operands are exchanged."""
     if not sample.op.commutative:
@@ -280,6 +330,8 @@ LAWS = (
     types,
     body_is_reference,
     element_is_reference,
+    parts_make_parts,
+    terms_make_sums,
     operands_change_places,
     text_round_trip,
     costs,

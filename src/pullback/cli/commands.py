@@ -6,6 +6,7 @@ import click
 
 import pullback
 from pullback.cli.benchmark import bench
+from pullback.cli.checking import check
 from pullback.cli.explaining import explain
 from pullback.cli.predicting import predict
 from pullback.cli.training import train
@@ -17,5 +18,5 @@ def root() -> None:
     """Backpropagation, compiled and accountable."""
 
 
-for command in (train, predict, bench, explain):
+for command in (train, predict, check, bench, explain):
     root.add_command(command)

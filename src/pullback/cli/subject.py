@@ -62,7 +62,7 @@ class Make:
         Raises `ArgumentError` where it fails, or returns something else than the contract says.
         """
         given = {"batch": batch} if self.takes_batch and batch is not None else {}
-        with _told(self.name):
+        with told(self.name):
             result = self.function(**given)
         return _parsed(self.name, result)
 
@@ -118,13 +118,13 @@ def _from_file(path: str) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up
-    with _told(path), _importing(file.resolve().parent):
+    with told(path), _importing(file.resolve().parent):
         spec.loader.exec_module(module)
     return module
 
 
 def _by_name(name: str) -> ModuleType:
-    with _told(name), _importing(Path.cwd()):
+    with told(name), _importing(Path.cwd()):
         return importlib.import_module(name)
 
 
@@ -140,7 +140,7 @@ def _importing(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
+def told(name: str) -> Iterator[None]:
     """An error of the user's code is told by its line; one of this library tells that itself."""
     try:
         yield

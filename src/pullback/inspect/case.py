@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pullback.inspect.course import Course
+from pullback.inspect.baseline import Baseline
+from pullback.inspect.course import FIRST, Course
+from pullback.inspect.probe import Probe
 from pullback.inspect.seen import Seen, Subject
 from pullback.ir.array import DONATED, Array
+from pullback.ir.graph import Graph, Node
 from pullback.ir.types import Numbers, float64
+from pullback.nn.dropout import Dropout
+from pullback.nn.module import Module
+from pullback.ops.sampling import RandomBits
 from pullback.optim.optimizer import Optimizer
 from pullback.train.function import UserFunction, drawn
 from pullback.train.metrics import Names
@@ -24,6 +30,9 @@ from pullback.train.step import TrainStep, train_step
 from pullback.transforms.tree import Tree, flatten, map_leaves, paths
 
 __all__ = ["Case", "Job", "Told", "Visit", "parts"]
+
+HANDED = 3
+"""Steps of a loop without `train_step` that are computed again."""
 
 
 class Visit(Seen):
@@ -93,11 +102,29 @@ class Told:
         return cls(math.nan, np.zeros(0), np.zeros(0), Names(()))
 
 
+@dataclass(frozen=True, eq=False)
+class Handed:
+    """One of the first steps of a loop without `train_step`: numbers of what is trained."""
+
+    step: int
+    state: Any
+    """Before the step."""
+    before: list[Numbers]
+    after: list[Numbers]
+    grads: list[Numbers]
+    batch: list[Numbers]
+
+    @property
+    def moved(self) -> list[Numbers]:
+        return [x - y for x, y in zip(self.after, self.before, strict=True)]
+
+
 class Case:
     """A run: its beginning, its course, its present."""
 
-    def __init__(self, job: Job | None, state: Any, is_stepped: bool) -> None:
+    def __init__(self, job: Job | None, state: Any, is_stepped: bool, tries: bool) -> None:
         self.job = job
+        self.tries = tries
         self.is_stepped = is_stepped
         """Whether it is `train_step` that makes the steps."""
         self.course = Course()
@@ -108,6 +135,12 @@ class Case:
         """The last state, and the batch of the step that returned it."""
         self.rows: list[Mapping[str, float]] = []
         """Of evaluations."""
+        self.handed: list[Handed] = []
+        """The first steps of a loop that hands its gradients over."""
+        self.baseline: Baseline | None = None
+        self.clinic: Any = None
+        """Where remedies are tried, once one is."""
+        self._gradients: dict[int, list[Numbers]] = {}
         self._model: Any = getattr(self.initial, "model", None)
 
     def keep(self, batch: Any) -> None:
@@ -130,7 +163,7 @@ class Case:
     def present(self) -> Visit | None:
         """The model as it is now, with the last batch; None where its memory was given away."""
         state, batch = self.now
-        if any(isinstance(x, Array) and x.trace == DONATED for x in flatten(state)[0]):
+        if is_gone(state):
             return None
         return self.visit(copied(state), parts(batch))  # evidence may outlive the state
 
@@ -151,6 +184,66 @@ class Case:
         )
         return Visit(subject, self.course)
 
+    # ---- measures ----
+
+    @property
+    def can_try(self) -> bool:
+        """Whether remedies can be tried: what the run computes is known, and how it learns."""
+        return self.tries and self.job is not None and self.job.optimizer is not None
+
+    @functools.cached_property
+    def weights(self) -> list[bool]:
+        """Of each trained parameter whether it is a weight: a matrix that did not begin at 0."""
+        return [x.ndim > 1 and bool(x.any()) for x in _numbers(trained_part(self.initial.model))]
+
+    @property
+    def jump(self) -> float:
+        """The largest ‖update‖ / ‖weight‖ of the first steps; 0 where it is not known."""
+        early = self.course.ratios[:FIRST]
+        if self.job is None or early.shape[1:] != (len(self.weights),):
+            return 0.0
+        moved = early[:, self.weights]
+        return float(moved.max()) if moved.size and np.isfinite(moved).all() else 0.0
+
+    @property
+    def typical_ratio(self) -> float:
+        """The largest over the weights of the median ‖update‖ / ‖weight‖; 0 where not known."""
+        ratios = self.course.ratios
+        if self.job is None or ratios.shape[1:] != (len(self.weights),) or not any(self.weights):
+            return 0.0
+        return float(np.median(ratios[:, self.weights], axis=0).max())
+
+    @functools.cached_property
+    def frozen_layers(self) -> list[tuple[str, bool]]:
+        """Each weight of a layer, in forward order, and whether it is frozen."""
+        probe = self.first.probe
+        frozen = probe.replay.frozen
+        return [(x.name, x.weight in frozen) for x in probe.layers]
+
+    @functools.cached_property
+    def dropouts(self) -> list[Dropout]:
+        """The dropout layers of the model that drop something."""
+        return [x for x in _modules(self.initial.model) if isinstance(x, Dropout) and x.rate > 0]
+
+    @functools.cached_property
+    def draws(self) -> bool:
+        """Whether the loss draws random numbers."""
+        return any(isinstance(node.op, RandomBits) for node in _every(self.first.probe.nodes))
+
+    @functools.cached_property
+    def inputs(self) -> list[int]:
+        """The places in a batch of what the network reads."""
+        probe = self.first.probe
+        graph = probe.network or probe.graph
+        order = [x for x in probe.replay.graph.inputs if x in probe.replay.data]
+        read = set(probe.inputs_of(graph))
+        return [i for i, x in enumerate(order) if x in read]
+
+    def inputs_differ(self, probe: Probe) -> bool:
+        """Whether the inputs of a batch are not all the same."""
+        graph = probe.network or probe.graph
+        return any(np.ptp(probe.numbers(x), axis=0).any() for x in probe.inputs_of(graph))
+
     # ---- a loop without train_step ----
 
     def state_with(self, model: Any) -> Any:
@@ -159,19 +252,60 @@ class Case:
             return model
         return self.initial.replace(model=model)
 
-    def told(self, model: Any, loss: Any, grads: Any) -> Told:
+    def told(self, model: Any, batch: Any, loss: Any, grads: Any) -> Told:
         """The metrics of a step after which the model is `model`."""
         before, self._model = self._model, model
         part = trained_part(model)
         after = _numbers(part)
-        moved = [x - y for x, y in zip(after, _numbers(trained_part(before)), strict=True)]
-        slopes = _numbers(grads) if grads is not None else []
+        was = [] if is_gone(before) else _numbers(trained_part(before))
+        slopes = [] if grads is None else _numbers(grads)
+        moved = [x - y for x, y in zip(after, was, strict=False)]
+        if len(slopes) == len(was) and was and len(self.handed) < HANDED:
+            state = copied(self.state_with(before))
+            given = [np.array(x) for x in _numbers(parts(batch))]
+            number = self.course.count + 1
+            self.handed.append(Handed(number, state, was, after, slopes, given))
         return Told(
             loss,
             np.array([np.linalg.norm(g.ravel()) for g in slopes]),
-            np.array([_ratio(d, x) for d, x in zip(moved, after, strict=True)]),
+            np.array([_ratio(d, x) for d, x in zip(moved, after, strict=False)]),
             Names(tuple(x.removeprefix(".") for x in paths(flatten(part)[1], ""))),
         )
+
+    def gradient_of(self, handed: Handed) -> list[Numbers]:
+        """The gradient of the loss before a step, computed again."""
+        i = self.handed.index(handed)
+        if i not in self._gradients:
+            visit = self.visit(handed.state, self.batches[handed.step - 1])
+            self._gradients[i] = [g.numpy().astype(float64) for g in visit.trained_gradients()]
+        return self._gradients[i]
+
+
+def is_gone(tree: Tree) -> bool:
+    """Whether the memory of an array was given away."""
+    return any(isinstance(x, Array) and x.trace == DONATED for x in flatten(tree)[0])
+
+
+def _modules(x: Any) -> Iterator[Any]:
+    """The modules within a model, itself included."""
+    if isinstance(x, Module):
+        yield x
+        x = list(vars(x).values())
+    elif isinstance(x, dict):
+        x = list(x.values())
+    if isinstance(x, list | tuple):
+        for each in x:
+            yield from _modules(each)
+
+
+def _every(nodes: Sequence[Node]) -> Iterator[Node]:
+    """The nodes, and those of the graphs that they hold."""
+    for node in nodes:
+        yield node
+        for x in vars(node.op).values():
+            for graph in x if isinstance(x, tuple) else (x,):
+                if isinstance(graph, Graph):
+                    yield from _every(graph.nodes)
 
 
 def _numbers(tree: Tree) -> list[Numbers]:

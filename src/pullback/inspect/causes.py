@@ -19,15 +19,18 @@ ORDER = ("NUM", "CUT", "LOOP", "OBJ", "DAT", "VER02", "OPT", "SIG", "VER01", "GE
 # ---- one cause ------------------------------------------------------------------------------
 
 
-def place(finding: Finding) -> tuple[bool, bool, int, int]:
+def place(finding: Finding) -> tuple[bool, bool, float, int, int]:
+    """Certain errors first; then what a remedy has shown, by how much; then the order of causes."""
     family = next(i for i, name in enumerate(ORDER) if finding.id.startswith(name))
     calm = finding.severity is Severity.INFO
-    return (bool(finding.explained_by), calm, family, finding.severity.rank)
+    fact = finding.severity.is_error and finding.rule.kind is Kind.FACT
+    shown = -2.0 if fact else -round(finding.effect, 1)
+    return (bool(finding.explained_by), calm, shown, family, finding.severity.rank)
 
 
 def rooted(found: Sequence[Finding]) -> list[Finding]:
     """Measures that follow the first cause are told under it; facts stand for themselves."""
-    order = sorted(found, key=place)
+    order = sorted(_blamed(found), key=place)
     alarms = [x for x in order if x.severity is not Severity.INFO]
     if not alarms:
         return order
@@ -38,6 +41,15 @@ def rooted(found: Sequence[Finding]) -> list[Finding]:
         else x
         for x in order
     ]
+
+
+def _blamed(found: Sequence[Finding]) -> list[Finding]:
+    """A number that was not finite because the steps were too long: as a shorter step has shown."""
+    long = next((x for x in found if x.id == "OPT01" and x.effect), None)
+    if long is None:
+        return list(found)
+    born = [x for x in found if x.severity is Severity.STOP]
+    return [replace(x, explained_by=long.id) if x in born else x for x in found]
 
 
 def _follows(finding: Finding, root: Finding) -> bool:

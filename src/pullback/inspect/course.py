@@ -96,6 +96,17 @@ class Course:
         return (self.start - self.end) / max(abs(self.start), 1e-12)
 
     @property
+    def rise(self) -> float:
+        """The largest finite loss, as a mean of three, / that of the first step."""
+        losses = self.losses
+        if not losses or not np.isfinite(losses[0]):
+            return 0.0
+        if not np.isfinite(losses).all():
+            losses = [x for x in losses if math.isfinite(x)]
+        smooth = np.convolve(losses, np.ones(3) / 3, "valid") if len(losses) > 3 else losses
+        return float(np.max(smooth)) / abs(losses[0]) if losses[0] else 0.0
+
+    @property
     def stands_still(self) -> bool:
         """Whether the second half of the run is no better than the first."""
         losses = self.losses

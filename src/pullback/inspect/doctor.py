@@ -13,8 +13,9 @@ from pullback._public import public
 from pullback.compile import compile
 from pullback.errors import ArgumentError, PullbackError
 from pullback.inspect.birth import births
-from pullback.inspect.case import Case, Job, Told, parts
+from pullback.inspect.case import HANDED, Case, Job, Told, parts
 from pullback.inspect.causes import place, rooted
+from pullback.inspect.course import FIRST
 from pullback.inspect.findings import Finding, Severity
 from pullback.inspect.looks import examined, facts
 from pullback.inspect.report import Report
@@ -84,6 +85,8 @@ class Doctor:
         self._step: Any = None
         self._case: Case | None = None
         self._facts: list[Finding] = []
+        self._is_known = False
+        """Whether the facts were looked for."""
         self._signs: list[Finding] = []
         self._born: list[Finding] = []
         self._told: set[tuple[str, str]] = set()
@@ -120,7 +123,7 @@ class Doctor:
             state = TrainState.create(
                 state, optimizer or sgd(0.0), network_state=network_state, key=key
             )
-        self._case = Case(job, state, isinstance(step, TrainStep))
+        self._case = Case(job, state, isinstance(step, TrainStep), self._remedies)
         self.seconds += time.perf_counter() - self._began
 
     def see(
@@ -139,7 +142,7 @@ class Doctor:
         """
         case = self._required()
         if metrics is None:
-            metrics = case.told(state, loss, grads)
+            metrics = case.told(state, batch, loss, grads)
             state = case.state_with(state)
         case.course.add(metrics)
         self._last = state, batch
@@ -161,10 +164,13 @@ class Doctor:
         case.course.add(metrics if metrics is not None else Told.nothing())
         if case.course.count == 1:
             case.keep(batch)
-        self._last = state, batch
+        case.now = self._last = state, batch
         self._born = self._tried("births", lambda: self._births(case, state, batch))
         self._looked = case.course.count
-        self._facts = self._facts or self._tried("facts", lambda: facts(case))
+        if not self._is_known:
+            self._is_known = True
+            self._facts = self._tried("facts", lambda: facts(case))
+        self._signs = self._tried("signs", lambda: examined(case, self._facts))
         self.seconds += time.perf_counter() - start
         return self._new()
 
@@ -194,26 +200,29 @@ class Doctor:
         assert self._last is not None
         case.now = self._last
         count = self._looked = case.course.count
-        with np.errstate(all="ignore"):
-            if not self._facts and case.course.count:
-                self._facts = self._tried("facts", lambda: facts(case))
-            if count > 1:
-                self._signs = self._tried("signs", lambda: examined(case, self._remedies))
+        if not self._is_known:
+            self._is_known = True
+            self._facts = self._tried("facts", lambda: facts(case))
+        if count > 1:
+            self._signs = self._tried("signs", lambda: examined(case, self._facts))
         self._due = self._next(count)
         case.forget()
         self.seconds += time.perf_counter() - start
         return self._new()
 
     def _next(self, count: int) -> int:
-        if count < 20:
-            return 20 if self._every >= 20 else count + self._every
+        if count < HANDED and self._case is not None and not self._case.is_stepped:
+            return HANDED
+        if count < FIRST:
+            return FIRST if self._every >= FIRST else count + self._every
         quiet = 1 if self._alarms() else max(1, count // (4 * self._every))
         return count - count % self._every + self._every * min(quiet, LONGEST)
 
     def _tried(self, what: str, look: Callable[[], list[Finding]]) -> list[Finding]:
         """What a look finds; one that fails says so in the report, and never ends a run."""
         try:
-            return look()
+            with np.errstate(all="ignore"):
+                return look()
         except PullbackError as error:
             self._skipped.append(f"{what}: {error.what}")
             return []

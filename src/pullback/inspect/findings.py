@@ -66,6 +66,22 @@ class Threshold(float):
         return bound
 
 
+@dataclass(frozen=True, slots=True)
+class Remedy:
+    """A change of a run that a doctor can try on a copy of it before it is told."""
+
+    said: str
+    rate: float = 1.0
+    """The learning rate times this; the direction of the steps with it, where it is negative."""
+    clip: float | None = None
+    standardises: bool = False
+    """Whether the inputs are made to have mean 0 and variance 1."""
+    initialises: bool = False
+    """Whether the weights of each layer are scaled as its usual initialisation has them."""
+    mixes: bool = False
+    """Whether the examples of the batches are mixed."""
+
+
 class Rule:
     """A kind of finding. The docstring of a subclass is its explanation (`pullback explain ID`)."""
 
@@ -78,6 +94,8 @@ class Rule:
     """How to say that it is meant; empty where it cannot be meant."""
     source: ClassVar[str]
     """Who met or described it."""
+    remedies: ClassVar[tuple[Remedy, ...]] = ()
+    """What can be tried on a copy of a run."""
 
     @classmethod
     def thresholds(cls) -> tuple[Threshold, ...]:
@@ -132,6 +150,8 @@ class Finding:
     explained_by: str = ""
     """The id of the finding that this one follows from."""
     evidence: object = None
+    effect: float = 0.0
+    """How much lower the loss was where the remedy was tried, as a share of that at the start."""
     declared: str = ""
     """The reason that the program gives for it, where it says that it is meant."""
 
@@ -181,6 +201,7 @@ class Finding:
             "notes": list(self.notes),
             "numbers": dict(self.numbers),
             "explained_by": self.explained_by,
+            "effect": self.effect,
         }
 
 

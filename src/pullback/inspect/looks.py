@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from pullback.errors import PullbackError
+from pullback.inspect.baseline import Baseline
 from pullback.inspect.case import Case
 from pullback.inspect.causes import gradients
+from pullback.inspect.clinic import ADAM, Clinic, tried
 from pullback.inspect.findings import Finding, Kind, Severity
-from pullback.inspect.rules import CHECKS, HAZARDS, SIGNS
+from pullback.inspect.rules import CHECKS, GUESSES, HAZARDS, SIGNS
 from pullback.inspect.rules.cuts import CUT04
-from pullback.inspect.rules.signal import SIG03
+from pullback.inspect.rules.order import DAT03
+from pullback.inspect.rules.signal import SIG03, SIG04
 from pullback.inspect.rules.start import OPT01, OPT02, VER01
+from pullback.inspect.trials import ENOUGH
 
+CLEARLY = 0.25
+"""What a remedy must show where no rule has seen anything, as a share of the loss at the start."""
 TRAINED = (OPT01, OPT02, VER01)
 """Checks that train on one batch: a run has been trained already."""
 
@@ -25,6 +31,7 @@ def facts(case: Case) -> list[Finding]:
     if case.job is None:
         return []
     visit = case.first
+    case.baseline = Baseline.of(visit.probe)
     found = [x for each in HAZARDS for x in each.find(visit.probe)]
     if not math.isfinite(visit.probe.loss):
         return found
@@ -48,16 +55,64 @@ def _each(checks: Iterable[Any], subject: Any) -> Iterator[Finding]:
             continue
 
 
-def examined(case: Case, remedies: bool) -> list[Finding]:
-    """What the course says, and where it has a symptom, what the beginning and the present say."""
+def examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
+    """What the course says, and where it has a symptom, what the beginning and the present say.
+
+    What is measured is a warning if a remedy helped on a copy of the run, or none is known. Where a
+    fact is known to be wrong nothing is tried.
+    """
+    if case.baseline is not None:
+        case.course.baseline = case.baseline.loss(case.batches)
     found = [x for each in SIGNS for x in each.running(case)]
     if case.job is None:
         return found
     found += _silent(case)
-    if not case.course.symptom:
+    if case.course.symptom:
+        found += _measured(case)
+    if any(x.severity.is_error for x in (*known, *found)) or not case.can_try:
         return found
-    measures = [x for x in CHECKS if x.kind is Kind.MEASURE and x not in TRAINED]
-    found += _each(measures, case.first)
+    clinic = case.clinic = case.clinic or Clinic(case)
+    found = [tried(clinic, x) for x in found]
+    if case.course.symptom and not any(x.effect for x in found):
+        guesses = [tried(clinic, x.found(x.title, None, why=case.course.symptom)) for x in GUESSES]
+        guesses = [x for x in guesses if x.effect >= CLEARLY]
+        found += guesses or unexplained(case, clinic)
+    return found
+
+
+def unexplained(case: Case, clinic: Clinic) -> list[Finding]:
+    """What is left where neither another step nor a rule explains the symptom."""
+    heart, adam = clinic.by_heart, clinic.by_adam
+    if heart.fall >= ENOUGH:
+        return list(DAT03.unlearnt(case, heart))
+    if adam.fall >= ENOUGH:
+        return [
+            OPT02.found(
+                f"the optimiser does not learn one batch: loss {heart}; Adam({ADAM:g}): {adam}",
+                None,
+                why=case.course.symptom,
+                numbers={"own": heart.end, "adam": adam.end},
+            )
+        ]
+    still = adam.fall < VER01.nothing
+    return [
+        VER01.found(
+            f"one batch is not learnt by heart: loss {adam} in {len(adam.losses)} steps of Adam",
+            None,
+            severity=Severity.FAIL if still else Severity.WARN,
+            why=case.course.symptom,
+            numbers={"start": adam.start, "end": adam.end, "steps": len(adam.losses)},
+        )
+    ]
+
+
+def _measured(case: Case) -> list[Finding]:
+    checks = [x for x in CHECKS if x.kind is Kind.MEASURE and x not in TRAINED]
+    found = list(_each(checks, case.first))
+    seen = {x.id for x in found}
+    if case.present is not None:
+        late = [x for x in (SIG03, SIG04) if x.id not in seen]
+        found += _each(late, case.present)
     return found
 
 

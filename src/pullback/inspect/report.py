@@ -76,9 +76,9 @@ class Report:
             lines += _told(finding, self.findings)
         lines += [_brief(x) for x in rest]
         if not self.findings:
-            lines.append(f"ok   {self.summary}" if self.summary else "ok   nothing found")
+            lines += _summed("ok   ", self.summary or "nothing found")
         elif self.summary:
-            lines.append(f"     {self.summary}")
+            lines += _summed(INDENT, self.summary)
         lines += [_brief(x, meant=True) for x in self.declared]
         if self.findings:
             lines.append(f"     more: pullback explain {self.findings[0].id}")
@@ -158,6 +158,12 @@ def _told(finding: Finding, every: Sequence[Finding]) -> list[str]:
         lines.append(f"{INDENT}{len(followers)} more explained by {finding.id}:")
         lines += [f"{INDENT}  {line}" for x in followers for line in _wrapped("", x.what, 7)]
     return lines
+
+
+def _summed(label: str, summary: str) -> list[str]:
+    """On one line where it fits."""
+    text = label + summary
+    return [text] if len(text) <= WIDTH else _wrapped(label, summary)
 
 
 def _brief(finding: Finding, meant: bool = False) -> str:

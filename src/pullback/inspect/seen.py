@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pullback._settings import override
+from pullback.errors import PullbackError
 from pullback.inspect.moments import Moments, Signal
 from pullback.inspect.probe import Probe
 from pullback.inspect.trials import (
@@ -15,6 +18,7 @@ from pullback.inspect.trials import (
     Leak,
     Slope,
     Step,
+    first_samples,
     first_step,
     leak,
     overfit,
@@ -33,6 +37,8 @@ from pullback.transforms.tree import flatten
 
 USUAL_RATE = 3e-3
 STEPS = 200
+VALUES = 1 << 23
+"""Numbers in a forward pass: with more, the loss of fewer samples is evaluated again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +98,22 @@ class Seen:
         it = self.subject
         leaves = flatten(it.model)[0]
         precision = "fp64" if all(x.dtype == float64 for x in leaves) else "fp32"
-        state = TrainState.create(
-            it.model,
-            optimizer,
-            network_state=it.network_state,
-            key=it.key,
-            precision=precision,
-        )
+
+        def state() -> TrainState:
+            return TrainState.create(
+                it.model,
+                optimizer,
+                network_state=it.network_state,
+                key=it.key,
+                precision=precision,
+            )
+
         step = train_step(it.loss_fn, optimizer, has_aux=it.has_aux, precision=precision)
-        return overfit(step, state, it.batch, STEPS, it.seconds)
+        with override(eager=True):  # to compile takes longer than the first steps of most models
+            first = overfit(step, state(), self.part.batch, STEPS, it.seconds / 2, least=0)
+        if first.is_sound:
+            return first
+        return overfit(step, state(), it.batch, STEPS, it.seconds)
 
     @property
     def blames_optimizer(self) -> bool:
@@ -126,39 +139,66 @@ class Seen:
         if it.optimizer is None:
             return None
         return first_step(
-            lambda model: self.loss(model, *it.batch), it.model, self._trained(), it.optimizer
+            lambda model: self.loss(model, *it.batch),
+            it.model,
+            self.trained_gradients(),
+            it.optimizer,
         )
 
-    def gradients(self) -> list[Array]:
-        """Of every floating parameter; 0 where nothing flows."""
-        totals = self.probe.replay.totals
-        return [
-            concrete(totals[x].numpy()) if x in totals else zeros(x.type)
-            for x in self.probe.replay.parameters
-        ]
-
-    def _trained(self) -> Sequence[Array]:
+    def trained_gradients(self) -> Sequence[Array]:
         chosen = marks(self.subject.model)
         leaves = flatten(self.subject.model)[0]
         floating = [mark for mark, x in zip(chosen, leaves, strict=True) if _is_floating(x)]
-        return [g for g, mark in zip(self.gradients(), floating, strict=True) if mark]
+        return [g for g, mark in zip(_gradients(self.probe), floating, strict=True) if mark]
 
     # ---- probing ----
 
     @functools.cached_property
+    def part(self) -> Part:
+        """So many samples that to evaluate the loss again is cheap; all where it cannot be cut."""
+        it, whole = self.subject, Part(self.subject.batch, self.probe)
+        values = sum(y.size for node in self.probe.nodes for y in node.outputs)
+        count = max(2, self.probe.batch * VALUES // max(values, 1))
+        if count >= self.probe.batch:
+            return whole
+        batch = first_samples(it.batch, self.probe.batch, count)
+        try:
+            probe = Probe(self.loss, (it.model, *batch))
+        except PullbackError:
+            return whole
+        return Part(batch, probe) if math.isfinite(probe.loss) else whole
+
+    @functools.cached_property
     def leak(self) -> Leak | None:
-        return leak(self.probe)
+        return leak(self.part.probe)
 
     @functools.cached_property
     def shattering(self) -> float | None:
-        return shattering(self.probe)
+        return shattering(self.part.probe)
 
     @functools.cached_property
     def slope(self) -> Slope | None:
         leaves = flatten(self.subject.model)[0]
-        grads = iter([g.numpy() for g in self.gradients()])
+        grads = iter([g.numpy() for g in _gradients(self.part.probe)])
         whole = [next(grads) if _is_floating(x) else x.numpy() for x in leaves]
-        return slope_along(self.loss, self.subject.model, self.subject.batch, whole)
+        return slope_along(self.loss, self.subject.model, self.part.batch, whole)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some samples of a batch, and the probe of the loss of these."""
+
+    batch: tuple[Any, ...]
+    probe: Probe
+
+
+def _gradients(probe: Probe) -> list[Array]:
+    """Of every floating parameter; 0 where nothing flows."""
+    totals = probe.replay.totals
+    return [
+        concrete(totals[x].numpy()) if x in totals else zeros(x.type)
+        for x in probe.replay.parameters
+    ]
 
 
 def _is_floating(x: Any) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pullback.errors import PullbackError
+from pullback.inspect.held import Held
 from pullback.inspect.probe import Probe, norm
 from pullback.ir.array import Array, concrete
 from pullback.ir.graph import Node
@@ -30,6 +31,10 @@ ENOUGH = 0.05
 """A run whose loss falls by less than this share has a symptom (TheDeepChecker)."""
 LEAST = 50
 """Steps before that is said."""
+SHORT = 10
+"""Steps of a run whose last loss is taken as it is."""
+JUMP = -0.5
+"""log10 of the share of a weight that a sound first step changes at most."""
 LEAKED = 1e-6
 """A sample moved another's output where it changed by more than this share (torchtest2)."""
 WRONG = 1e-3
@@ -54,8 +59,8 @@ class Fitted:
 
     @property
     def end(self) -> float:
-        """The mean of the last three losses; NaN where one is not finite."""
-        return float(np.mean(self.losses[-3:]))
+        """The mean of the last three losses; of a short run the last."""
+        return float(np.mean(self.losses[-3 if len(self.losses) >= SHORT else -1 :]))
 
     @property
     def fall(self) -> float:
@@ -63,6 +68,11 @@ class Fitted:
         if not all(map(math.isfinite, self.losses)):
             return -math.inf
         return (self.start - self.end) / max(abs(self.start), 1e-12)
+
+    @property
+    def is_sound(self) -> bool:
+        """The loss fell, never rose, and no weight jumped."""
+        return self.fall >= ENOUGH and self.rises == 0 and self.ratio <= 10**JUMP
 
     @property
     def rises(self) -> float:
@@ -74,11 +84,17 @@ class Fitted:
 
 
 def overfit(
-    step: TrainStep, state: TrainState, batch: Sequence[Any], steps: int, seconds: float
+    step: TrainStep,
+    state: TrainState,
+    batch: Sequence[Any],
+    steps: int,
+    seconds: float,
+    least: int = LEAST,
 ) -> Fitted:
     """Up to `steps` steps on the same batch, until the loss is a tenth.
 
-    When the time is over it ends as soon as the loss is lower by `ENOUGH`, or after `LEAST` steps.
+    After `seconds` of processor time beyond the first step it ends as soon as the loss is lower by
+    `ENOUGH`, or after `least` steps.
     """
     losses: list[float] = []
     ratio = 0.0
@@ -87,7 +103,7 @@ def overfit(
     until: float | None = None
     for i in range(steps):
         state, metrics = step(state, *batch)
-        until = until or time.monotonic() + seconds  # the first step compiles
+        until = until or time.process_time() + seconds  # the first step compiles
         losses.append(float(metrics.loss))
         names = metrics.names.paths
         if i:
@@ -99,9 +115,20 @@ def overfit(
         if not math.isfinite(losses[-1]) or losses[-1] <= 0.1 * losses[0]:
             break
         lower = losses[0] - losses[-1] >= ENOUGH * abs(losses[0])
-        if time.monotonic() > until and (lower or i >= LEAST):
+        if time.process_time() > until and (lower or i >= least):
             break
     return Fitted(tuple(losses), ratio, frozenset(names) - seen)
+
+
+def first_samples(batch: Sequence[Any], size: int, count: int) -> tuple[Any, ...]:
+    """The first `count` of the samples of a batch of `size`."""
+
+    def cut(x: Any) -> Any:
+        numbers = x.numpy() if isinstance(x, Array) else np.asarray(x)
+        return numbers[:count] if numbers.shape[:1] == (size,) else x
+
+    found: tuple[Any, ...] = map_leaves(cut, tuple(batch))
+    return found
 
 
 # ---- one step -------------------------------------------------------------------------------
@@ -278,9 +305,10 @@ def slope_along(
 ) -> Slope | None:
     """The gradient against central differences in float64, along itself plus a random direction.
 
-    None where the loss cannot be computed in float64.
+    What cuts a derivative is held, as the rules hold it. None where the loss cannot be computed in
+    float64.
     """
-    leaves, structure = flatten(model)
+    leaves = flatten(model)[0]
     rng = np.random.default_rng(seed)
     g: list[Numbers] = [x.astype(float64) for x in gradient]
     noise = [np.asarray(rng.standard_normal(x.shape)) for x in g]
@@ -289,20 +317,28 @@ def slope_along(
         return None
     v = [x / lengths[0] + y / lengths[1] for x, y in zip(g, noise, strict=True)]
     wide = map_leaves(_widened, tuple(batch))
-
-    def at(t: float) -> float:
-        moved = [
-            concrete(_widened(x) + t * d) if is_float(x.dtype) else x
-            for x, d in zip(leaves, v, strict=True)
-        ]
-        return float(loss(structure.unflatten(moved), *wide))
-
     try:
-        long, short = [(at(h) - at(-h)) / (2 * h) for h in (1e-4, 2e-5)]
+        held = Held(loss, (map_leaves(_widened, model), *wide))
     except PullbackError:
         return None
+
+    def at(t: float) -> float:
+        return held(
+            [
+                _widened(x) + t * d if is_float(x.dtype) else _widened(x)
+                for x, d in zip(leaves, v, strict=True)
+            ]
+        )
+
+    def measured(h: float) -> float:
+        return (at(h) - at(-h)) / (2 * h)
+
     rule = sum(float(np.vdot(x, d)) for x, d in zip(g, v, strict=True))
-    settled = abs(long - short) <= 1e-6 + 2e-4 * abs(short)
+    first = Slope(rule, measured(1e-4), settled=True)
+    if not first.is_wrong:
+        return first
+    short = measured(2e-5)
+    settled = abs(first.measured - short) <= 1e-6 + 2e-4 * abs(short)
     return Slope(rule, short, settled)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from pullback.errors import DTypeError, ShapeError
 from pullback.ir.array import Array
 from pullback.ir.builder import unwatched
-from pullback.ir.op import Maybe, Op, Sample
+from pullback.ir.op import Maybe, Op, Parted, Sample
 from pullback.ir.range import Range
 from pullback.ir.samples import integers, normal, truths
 from pullback.ir.scalar import Counter
@@ -94,6 +94,13 @@ class Elementwise(Op):
         raise NotImplementedError
 
     # ---- types ----
+
+    def parted(self, axis: int, count: int, *types: TensorType) -> Parted:
+        rank = max(x.ndim for x in types)
+        places = [axis - rank + x.ndim for x in types]
+        return self, tuple(
+            [a if a >= 0 and x.shape[a] > 1 else None for a, x in zip(places, types, strict=True)]
+        )
 
     def infer(self, *types: TensorType) -> TensorType:
         first = types[0]

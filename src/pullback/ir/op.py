@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 Maybe = Array | None
 """A tangent or cotangent; None is the zero that need not be computed."""
 
+Parted = tuple["Op", tuple[int | None, ...]]
+"""The op that makes a part of a result, and the axis of each operand that is cut alike."""
+
 
 @dataclass(frozen=True)
 class Op:
@@ -58,6 +61,24 @@ class Op:
     def by_element(self) -> bool:
         """Whether `element` says what each element is, independently of the others."""
         return type(self).element is not Op.element
+
+    # ---- parts ----
+
+    def parted(self, axis: int, count: int, *types: TensorType) -> Parted | None:
+        """How one of `count` equal parts of the only output, along `axis`, is made from parts.
+
+        The op that makes the part, and for each operand the axis along which it takes the same one
+        of as many parts, or None for an operand that it reads whole. None where there is no such
+        way. `count` divides the size of the axis.
+        """
+        return None
+
+    def summed(self, operand: int, axis: int) -> tuple[int | None, ...] | None:
+        """Where the output adds up what the op makes of the parts of an operand along `axis`.
+
+        The axis of each operand, as for `parted`; None where it is no such sum.
+        """
+        return None
 
     # ---- derivatives ----
 

@@ -13,7 +13,7 @@ import numpy as np
 from pullback.errors import DTypeError, ShapeError
 from pullback.ir.array import Array
 from pullback.ir.families import Multilinear
-from pullback.ir.op import Sample
+from pullback.ir.op import Parted, Sample
 from pullback.ir.range import EVERYTHING, NOT_NEGATIVE, Range
 from pullback.ir.samples import integers, normal
 from pullback.ir.types import Axes, Shape, TensorType, bool_
@@ -57,6 +57,17 @@ class Contract(Multilinear):
         if any(np.any(x) for i, x in enumerate(inputs) if i != operand):
             return "the products that are added up cancel"
         return "every other factor is 0 (weights that start at 0?)"
+
+    def parted(self, axis: int, count: int, *types: TensorType) -> Parted:
+        return self, self._places(self.result[axis])
+
+    def summed(self, operand: int, axis: int) -> tuple[int | None, ...] | None:
+        letter = (self.left, self.right)[operand][axis]
+        return None if letter in self.result else self._places(letter)
+
+    def _places(self, letter: str) -> tuple[int | None, ...]:
+        """The axis of each operand that has the letter."""
+        return tuple([x.index(letter) if letter in x else None for x in (self.left, self.right)])
 
     def transpose(self, argument: int, bar: Array, left: Array, right: Array) -> Array:
         if argument == 0:

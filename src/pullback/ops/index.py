@@ -19,7 +19,7 @@ import numpy as np
 from pullback.errors import DTypeError, OutOfRangeError, ShapeError
 from pullback.ir.array import Array
 from pullback.ir.families import Linear, Operands, Partial
-from pullback.ir.op import Maybe, Op, Sample
+from pullback.ir.op import Maybe, Op, Parted, Sample
 from pullback.ir.range import Range
 from pullback.ir.samples import distinct, integers, normal, truths
 from pullback.ir.types import Axes, Numbers, Shape, TensorType, bool_, int64, is_integer
@@ -113,16 +113,18 @@ class Gather(Linear, Indexed):
 
     def element(self, s: Any, at: Sequence[Any], read: Any) -> Any:
         x, rank = read.types[0], read.types[1].ndim
-        place = dict(
-            zip(
-                (*self.batch_axes, *self._rest(x.ndim)),
-                (*at[: len(self.batch_axes)], *at[rank:]),
-                strict=True,
-            )
-        )
+        axes = (*self.batch_axes, *self._rest(x.ndim))
+        place = dict(zip(axes, (*at[: len(self.batch_axes)], *at[rank:]), strict=True))
         for i, axis in enumerate(self.axes, 1):
             place[axis] = read.inside(read(i, at[:rank]), axis, x.shape[axis], self.from_end)
         return read(0, [place[axis] for axis in range(x.ndim)])
+
+    def parted(self, axis: int, count: int, *types: TensorType) -> Parted:
+        x, index, *_ = types
+        if axis >= index.ndim:
+            return self, (self._rest(x.ndim)[axis - index.ndim], *[None] * (len(types) - 1))
+        batch = self.batch_axes[axis] if axis < len(self.batch_axes) else None
+        return self, (batch, *[axis] * (len(types) - 1))
 
     def transpose(self, bar: Array, x: Array, *indices: Array) -> Array:
         return self._as(ScatterAdd)(zeros(x.type), bar, *indices)
@@ -530,6 +532,9 @@ class Place(Op):
 
     def element(self, s: Any, at: Sequence[Any], read: Any) -> Any:
         return read.inside(read(0, at), self.axis, self.size, self.from_end)
+
+    def parted(self, axis: int, count: int, *types: TensorType) -> Parted:
+        return self, (axis,)
 
     def batch(
         self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]

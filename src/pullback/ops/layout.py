@@ -14,7 +14,7 @@ from pullback.errors import DTypeError, ShapeError
 from pullback.ir import families
 from pullback.ir.array import Array
 from pullback.ir.families import Linear
-from pullback.ir.op import Sample
+from pullback.ir.op import Parted, Sample
 from pullback.ir.range import Range
 from pullback.ir.samples import integers, normal
 from pullback.ir.strided import Strided
@@ -54,6 +54,14 @@ class Reshape(Layout):
 
     def view(self, x: Strided) -> Strided | None:
         return x.reshaped(self.shape)
+
+    def parted(self, axis: int, count: int, *types: TensorType) -> Parted | None:
+        """Along the axis of the operand that as many elements lie before, where parts are whole."""
+        before, shape = math.prod(self.shape[:axis]), types[0].shape
+        for a, size in enumerate(shape):
+            if size > 1 and size % count == 0 and math.prod(shape[:a]) == before:
+                return Reshape(_divided(self.shape, axis, count)), (a,)
+        return None
 
     def transpose(self, bar: Array, x: Array) -> Array:
         return Reshape(x.shape)(bar)
@@ -95,6 +103,10 @@ class Broadcast(Layout):
     def view(self, x: Strided) -> Strided | None:
         return x.spread(self.shape, self.axes)
 
+    def parted(self, axis: int, count: int, *types: TensorType) -> Parted:
+        old = None if axis in self.axes else axis - sum(a < axis for a in self.axes)
+        return Broadcast(_divided(self.shape, axis, count), self.axes), (old,)
+
     def transpose(self, bar: Array, x: Array) -> Array:
         return families.sum_over(bar, self.axes)
 
@@ -133,6 +145,9 @@ class Transpose(Layout):
 
     def view(self, x: Strided) -> Strided | None:
         return x.permuted(self.permutation)
+
+    def parted(self, axis: int, count: int, *types: TensorType) -> Parted:
+        return self, (self.permutation[axis],)
 
     def transpose(self, bar: Array, x: Array) -> Array:
         inverse = sorted(range(len(self.permutation)), key=self.permutation.__getitem__)
@@ -400,3 +415,7 @@ def cut(x: Array, axis: int, start: int, stop: int) -> Array:
     starts = tuple(start if i == axis else 0 for i in range(x.ndim))
     stops = tuple(stop if i == axis else n for i, n in enumerate(x.shape))
     return x if stops == x.shape and not any(starts) else Slice(starts, stops, (1,) * x.ndim)(x)
+
+
+def _divided(shape: Shape, axis: int, count: int) -> Shape:
+    return (*shape[:axis], shape[axis] // count, *shape[axis + 1 :])

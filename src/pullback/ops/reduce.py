@@ -13,7 +13,7 @@ from pullback.errors import DTypeError, ShapeError
 from pullback.ir import families
 from pullback.ir.array import Array
 from pullback.ir.families import Linear
-from pullback.ir.op import Op, Sample
+from pullback.ir.op import Op, Parted, Sample
 from pullback.ir.range import EVERYTHING, NOT_NEGATIVE, Range
 from pullback.ir.samples import distinct, integers, normal, truths
 from pullback.ir.types import (
@@ -83,6 +83,10 @@ class Reduction(Op):
         check_numeric(self.name, x)
         return x.without(self.axes)
 
+    def parted(self, axis: int, count: int, *types: TensorType) -> Parted:
+        kept = [a for a in range(types[0].ndim) if a not in self.axes]
+        return self, (kept[axis],)
+
     def batch(
         self, size: int, inputs: tuple[Array, ...], batched: Sequence[bool]
     ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
@@ -112,6 +116,9 @@ class Sum(Reduction, Linear):
 
     def combine(self, s: Any, x: Any, y: Any) -> Any:
         return s.add(x, y)
+
+    def summed(self, operand: int, axis: int) -> tuple[int | None, ...] | None:
+        return (axis,) if axis in self.axes else None
 
     def transpose(self, bar: Array, x: Array) -> Array:
         return Broadcast(x.shape, self.axes)(bar)

@@ -20,6 +20,7 @@ from pullback.passes.rewrite import Rewrites, settled, sweep
 from pullback.passes.saved import choose_saved
 from pullback.passes.stability import TOLERANCE, stabilize
 from pullback.passes.stacked import unstacked
+from pullback.passes.turns import in_turns
 
 Pass = Callable[[Graph], Graph]
 
@@ -50,8 +51,8 @@ def simplify(graph: Graph) -> Graph:
     return settled(graph, EXACT)
 
 
-PIPELINE: tuple[Pass, ...] = (simplify, unstacked, choose_saved)
-"""Exact passes, for a graph whose derivatives have been taken."""
+PIPELINE: tuple[Pass, ...] = (simplify, unstacked, in_turns, choose_saved)
+"""Exact passes, for a graph whose derivatives have been taken; `in_turns` adds in another order."""
 
 BEFORE_DERIVATIVES: tuple[Pass, ...] = (stabilize,)
 """Approximate passes. A derivative taken afterwards is that of the rewritten function, so forward
@@ -59,10 +60,11 @@ and backward agree; rewriting both apart would not keep them so."""
 
 
 def optimize(graph: Graph, observe: Observer | None = None) -> Graph:
-    """`graph` with the same results, to the bit, from fewer nodes and layouts.
+    """`graph` with the same results, from fewer nodes and layouts.
 
-    Last it is decided what the forward pass keeps for the backward one. Each node keeps, or
-    inherits, the site of the node it stands for.
+    To the bit, but for sums over what is made and used part by part (`in_turns`). Last it is
+    decided what the forward pass keeps for the backward one. Each node keeps, or inherits, the
+    site of the node it stands for.
     """
     return run(PIPELINE, graph, observer() if observe is None else observe)
 
@@ -78,7 +80,7 @@ def run(passes: Iterable[Pass], graph: Graph, observe: Observer, tolerance: floa
     for step in passes:
         after = step(graph)
         if after is not graph:
-            _check(step, graph, after, tolerance)
+            _check(step, graph, after, TOLERANCE if step is in_turns else tolerance)
             observe(step.__name__, graph, after)
         graph = after
     return graph

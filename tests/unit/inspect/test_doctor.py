@@ -8,7 +8,7 @@ import pytest
 import pullback as pb
 from pullback import inspect, nn
 from pullback.errors import ArgumentError, DivergedError
-from pullback.transforms.tree import flatten
+from pullback.transforms.tree import flatten, map_leaves
 
 RNG = np.random.default_rng(0)
 CENTRES = RNG.standard_normal((10, 32)).astype(np.float32)
@@ -153,3 +153,181 @@ def test_a_doctor_is_told_of_the_run_first():
         inspect.Doctor(intended=("DAT99",))
     with pytest.raises(ArgumentError, match="gave no batch"):
         watch(data=[])
+
+
+# ---- what only a run shows ------------------------------------------------------------------
+
+
+def test_a_rate_that_is_too_high_is_named_and_a_lower_one_tried():
+    finding = first(watch(optimizer=pb.optim.sgd(20.0)))
+    assert finding.id == "OPT01"
+    assert "the learning rate: tried for 40 steps: loss" in finding.fix
+    assert "(yours: 2.73 -> not finite)" in finding.fix
+    assert finding.effect == 1.0
+
+
+def test_numbers_that_were_not_finite_because_of_the_rate_are_told_under_it():
+    report = watch(optimizer=pb.optim.sgd(20.0))
+    assert {x.explained_by for x in report.findings if x.id.startswith("NUM")} == {"OPT01"}
+
+
+def test_a_rate_that_is_too_low():
+    finding = first(watch(optimizer=pb.optim.sgd(1e-5)))
+    assert (finding.id, finding.fix[:5]) == ("OPT02", "1000x")
+
+
+@pytest.mark.parametrize("rate", [0.1, 1.0])
+def test_a_rate_that_does_is_no_alarm(rate):
+    assert watch(optimizer=pb.optim.sgd(rate)).alarms == ()
+
+
+def normal(std):
+    return lambda key, shape, dtype: nn.init.normal(key, shape, dtype, std=std)
+
+
+def test_weights_that_begin_too_large_or_too_small_are_tried_with_the_usual_scale():
+    large = first(watch(mlp(3, initializer=normal(3.0)), optimizer=pb.optim.sgd(1e-2)))
+    assert (large.id, "usual scale" in large.fix) == ("OBJ04", True)
+    small = first(watch(mlp(4, initializer=normal(1e-3)), optimizer=pb.optim.sgd(1e-2)))
+    assert (small.id, "usual scale" in small.fix) == ("SIG01", True)
+
+
+def test_a_dead_network_says_where_its_gradients_die():
+    def dead(model, x, y):
+        first, *_, last = model.layers
+        return nn.cross_entropy(last(nn.relu(first(x) - 40.0)), y)
+
+    finding = first(watch(mlp(1), dead))
+    assert finding.id in ("SIG03", "CUT04")
+    assert "relu(first(x) - 40.0)" in finding.frame.source
+
+
+def test_labels_that_have_nothing_to_do_with_the_inputs():
+    rng = np.random.default_rng(1)
+    data = [
+        (rng.standard_normal((64, 32)).astype(np.float32), rng.integers(0, 10, 64))
+        for _ in range(110)
+    ]
+    finding = first(watch(data=data, optimizer=pb.optim.adam(3e-3), steps=110))
+    assert (finding.id, "learnt by heart" in finding.what) == ("DAT03", True)
+
+
+def test_a_batch_that_comes_twice():
+    finding = first(watch(data=[each for each in batches() for _ in range(2)], steps=30))
+    assert (finding.id, finding.what) == ("DAT05", "batch 2 is batch 1 again")
+    order = [batches()[i] for i in (*RNG.permutation(10), *RNG.permutation(10))]
+    assert watch(data=order, steps=30).alarms == ()  # two epochs
+
+
+def test_only_biases_are_trained():
+    assert first(watch(nn.freeze(mlp(), "*weight"))).id == "CUT03"
+
+
+def test_training_as_in_use():
+    class Noisy(nn.Module):
+        body: nn.MLP
+        drop: nn.Dropout
+        norm: nn.BatchNorm
+
+        def __call__(self, x, state, train, key):
+            x = self.drop(x, train=train, key=key)
+            x, state = self.norm(x, state, train=train)
+            return self.body(x), state
+
+    def run(train):
+        def noisy(model, x, y, state, key):
+            out, state = model(x, state, train, key)
+            return nn.cross_entropy(out, y), state
+
+        model = Noisy(mlp(), nn.Dropout(0.1), nn.BatchNorm(32))
+        options = {"network_state": model.norm.initial_state(), "key": pb.random.key(0)}
+        return watch(model, noisy, steps=30, **options)
+
+    told = [x.what for x in run(False).alarms]
+    assert [x.split(":")[0] for x in told] == [
+        "the running statistics never move",
+        "dropout never drops",
+    ]
+    assert run(True).alarms == ()
+
+
+def test_validation_that_becomes_worse():
+    doctor = inspect.Doctor()
+    optimizer = pb.optim.adam(1e-3)
+    step = pb.train.train_step(loss, optimizer)
+    state = pb.train.TrainState.create(mlp(), optimizer)
+    pb.train.fit(
+        step,
+        state,
+        batches(),
+        steps=60,
+        every=10,
+        validate=lambda state: {"validation_loss": float(state.step) / 10},
+        progress=False,
+        doctor=doctor,
+    )
+    assert doctor.report().alarms[0].what == "the network overfits: validation_loss was 1 and is 6"
+
+
+# ---- a loop of one's own --------------------------------------------------------------------
+
+
+def stepped(model, state, grads, optimizer):
+    updates, state = optimizer.update(grads, state, model)
+    return pb.optim.apply_updates(model, updates), state
+
+
+def own_loop(change, steps=25):
+    """The report on a loop; `change(model, state, grads, before, optimizer)` makes a step."""
+    optimizer = pb.optim.adam(1e-2)
+    model, before = mlp(), None
+    state = optimizer.init(model)
+    doctor = inspect.Doctor()
+    doctor.begin(loss, model, optimizer)
+    for i in range(steps):
+        x, y = batches()[i % 10]
+        value, grads = pb.value_and_grad(loss)(model, x, y)
+        model, state, used = change(model, state, grads, before, optimizer)
+        before = used
+        doctor.see(model, (x, y), loss=value, grads=used)
+    return doctor.report()
+
+
+def test_a_loop_of_ones_own_is_left_in_peace():
+    def sound(model, state, grads, before, optimizer):
+        return *stepped(model, state, grads, optimizer), grads
+
+    assert own_loop(sound).alarms == ()
+
+
+def test_gradients_that_were_not_cleared():
+    def added(model, state, grads, before, optimizer):
+        if before is not None:
+            grads = map_leaves(lambda a, b: a + b, grads, before)
+        return *stepped(model, state, grads, optimizer), grads
+
+    assert first(own_loop(added)).what == "step 2 uses its own gradient plus that of step 1"
+
+
+def test_gradients_of_the_step_before():
+    def stale(model, state, grads, before, optimizer):
+        used = grads if before is None else before
+        return *stepped(model, state, used, optimizer), used
+
+    assert first(own_loop(stale, 5)).what == "step 2 uses the gradient of step 1"
+
+
+def test_updates_that_are_thrown_away():
+    def lost(model, state, grads, before, optimizer):
+        stepped(model, state, grads, optimizer)
+        return model, state, grads
+
+    assert first(own_loop(lost)).what == "the model stays as it is: the updates are not applied"
+
+
+def test_steps_uphill():
+    def uphill(model, state, grads, before, optimizer):
+        return map_leaves(lambda x, g: x + 1e-2 * g, model, grads), state, grads
+
+    finding = first(own_loop(uphill, 5))
+    assert (finding.id, finding.severity) == ("OBJ05", inspect.Severity.FAIL)

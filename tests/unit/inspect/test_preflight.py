@@ -256,6 +256,51 @@ def test_not_finite():
     assert "pb.log" in report.findings[0].frame.source
 
 
+def weighted(model, x, y):
+    z = model(x)
+    return nn.cross_entropy(z, y) * pb.stop_gradient(pb.mean(z * z)) + pb.mean(z * z)
+
+
+def quantised(model, x, y):
+    h = nn.relu(model.layers[0](x))
+    h = pb.straight_through(pb.round(4 * h) / 4, h)
+    return nn.cross_entropy(model.layers[-1](nn.relu(model.layers[1](h))), y)
+
+
+def remembered(model, x, y):
+    def turn(h, row):
+        h = nn.tanh(row + pb.stop_gradient(h) * h)
+        return h, h
+
+    return pb.mean(pb.scan(turn, pb.zeros(10), model(x))[1] ** 2)
+
+
+@pytest.mark.parametrize("cut", [weighted, quantised, remembered])
+def test_a_cut_that_is_meant_is_no_wrong_derivative(cut):
+    """Finite differences see through stop_gradient; the rules, rightly, do not."""
+    assert "VER02" not in pb.preflight(mlp(), cut, (X, Y)).ids
+
+
+def test_a_large_batch_is_evaluated_once(monkeypatch):
+    """What has to be evaluated again is evaluated on a part of the batch."""
+    monkeypatch.setattr("pullback.inspect.seen.VALUES", 10_000)
+    sizes = []
+
+    def counted(model, x, y):
+        sizes.append(x.shape[0])
+        return nn.cross_entropy(model(x), y)
+
+    report = pb.preflight(mlp(), counted, (X, Y))
+    assert not report.alarms, str(report)
+    assert sizes.count(64) == 1
+    assert len(sizes) > 3
+
+    def rigid(model, x, y):
+        return nn.cross_entropy(pb.reshape(model(x), (64, 10)), y)
+
+    assert not pb.preflight(mlp(), rigid, (X, Y)).alarms
+
+
 # ---- theory ---------------------------------------------------------------------------------
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import difflib
+from typing import Any
 
 from pullback.errors import ArgumentError
 from pullback.inspect.findings import Rule
 from pullback.inspect.rules.cuts import CUT01, CUT04
 from pullback.inspect.rules.hazards import NUM04, NUM05, NUM06, Hazard
+from pullback.inspect.rules.loop import LOOP01, LOOP02, LOOP03, OBJ05
 from pullback.inspect.rules.numeric import NUM01, NUM02
 from pullback.inspect.rules.objective import OBJ01, OBJ03, OBJ07
-from pullback.inspect.rules.running import CUT02, DAT02, Sign
+from pullback.inspect.rules.order import DAT02, DAT03, DAT05
+from pullback.inspect.rules.running import CUT02, CUT03, GEN01, OPT03
 from pullback.inspect.rules.signal import SIG01, SIG02, SIG03, SIG04, SIG05, SIG06, SIG07
 from pullback.inspect.rules.start import (
     DAT01,
@@ -42,11 +45,27 @@ CHECKS: tuple[type[Check], ...] = (
     SIG07,
     VER01,
 )
-SIGNS: tuple[type[Sign], ...] = (CUT02, DAT02)
+SIGNS: tuple[type[Any], ...] = (
+    CUT02,
+    CUT03,
+    LOOP01,
+    LOOP02,
+    LOOP03,
+    OBJ05,
+    DAT02,
+    DAT03,
+    DAT05,
+    OPT01,
+    OPT02,
+    OPT03,
+    GEN01,
+)
+GUESSES: tuple[type[Rule], ...] = (OBJ05, OPT01, OPT02)
+"""What a remedy alone can show."""
 FAMILIES = ("NUM", "CUT", "LOOP", "OBJ", "DAT", "OPT", "SIG", "VER", "GEN")
 RULES: tuple[type[Rule], ...] = tuple(
     sorted(
-        dict.fromkeys((NUM01, NUM02, CUT01, CUT04, *HAZARDS, *CHECKS, *SIGNS)),
+        dict.fromkeys((NUM01, NUM02, CUT01, CUT04, *HAZARDS, *CHECKS, *SIGNS, *GUESSES)),
         key=lambda each: (FAMILIES.index(each.id[:-2]), each.id),
     )
 )

@@ -124,7 +124,7 @@ class OBJ03(Hazard):
     @classmethod
     def find(cls, program: Program) -> Iterator[Finding]:
         for node in program.nodes:
-            if isinstance(node.op, Subtract) and _is_error(program, node):
+            if isinstance(node.op, Subtract) and is_error(program, node):
                 x, y = node.inputs
                 yield from cls._compare(program, x, y, node)
                 yield from cls._compare(program, y, x, node)
@@ -225,7 +225,7 @@ def _was_spread(program: Program, x: Array) -> bool:
     return inner is None or inner.site is not node.site
 
 
-def _is_error(program: Program, node: Node) -> bool:
+def is_error(program: Program, node: Node) -> bool:
     """Whether a difference is squared, or its size taken, and then only added up to the loss."""
     readers = program.readers.get(node.outputs[0], [])
     if len(readers) != 1:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from pullback.inspect.case import Case
 from pullback.inspect.course import FIRST
 from pullback.inspect.findings import Finding, Kind, Rule, Severity, Threshold
-from pullback.ir.array import Array
-from pullback.ir.types import Numbers, is_integer
-from pullback.transforms.tree import flatten
+from pullback.inspect.rules.start import OPT01
 
 
 class Sign(Rule):
@@ -47,6 +44,8 @@ class CUT02(Sign):
         if not names:
             return
         every = len(names) == len(moved)
+        if every and not case.is_stepped:
+            return  # LOOP03
         listed = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
         yield cls.found(
             "no parameter moves: every update is 0"
@@ -61,73 +60,116 @@ class CUT02(Sign):
         )
 
 
-class DAT02(Sign):
-    """Batches are not shuffled: neighbouring examples have the same label too often.
+class CUT03(Sign):
+    """What is frozen leaves nothing that could learn the task.
 
-    Where examples are in a random order, the number m of equal neighbours among n labels has the
-    mean (n - 1) q and the variance (n - 1) q (1 - q), with q = Σ p_c². Reported is z, the distance
-    from the mean in standard deviations.
+    Every weight is frozen and only biases and the scales of normalisation are trained; or the last
+    layer is frozen and the ones before it are trained, so that what they learn is read by weights
+    that never fit it.
     """
 
-    id = "DAT02"
-    title = "examples that are not shuffled"
-    kind = Kind.MEASURE
-    severity = Severity.WARN
-    fix = "shuffle in each epoch: pb.train.DataLoader(..., shuffle=True)"
-    intended = "intended=('DAT02',), where the order is meant (sequences, a curriculum)"
-    source = "own calibration: shuffled |z| < 2, sorted 46 to 95, blocks of five 38 to 77"
-    far = Threshold(8.0, "z above", "own calibration")
-    least = Threshold(256, "labels, at least", "own")
+    id = "CUT03"
+    title = "the wrong layers are frozen"
+    severity = Severity.FAIL
+    fix = "pb.nn.unfreeze(model, path) of the last layer"
+    intended = "intended=('CUT03',)"
+    source = "pytorch-forum 84911 (TrainCheck)"
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
-        labels = _labels(case)
-        if labels is None or labels.size < cls.least:
+        frozen = case.frozen_layers
+        if not any(x for _, x in frozen):
             return
-        _, counts = np.unique(labels, return_counts=True)
-        q = float(((counts / labels.size) ** 2).sum())
-        if q >= 1:
-            return
-        n = labels.size - 1
-        m = int((labels[1:] == labels[:-1]).sum())
-        z = (m - n * q) / (n * q * (1 - q)) ** 0.5
-        if z > cls.far:
+        names = [name for name, x in frozen if x]
+        if len(names) == len(frozen):
             yield cls.found(
-                f"the examples are not shuffled: {m} of {n} neighbours have the same label",
+                f"all {len(names)} layers are frozen: only biases and scales can learn",
                 None,
-                why=f"by chance there would be {n * q:.0f}: z = {z:.0f}; each batch teaches one "
-                "class and unlearns the others",
-                numbers={"z": z, "labels": labels.size},
+                notes=(", ".join(names[:4]) + (", …" if len(names) > 4 else ""),),
+                numbers={"layers": names},
+            )
+        elif frozen[-1][1] and not all(x for _, x in frozen[:-1]):
+            yield cls.found(
+                f"the last layer, {names[-1]}, is frozen, and layers before it are trained",
+                None,
+                severity=Severity.WARN if case.course.symptom else Severity.INFO,
+                why=case.course.symptom,
+                numbers={"layers": names},
             )
 
 
-def _labels(case: Case) -> Numbers | None:
-    """The class of each example of the first batches, in order; None where they are one batch."""
-    columns = [_column(batch) for batch in case.batches]
-    known = [x for x in columns if x is not None]
-    if len(columns) < 2 or len(known) < len(columns):
-        return None
-    if all(np.array_equal(known[0], x) for x in known[1:]):  # one batch, again and again
-        return None
-    return np.concatenate(known)
+class GEN01(Sign):
+    """Nothing tells whether the network does more than learn its examples by heart, or it does not.
+
+    Where evaluations have a validation loss: it has grown to more than 1.1 times its least for
+    three evaluations while the training loss fell. Where there is none: a note after three.
+    """
+
+    id = "GEN01"
+    title = "overfitting, or no validation"
+    kind = Kind.HINT
+    severity = Severity.WARN
+    fix = "patience=3, fewer parameters, weight decay, dropout, more data; keep result.best"
+    intended = "intended=('GEN01',)"
+    source = "the practice of early stopping"
+    grown = Threshold(1.1, "validation loss / its least above", "the practice of early stopping")
+    evaluations = Threshold(3, "evaluations in a row", "the practice of early stopping")
+
+    @classmethod
+    def running(cls, case: Case) -> Iterator[Finding]:
+        rows, often = case.rows, int(cls.evaluations)
+        if len(rows) < often:
+            return
+        names = [x for x in rows[-1] if "loss" in x and x != "train_loss"]
+        if not names:
+            yield cls.found(
+                f"no validation loss in {len(rows)} evaluations",
+                None,
+                severity=Severity.INFO,
+                why="the training loss falls for a network that learns by heart, too",
+                fix='validate=lambda state: {"validation_loss": ...}',
+            )
+            return
+        losses = [row[names[0]] for row in rows]
+        least, late = min(losses[:-often], default=losses[0]), losses[-often:]
+        falls = rows[-1].get("train_loss", 0.0) < rows[-often].get("train_loss", 0.0)
+        if falls and least > 0 and min(late) > cls.grown * least:
+            yield cls.found(
+                f"the network overfits: {names[0]} was {least:.3g} and is {late[-1]:.3g}",
+                None,
+                why="the training loss fell meanwhile",
+                numbers={"least": least, "now": late[-1]},
+            )
 
 
-def _column(batch: Any) -> Numbers | None:
-    """The last array of a batch that has a class for each example."""
-    arrays = [_numbers(x) for x in flatten(batch)[0]]
-    for x in reversed(arrays):
-        if x.ndim == 1 and x.size > 1 and is_integer(x.dtype):
-            return x
-        if x.ndim == 2 and 1 < x.shape[1] <= 1000 and _is_one_hot(x):
-            found: Numbers = x.argmax(axis=1)
-            return found
-    return None
+class OPT03(Sign):
+    """The run diverges: for a while now the loss has been more than twice its least value."""
 
+    id = "OPT03"
+    title = "a run that diverges"
+    kind = Kind.MEASURE
+    severity = Severity.WARN
+    fix = "a smaller learning rate, clipping; look at the batches of that time"
+    intended = "intended=('OPT03',)"
+    source = "TheDeepChecker"
+    remedies = OPT01.remedies
+    rise = Threshold(2.0, "mean loss / its least, above", "TheDeepChecker")
+    windows = Threshold(5, "times in a row", "TheDeepChecker")
+    share = Threshold(0.1, "and by this share of the loss at the start", "own")
 
-def _is_one_hot(x: Numbers) -> bool:
-    return bool(np.isin(x, (0, 1)).all() and (x.sum(axis=1) == 1).all())
-
-
-def _numbers(x: Any) -> Numbers:
-    found: Numbers = x.numpy() if isinstance(x, Array) else np.asarray(x)
-    return found
+    @classmethod
+    def running(cls, case: Case) -> Iterator[Finding]:
+        course, often = case.course, int(cls.windows)
+        losses = np.asarray(course.losses)
+        if len(losses) < 10 * (often + 1) or not np.isfinite(losses).all():
+            return
+        means = losses[len(losses) % 10 :].reshape(-1, 10).mean(axis=1)
+        least, late = float(means[:-often].min()), means[-often:]
+        enough = least + cls.share * abs(course.start)
+        if (late > max(cls.rise * least, enough)).all():
+            yield cls.found(
+                f"the run diverges: the loss was {least:.3g} and is {late[-1]:.3g}",
+                None,
+                why=f"it has been above {cls.rise:g}x its least for {10 * often} steps",
+                numbers={"least": least, "now": float(late[-1])},
+            )

@@ -8,11 +8,15 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pullback.inspect.findings import Finding, Kind, Severity, Threshold
+from pullback.inspect.findings import Finding, Kind, Remedy, Severity, Threshold
+from pullback.inspect.initial import usual
 from pullback.inspect.moments import Signal
-from pullback.inspect.probe import FLAT, Activation, Layer, Probe
+from pullback.inspect.probe import FLAT, Layer, Probe
 from pullback.inspect.rules.start import Check
 from pullback.inspect.seen import Seen
+
+FRESH = Remedy("weights of the usual scale (he_normal, lecun_normal)", initialises=True)
+CLIPPED = Remedy("clip=1.0", clip=1.0)
 
 
 class SIG01(Check):
@@ -30,6 +34,7 @@ class SIG01(Check):
     fix = "relu or gelu with he_normal, residual connections or normalisation in between"
     intended = "intended=('SIG01',)"
     source = "Hochreiter 1991, Glorot & Bengio 2010; TheDeepChecker, AUTOTRAINER"
+    remedies = (FRESH,)
     per_layer = Threshold(0.5, "mean factor a layer below", "TheDeepChecker")
     in_all = Threshold(1e-3, "first / last below", "AUTOTRAINER")
     lost = Threshold(1e-6, "a symptom by itself: first / last below", "resolution of float32")
@@ -52,6 +57,7 @@ class SIG02(Check):
     fix = "a smaller initialisation (he_normal, lecun_normal), normalisation, clipping"
     intended = "intended=('SIG02',)"
     source = "Pascanu et al. 2013; TheDeepChecker, AUTOTRAINER"
+    remedies = (FRESH, CLIPPED)
     per_layer = Threshold(2.0, "mean factor a layer above", "TheDeepChecker")
     in_all = Threshold(1e3, "first / last above", "AUTOTRAINER")
 
@@ -77,6 +83,7 @@ class SIG03(Check):
     fix = "he_normal with bias 0, a smaller learning rate, leaky_relu or gelu"
     intended = "intended=('SIG03',)"
     source = "TheDeepChecker, SageMaker"
+    remedies = (FRESH,)
     nearly_all = Threshold(0.95, "FAIL: share of a layer's units at least", "own")
     many = Threshold(0.5, "WARN with a symptom: share above", "TheDeepChecker, SageMaker")
 
@@ -107,6 +114,7 @@ class SIG04(Check):
     fix = "scale the inputs, a smaller initialisation, normalisation before the activation"
     intended = "intended=('SIG04',)"
     source = "Karpathy (|tanh| > 0.97); DeepDiagnosis, SageMaker (50 %)"
+    remedies = (FRESH,)
     share = Threshold(0.5, "share of a layer's elements above", "SageMaker, DeepDiagnosis")
     slope = Threshold(FLAT, "with a slope below this share of the largest", "Karpathy")
 
@@ -197,6 +205,7 @@ class SIG07(Check):
     fix = "he_normal for relu, lecun_normal or xavier_normal otherwise, or normalisation"
     intended = "intended=('SIG07',)"
     source = "He et al. 2015, Poole et al. 2016, Schoenholz et al. 2017; SageMaker"
+    remedies = (FRESH,)
     drift = Threshold(
         1e2, "E[z²] / that of the first layer above, or below its inverse", "SageMaker"
     )
@@ -276,24 +285,13 @@ def _std(probe: Probe, layer: Layer) -> float:
     return float(probe.numbers(layer.weight).astype(np.float64).std())
 
 
-def _usual(probe: Probe, layer: Layer) -> tuple[str, float]:
-    """The initialisation that keeps the scale behind this layer, and its standard deviation."""
-    relu = [x for x in probe.activations if x.layer is layer and _is_rectifier(x)]
-    name, gain = ("he_normal", 2.0) if relu else ("lecun_normal", 1.0)
-    return name, math.sqrt(gain / max(layer.fan_in, 1))
-
-
-def _is_rectifier(each: Activation) -> bool:
-    return each.node.op.name == "relu"
-
-
 def _misfit(probe: Probe, layer: Layer) -> float:
-    return max(_std(probe, layer), 1e-30) / _usual(probe, layer)[1]
+    return max(_std(probe, layer), 1e-30) / usual(probe, layer)[1]
 
 
 def _scale_of(probe: Probe, layer: Layer) -> str:
-    name, usual = _usual(probe, layer)
-    return f"the weights of {layer.name} have std {_std(probe, layer):.3g}; {name}: {usual:.3g}"
+    name, std = usual(probe, layer)
+    return f"the weights of {layer.name} have std {_std(probe, layer):.3g}; {name}: {std:.3g}"
 
 
 def _twins(probe: Probe, layer: Layer) -> int:

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pullback.errors import PullbackError
+from pullback.errors import NotDifferentiableError, PullbackError
+from pullback.inspect.case import Case
 from pullback.inspect.check_grads import check_grads
-from pullback.inspect.findings import Finding, Kind, Rule, Severity, Threshold
+from pullback.inspect.course import FIRST
+from pullback.inspect.findings import Finding, Kind, Remedy, Rule, Severity, Threshold
 from pullback.inspect.seen import USUAL_RATE, Seen
-from pullback.inspect.trials import ENOUGH, LEAKED, LEAST, WRONG, copies_ratio
+from pullback.inspect.trials import ENOUGH, JUMP, LEAKED, LEAST, WRONG, copies_ratio
 from pullback.ir.types import is_float
+from pullback.ops.pointwise import StopGradient
 
 
 class Check(Rule):
@@ -44,6 +47,7 @@ class OBJ04(Check):
     fix = "start the last layer small, its bias at the log of the class frequencies"
     intended = "a model that was trained before starts lower"
     source = "TheDeepChecker (ratio 1.0), torchtest2 (2x, 0.5x), Karpathy's recipe"
+    remedies = (Remedy("weights of the usual scale (he_normal, lecun_normal)", initialises=True),)
     much = Threshold(2.0, "loss / ln K above", "torchtest2, TheDeepChecker")
     little = Threshold(0.5, "loss / prior entropy below", "torchtest2")
 
@@ -88,6 +92,7 @@ class OBJ06(Check):
     fix = "pb.mean in place of pb.sum, or a learning rate divided by the batch size"
     intended = "intended=('OBJ06',)"
     source = "TheDeepChecker"
+    remedies = (Remedy("the mean in place of the sum: 0.01x the step", rate=0.01),)
     deviation = Threshold(1e-3, "|loss(n copies) / loss - n| / n below", "own")
 
     @classmethod
@@ -95,8 +100,11 @@ class OBJ06(Check):
         it, size = seen.subject, seen.probe.batch
         if size < 1 or it.network_state is not None or it.key is not None:
             return
+        part = seen.part
         for copies in (2, 4):
-            ratio = copies_ratio(seen.loss, it.model, it.batch, seen.probe.loss, size, copies)
+            ratio = copies_ratio(
+                seen.loss, it.model, part.batch, part.probe.loss, part.probe.batch, copies
+            )
             if not abs(ratio / copies - 1) < cls.deviation:
                 return
         yield cls.found(
@@ -122,6 +130,7 @@ class DAT01(Check):
     fix = "standardise: subtract the mean and divide by the standard deviation of the training set"
     intended = "intended=('DAT01',)"
     source = "TheDeepChecker's classes"
+    remedies = (Remedy("inputs of mean 0 and variance 1", standardises=True),)
     wide = Threshold(10.0, "standard deviation above", "TheDeepChecker")
     narrow = Threshold(0.1, "standard deviation below", "TheDeepChecker")
     far = Threshold(3.0, "|mean| / standard deviation above", "TheDeepChecker")
@@ -232,12 +241,14 @@ class VER02(Check):
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
         slope = seen.slope
-        if slope is None or not slope.is_wrong:
+        if slope is None or not slope.is_wrong or cls._is_stopped(seen):
             return
         it = seen.subject
         site, told = None, "the rule of an operation, or of a custom derivative, is wrong"
         try:
             check_grads(lambda model: seen.loss(model, *it.batch), (it.model,), order=1)
+        except NotDifferentiableError:
+            return  # a kink, where no derivative is right
         except PullbackError as error:
             site, told = error.site, error.what
         yield cls.found(
@@ -245,6 +256,14 @@ class VER02(Check):
             site,
             why=told,
             numbers={"rule": slope.rule, "measured": slope.measured},
+        )
+
+    @classmethod
+    def _is_stopped(cls, seen: Seen) -> bool:
+        """Whether the loss asks for another gradient than its own, by a `stop_gradient`."""
+        nodes = seen.probe.nodes
+        return any(
+            isinstance(x.op, StopGradient) and x.inputs[0] in seen.probe.learnt for x in nodes
         )
 
 
@@ -263,8 +282,14 @@ class OPT01(Check):
     severity = Severity.WARN
     fix = "a smaller learning rate, warm-up or clipping"
     source = "descent lemma; calibrated on 14 runs (diagnoses)"
+    remedies = (
+        Remedy("0.1x the learning rate", rate=0.1),
+        Remedy("0.01x the learning rate", rate=0.01),
+        Remedy("clip=1.0", clip=1.0),
+    )
     rises = Threshold(0.5, "share of the first 20 steps after which the loss rose, at least", "own")
-    jump = Threshold(-0.5, "log10 ‖update‖/‖weight‖ above", "own")
+    jump = Threshold(JUMP, "log10 ‖update‖/‖weight‖ above", "own")
+    rise = Threshold(2.0, "largest loss / loss at the start above, in a run", "TheDeepChecker")
     too_long = Threshold(1.0, "step / largest stable step above", "descent lemma")
 
     @classmethod
@@ -296,6 +321,25 @@ class OPT01(Check):
             numbers={"factor": factor, "rises": fitted.rises, "ratio": fitted.ratio},
         )
 
+    @classmethod
+    def running(cls, case: Case) -> Iterator[Finding]:
+        """In a run: the weights jumped in the first steps, or the loss rose far above its start."""
+        course = case.course
+        jump, rise = case.jump, course.rise
+        if not (jump > 10**cls.jump or rise > cls.rise):
+            return
+        certain = bool(course.symptom) or case.can_try
+        yield cls.found(
+            f"the learning rate is too high: the weights moved by up to {jump:.2g} of their size"
+            if jump > 10**cls.jump
+            else f"the learning rate is too high: the loss rose to {rise:.3g} times its start",
+            None,
+            severity=Severity.WARN if certain else Severity.INFO,
+            why=f"largest ‖update‖/‖weight‖ of the first {FIRST} steps {jump:.2g}; largest loss "
+            f"{rise:.3g} times the first",
+            numbers={"ratio": jump, "rise": rise},
+        )
+
 
 def _compared(seen: Seen) -> str:
     own, other = seen.fitted, seen.fitted_by_adam
@@ -312,6 +356,11 @@ class OPT02(Check):
     severity = Severity.WARN
     fix = "a larger learning rate: ‖update‖/‖weight‖ about 1e-3"
     source = "TheDeepChecker (-4), Karpathy (-3)"
+    remedies = (
+        Remedy("10x the learning rate", rate=10.0),
+        Remedy("100x the learning rate", rate=100.0),
+        Remedy("1000x the learning rate", rate=1000.0),
+    )
     slow = Threshold(-4.0, "log10 ‖update‖/‖weight‖ below", "TheDeepChecker")
 
     @classmethod
@@ -329,3 +378,15 @@ class OPT02(Check):
             why=f"{seen.symptom}; with Adam({USUAL_RATE:g}) by {other.fall:.0%}",
             numbers={"ratio": own.ratio, "fall": own.fall},
         )
+
+    @classmethod
+    def running(cls, case: Case) -> Iterator[Finding]:
+        """In a run: no weight moves by more, and the loss does not fall."""
+        ratio = case.typical_ratio
+        if case.course.symptom and 0 < ratio < 10**cls.slow:
+            yield cls.found(
+                f"the learning rate is too low: ‖update‖/‖weight‖ at most {ratio:.1g}",
+                None,
+                why=case.course.symptom,
+                numbers={"ratio": ratio},
+            )

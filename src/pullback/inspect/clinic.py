@@ -1,0 +1,231 @@
+"""`Clinic`: remedies are tried on copies of a run's beginning, and told with what they did."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pullback.inspect.case import Case
+from pullback.inspect.findings import Finding, Remedy, Severity
+from pullback.inspect.initial import rescaled
+from pullback.ir.array import Array
+from pullback.ir.types import Numbers, float32, float64, is_float
+from pullback.ops.operators import constant
+from pullback.optim.adaptive import adam
+from pullback.optim.optimizer import Optimizer
+from pullback.train.state import copied, trained_part
+from pullback.train.step import TrainStep
+from pullback.transforms.tree import flatten, map_leaves
+
+STEPS = 40
+SECONDS = 4.0
+"""The longest time of one trial, after its program is compiled."""
+BETTER = 0.1
+"""A remedy helps where the loss ends lower by this share of where it began (diagnoses, N8); by
+half of it where it also ends at less than half."""
+ADAM = 3e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Some steps from the beginning of a run, changed in one way."""
+
+    losses: tuple[float, ...]
+
+    @property
+    def start(self) -> float:
+        return self.losses[0]
+
+    @property
+    def end(self) -> float:
+        """The mean of the last losses; ∞ where one is not finite."""
+        return float(np.mean(self.losses[-5:])) if self.is_finite else math.inf
+
+    @property
+    def fall(self) -> float:
+        """(start - end) / |start|; -∞ where a loss is not finite."""
+        return (self.start - self.end) / max(abs(self.start), 1e-12)
+
+    @property
+    def is_finite(self) -> bool:
+        return all(map(math.isfinite, self.losses))
+
+    @property
+    def rises(self) -> float:
+        """Share of the first 20 steps after which the loss was higher."""
+        pairs = list(itertools.pairwise(self.losses[:21]))
+        return sum(not b <= a for a, b in pairs) / max(len(pairs), 1)
+
+    def effect(self, other: Trial) -> float:
+        """By how much it ends lower than `other`, as a share of where that began, to 1; or 0."""
+        if not self.is_finite or self.end > self.start - BETTER * abs(self.start):
+            return 0.0
+        if not math.isfinite(other.end):
+            return 1.0
+        gain = (other.end - self.end) / max(abs(other.start), 1e-12)
+        least = BETTER / 2 if 0 <= self.end < other.end / 2 else BETTER
+        return min(gain, 1.0) if gain >= least else 0.0
+
+    def __str__(self) -> str:
+        end = f"{self.end:.3g}" if self.is_finite else "not finite"
+        return f"{self.losses[0]:.3g} -> {end}"
+
+
+class Clinic:
+    """Copies of the beginning of a run, trained for some steps on its own first batches.
+
+    The run itself is not touched: a trial has copies of the state and of the batches.
+    """
+
+    def __init__(self, case: Case) -> None:
+        assert case.job is not None
+        assert case.job.optimizer is not None
+        self._case = case
+        self._job, self._optimizer = case.job, case.job.optimizer
+        self._steps: dict[float | None, TrainStep] = {}
+        self._known: dict[Remedy, Trial] = {}
+
+    @property
+    def own(self) -> Trial:
+        """The run as it is."""
+        return self.trial(AS_IT_IS)
+
+    def trial(self, remedy: Remedy) -> Trial:
+        """What becomes of the run with a remedy."""
+        if remedy not in self._known:
+            self._known[remedy] = self._train(
+                self._program(remedy.clip), remedy, self._batches(remedy)
+            )
+        return self._known[remedy]
+
+    @functools.cached_property
+    def by_heart(self) -> Trial:
+        """One batch again and again, with the optimiser of the run."""
+        return self._train(self._program(None), AS_IT_IS, self._case.batches[:1])
+
+    @functools.cached_property
+    def by_adam(self) -> Trial:
+        """One batch again and again, with an optimiser that is known to do."""
+        optimizer = adam(ADAM)
+        state = self._case.initial
+        state = state.replace(optimizer=optimizer.init(trained_part(state.model)))
+        return _trained(self._job.step(optimizer), state, self._case.batches[:1])
+
+    # ---- one trial ----
+
+    def _train(self, step: TrainStep, remedy: Remedy, batches: Sequence[tuple[Any, ...]]) -> Trial:
+        state = self._case.initial
+        if remedy.initialises:
+            state = state.replace(model=rescaled(self._case.first, state.model))
+        factor = constant(remedy.rate, float32)
+        return _trained(step, state.replace(optimizer=(state.optimizer, factor)), batches)
+
+    def _program(self, clip: float | None) -> TrainStep:
+        """The step of the run, with a factor of its updates in the optimiser's state."""
+        if clip not in self._steps:
+            job = self._job if clip is None else replace(self._job, clip=clip)
+            self._steps[clip] = job.step(_with_factor(self._optimizer))
+        return self._steps[clip]
+
+    def _batches(self, remedy: Remedy) -> Sequence[tuple[Any, ...]]:
+        batches = self._case.batches
+        if remedy.standardises:
+            inputs = self._case.inputs
+            batches = [tuple(_standard(x, i in inputs) for i, x in enumerate(b)) for b in batches]
+        return _mixed(batches) if remedy.mixes else batches
+
+
+AS_IT_IS = Remedy("as it is")
+
+
+def _trained(step: TrainStep, state: Any, batches: Sequence[tuple[Any, ...]]) -> Trial:
+    state = copied(state)
+    losses: list[float] = []
+    until = math.inf
+    for i in range(STEPS):
+        state, metrics = step(state, *batches[i % len(batches)])
+        losses.append(float(metrics.loss))
+        until = min(until, time.monotonic() + SECONDS)  # the first step compiles
+        finite = math.isfinite(losses[-1]) and math.isfinite(float(metrics.grad_norm))
+        if not finite:
+            losses[-1] = math.nan
+            break
+        if time.monotonic() > until:
+            break
+    return Trial(tuple(losses))
+
+
+def _with_factor(optimizer: Optimizer) -> Optimizer:
+    """The optimiser with a factor of its updates in its state: of any, that of the rate."""
+
+    def init(params: Any) -> Any:
+        return optimizer.init(params), constant(1.0, float32)
+
+    def update(grads: Any, state: Any, params: Any) -> Any:
+        inner, factor = state
+        updates, inner = optimizer.update(grads, inner, params)
+        return map_leaves(lambda u: u * factor.astype(u.dtype), updates), (inner, factor)
+
+    return Optimizer(init, update)
+
+
+# ---- batches --------------------------------------------------------------------------------
+
+
+def _standard(x: Any, is_input: bool) -> Any:
+    """Inputs with mean 0 and variance 1, feature by feature."""
+    numbers = _numbers(x)
+    if not is_input or not is_float(numbers.dtype) or numbers.ndim < 2:
+        return x
+    wide = numbers.astype(float64)
+    axis = 0 if numbers.ndim == 2 else None
+    std = wide.std(axis=axis)
+    scaled = (wide - wide.mean(axis=axis)) / np.where(std > 0, std, 1.0)
+    return scaled.astype(numbers.dtype)
+
+
+def _mixed(batches: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The examples of all batches in another order."""
+    sizes = {len(flatten(batch)[0][0]) for batch in batches}
+    if len(sizes) != 1:
+        return list(batches)
+    (size,) = sizes
+    order = np.random.default_rng(0).permutation(size * len(batches))
+
+    def mix(i: int) -> Any:
+        rows = order[i * size : (i + 1) * size]
+        return lambda *xs: np.concatenate([_numbers(x) for x in xs])[rows]
+
+    first, *rest = batches
+    return [map_leaves(mix(i), first, *rest) for i in range(len(batches))]
+
+
+def _numbers(x: Any) -> Numbers:
+    found: Numbers = x.numpy() if isinstance(x, Array) else np.asarray(x)
+    return found
+
+
+# ---- findings with their remedy -------------------------------------------------------------
+
+
+def tried(clinic: Clinic, finding: Finding) -> Finding:
+    """The finding with the best of its remedies as it was tried; a note where none helped."""
+    remedies = finding.rule.remedies
+    if not remedies or finding.severity.is_error:
+        return finding
+    best = max(remedies, key=lambda x: clinic.trial(x).effect(clinic.own))
+    trial, own = clinic.trial(best), clinic.own
+    effect = trial.effect(own)
+    told = f"{best.said}: tried for {len(trial.losses)} steps: loss {trial} (yours: {own})"
+    numbers = {**finding.numbers, "tried": [best.said, trial.end, own.end]}
+    if not effect:
+        severity = Severity.INFO
+        return replace(finding, severity=severity, notes=(*finding.notes, told), numbers=numbers)
+    return replace(finding, fix=told, effect=effect, numbers=numbers)

@@ -1,0 +1,176 @@
+"""`LOOP`: the order of things in a training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from pullback.inspect.case import Case, is_gone
+from pullback.inspect.findings import Finding, Kind, Remedy, Severity, Threshold
+from pullback.inspect.rules.running import Sign
+from pullback.ir.types import Numbers
+from pullback.transforms.tree import flatten
+
+CLOSE = 1e-3
+"""Gradients that differ by less, relatively, are the same: another order of additions."""
+
+
+class LOOP01(Sign):
+    """The gradients of the step before were added to those of this one.
+
+    The gradient of the loss is computed again, for the model before the step and its batch, and
+    compared with the one that the loop used. `value_and_grad` begins at 0 each time, so they can
+    only be added by hand; `train_step(..., accumulate=k)` does that within a step.
+    """
+
+    id = "LOOP01"
+    title = "gradients of earlier steps are added to those of this one"
+    severity = Severity.FAIL
+    fix = "begin each step with its own gradients; accumulate=k of train_step adds up within one"
+    intended = "intended=('LOOP01',), where gradients are accumulated over batches"
+    source = "Stack Overflow 60335387 (TrainCheck)"
+    close = Threshold(CLOSE, "‖given - own - before‖ / ‖given‖ below", "own")
+
+    @classmethod
+    def running(cls, case: Case) -> Iterator[Finding]:
+        for before, now in zip(case.handed, case.handed[1:], strict=False):
+            own = case.gradient_of(now)
+            if _same(now.grads, [a + b for a, b in zip(own, before.grads, strict=True)]):
+                yield cls.found(
+                    f"step {now.step} uses its own gradient plus that of step {now.step - 1}",
+                    None,
+                    why="computed again, the gradient of its batch is the difference of the two",
+                    numbers={"step": now.step},
+                )
+                return
+
+
+class LOOP02(Sign):
+    """The step that trains runs the network as in use: `train=False`.
+
+    Batch normalisation then takes its running statistics, which never move, and dropout drops
+    nothing. Some mean it so (a pretrained network whose statistics stay): say it.
+    """
+
+    id = "LOOP02"
+    title = "training as in use"
+    severity = Severity.WARN
+    fix = "model(x, state, train=True, key=key) in the loss that is differentiated"
+    intended = "intended=('LOOP02',), where the statistics are to stay as they are"
+    source = "TrainCheck: ncsn#2, vsepp#4, clevr-iep#22, pytorch-fcn#57"
+
+    @classmethod
+    def running(cls, case: Case) -> Iterator[Finding]:
+        state, _ = case.now
+        if case.job is None or case.course.count < 2:
+            return
+        before, after = [flatten(x.network_state)[0] for x in (case.initial, state)]
+        alive = [x for x in after if not is_gone(x)]
+        if case.is_stepped and after and len(alive) == len(after) and _equal(before, after):
+            yield cls.found(
+                "the running statistics never move: batch normalisation works as in use",
+                None,
+                why=f"they are bit for bit the same after {case.course.count} steps",
+            )
+        drops = case.dropouts
+        if drops and not case.draws:
+            yield cls.found(
+                f"dropout never drops: {len(drops)} layer{'s' * (len(drops) > 1)} with a rate "
+                "above 0, and no random number",
+                None,
+                why="the loss draws nothing: the layers are called with train=False, or not at all",
+            )
+
+
+class LOOP03(Sign):
+    """Steps that do not follow each other: old gradients, or updates that are thrown away.
+
+    Arrays do not change, so an update does something only where its result takes the place of the
+    model: `model = apply_updates(model, updates)`.
+    """
+
+    id = "LOOP03"
+    title = "steps that do not follow each other"
+    severity = Severity.FAIL
+    fix = "in each step: loss, grads of the present model and batch; then model = apply_updates(…)"
+    intended = "intended=('LOOP03',)"
+    source = "TrainCheck; folklore of tutorials"
+
+    @classmethod
+    def running(cls, case: Case) -> Iterator[Finding]:
+        if len(case.handed) < 3:
+            return
+        if all(_equal(x.before, x.after) for x in case.handed) and _any(case.handed[0].grads):
+            yield cls.found(
+                "the model stays as it is: the updates are not applied",
+                None,
+                why=f"bit for bit the same after {case.course.count} steps with gradients",
+                fix="model = pb.optim.apply_updates(model, updates)",
+            )
+            return
+        for before, now in zip(case.handed, case.handed[1:], strict=False):
+            stale = _equal(before.grads, now.grads) and not _equal(before.batch, now.batch)
+            if stale and not _same(now.grads, case.gradient_of(now)):
+                yield cls.found(
+                    f"step {now.step} uses the gradient of step {now.step - 1}",
+                    None,
+                    why="bit for bit the same for another batch; computed again it is another",
+                )
+                return
+
+
+class OBJ05(Sign):
+    """The steps go uphill: with their direction turned round, the loss falls.
+
+    The sign of the loss, of the gradient or of the update is wrong: a reward that is minimised, a
+    difference that was taken the other way round, `params + lr * grad`.
+    """
+
+    id = "OBJ05"
+    title = "steps uphill: the loss grows along them"
+    kind = Kind.MEASURE
+    severity = Severity.WARN
+    fix = "turn the sign of the loss, or of the update"
+    intended = "intended=('OBJ05',)"
+    source = "TheDeepChecker"
+    remedies = (Remedy("the opposite direction", rate=-1.0),)
+    along = Threshold(0.1, "cosine of gradient and change above, in each of three steps", "own")
+
+    @classmethod
+    def running(cls, case: Case) -> Iterator[Finding]:
+        """In a loop whose gradients are handed over: computed again, and laid beside the change."""
+        if len(case.handed) < 3:
+            return
+        cosines = [_cosine(case.gradient_of(x), x.moved) for x in case.handed]
+        if min(cosines) > cls.along:
+            yield cls.found(
+                "the steps go uphill: along the gradient, not against it",
+                None,
+                severity=Severity.FAIL,
+                why=f"cosine of the gradient and the change of the parameters: {min(cosines):.2g} "
+                f"and more in {len(cosines)} steps",
+                numbers={"cosines": cosines},
+            )
+
+
+def _cosine(x: Sequence[Numbers], y: Sequence[Numbers]) -> float:
+    a, b = [np.concatenate([z.ravel() for z in each] or [np.zeros(0)]) for each in (x, y)]
+    size = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / size if size else 0.0
+
+
+def _same(x: Sequence[Numbers], y: Sequence[Numbers]) -> bool:
+    """Whether two gradients are the same up to rounding, and not 0."""
+    apart = sum(float(((a - b) ** 2).sum()) for a, b in zip(x, y, strict=True))
+    size = sum(float((a**2).sum()) for a in x)
+    return size > 0 and apart < CLOSE**2 * size
+
+
+def _equal(x: Sequence[Any], y: Sequence[Any]) -> bool:
+    return all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in zip(x, y, strict=True))
+
+
+def _any(x: Sequence[Numbers]) -> bool:
+    return any(a.any() for a in x)
