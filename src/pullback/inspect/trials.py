@@ -40,6 +40,9 @@ LEAKED = 1e-6
 WRONG = 1e-3
 """A derivative is wrong beyond this relative error (gradcheck)."""
 
+FROM_ZERO = 0.999
+"""‖update‖ / ‖updated parameter‖ of a first step above which the parameter was 0 before."""
+
 # ---- training on one batch ------------------------------------------------------------------
 
 
@@ -68,6 +71,12 @@ class Fitted:
         if not all(map(math.isfinite, self.losses)):
             return -math.inf
         return (self.start - self.end) / max(abs(self.start), 1e-12)
+
+    def lags(self, other: Fitted) -> bool:
+        """Whether after as many steps the loss fell by less than half of what the other's did."""
+        count = min(len(self.losses), len(other.losses))
+        mine, others = [(x.losses[0] - x.losses[count - 1]) for x in (self, other)]
+        return not mine >= others / 2
 
     @property
     def is_sound(self) -> bool:
@@ -99,6 +108,7 @@ def overfit(
     losses: list[float] = []
     ratio = 0.0
     seen: set[str] = set()
+    from_zero: set[str] = set()
     names: tuple[str, ...] = ()
     until: float | None = None
     for i in range(steps):
@@ -110,8 +120,10 @@ def overfit(
             seen |= {n for n, x in zip(names, metrics.norms.tolist(), strict=True) if x != 0}
         if i < 20:
             shares = zip(names, metrics.ratios.tolist(), strict=True)
-            weights = [x for name, x in shares if name.endswith("weight")]
-            ratio = max([ratio, *[x for x in weights if x < 0.999]])  # 1: it began at 0
+            weights = [(name, x) for name, x in shares if name.endswith("weight")]
+            if i == 0:  # its first step is all that there is of it
+                from_zero = {name for name, x in weights if x > FROM_ZERO}
+            ratio = max([ratio, *[x for name, x in weights if name not in from_zero]])
         if not math.isfinite(losses[-1]) or losses[-1] <= 0.1 * losses[0]:
             break
         lower = losses[0] - losses[-1] >= ENOUGH * abs(losses[0])
