@@ -34,7 +34,7 @@ class Setup:
     batches: Callable[[int], Arrays] | None = None
     """Batch number i, where the user draws batches by hand."""
     step: Callable[..., Any] | None = None
-    """A step written by hand, in place of `pb.train.train_step`."""
+    """A step written by hand in place of `train_step`: (state, *batch) → (state, (loss, grads))."""
     options: dict[str, Any] = field(default_factory=dict)
     """Of `train_step`: clip, accumulate."""
     precision: str = "fp32"

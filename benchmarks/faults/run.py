@@ -181,7 +181,7 @@ def _watched(setup: Setup, seed: int, doctor: Any, told: list[list[Any]]) -> Non
         batch = next(stream)
         before = state
         state, metrics = step(state, *batch)
-        broken = not math.isfinite(float(metrics if by_hand else metrics.loss))
+        broken = not math.isfinite(float(metrics[0] if by_hand else metrics.loss))
         if not by_hand:
             broken = bool(metrics.skipped) and setup.precision != "fp16"
         if broken:
@@ -189,7 +189,7 @@ def _watched(setup: Setup, seed: int, doctor: Any, told: list[list[Any]]) -> Non
                 before[0] if by_hand else state, batch, *(() if by_hand else (metrics,))
             )
         elif by_hand:
-            news = doctor.see(state[0], batch, loss=metrics)
+            news = doctor.see(state[0], batch, loss=metrics[0], grads=metrics[1])
         else:
             news = doctor.see(state, batch, metrics)
         if news:

@@ -43,7 +43,7 @@ def train(setup: Setup, seed: int, watch: Watch | None = None) -> Trained:
         if watch is not None:
             watch(i, model, batch)
         state, told = step(state, *batch)
-        loss = float(told if setup.step is not None else told.loss)
+        loss = float(told[0] if setup.step is not None else told.loss)
         run.losses.append(loss)
         if setup.step is None and i % 10 == 0:
             run.ratios += zip(told.ratios.tolist(), told.names.paths, strict=True)

@@ -150,7 +150,7 @@ def through_numpy(seed: int) -> Setup:
         model, memory = state
         value, grads = pb.value_and_grad(loss)(model, x, y)
         updates, memory = optimizer.update(grads, memory, model)
-        return (pb.optim.apply_updates(model, updates), memory), value
+        return (pb.optim.apply_updates(model, updates), memory), (value, grads)
 
     optimizer = pb.optim.sgd(0.1)
     score = data.accuracy(predict, x_valid, y_valid)

@@ -396,7 +396,7 @@ def hand_written_step(seed: int) -> Setup:
         model, memory = state
         loss, grads = pb.value_and_grad(class_loss)(model, x, y)
         updates, memory = optimizer.update(grads, memory, model)
-        return (pb.optim.apply_updates(model, updates), memory), loss
+        return (pb.optim.apply_updates(model, updates), memory), (loss, grads)
 
     score = data.accuracy(logits, x_valid, y_valid)
     return Setup(model, class_loss, optimizer, (x, y), score, step=step)

@@ -15,7 +15,7 @@ from pullback.errors import PullbackError
 from pullback.inspect.held import Held
 from pullback.inspect.probe import Probe, norm
 from pullback.ir.array import Array, concrete
-from pullback.ir.graph import Node
+from pullback.ir.graph import Graph, Node
 from pullback.ir.interpret import evaluate_node
 from pullback.ir.types import Numbers, float64, is_float
 from pullback.ops.reduce import Sum
@@ -239,6 +239,16 @@ def leak(probe: Probe) -> Leak | None:
         if y in changed and y.shape[:1] == (probe.batch,) and _spread(probe, y, changed) > LEAKED:
             return Leak(node, size)
     return None
+
+
+def carried(probe: Probe, graph: Graph, changed: dict[Array, Numbers]) -> dict[Array, Numbers]:
+    """The numbers of all values that change when those of some inputs do."""
+    found = dict(changed)
+    for node in graph.nodes:
+        if any(x in found for x in node.inputs):
+            given = [found.get(x, probe.numbers(x)) for x in node.inputs]
+            found.update(zip(node.outputs, evaluate_node(node, given), strict=True))
+    return found
 
 
 def _is_statistic(node: Node, batch: int) -> bool:
