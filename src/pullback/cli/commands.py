@@ -8,6 +8,7 @@ import pullback
 from pullback.cli.benchmark import bench
 from pullback.cli.checking import check
 from pullback.cli.explaining import explain
+from pullback.cli.planning import plan
 from pullback.cli.predicting import predict
 from pullback.cli.training import train
 
@@ -18,5 +19,5 @@ def root() -> None:
     """Backpropagation, compiled and accountable."""
 
 
-for command in (train, predict, check, bench, explain):
+for command in (train, predict, plan, check, bench, explain):
     root.add_command(command)

@@ -99,7 +99,7 @@ def train(
     """
     console = Console(highlight=False, soft_wrap=True, markup=False)
     with failures():
-        choices, folder = _chosen(source, config, out, _given(options), resume)
+        choices, folder = _chosen(source, config, out, given_sections(options), resume)
         session = Session(choices, folder, resume=resume)
         _introduce(console, session)
     with failures(begun=True):
@@ -130,7 +130,7 @@ def _chosen(
     return choices, out or _new_folder(choices.task.name)
 
 
-def _given(options: dict[str, Any]) -> Tables:
+def given_sections(options: dict[str, Any]) -> Tables:
     """The options that were given, as sections."""
     sections: dict[str, dict[str, Any]] = {}
     for name, value in options.items():

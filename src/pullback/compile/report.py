@@ -142,13 +142,7 @@ class MemoryReport(Plan):
         def planner(size: int) -> Planner:
             return Planner(batched(names, size).lifetimes.workload)
 
-        one, some = (planner(size).least.peak_bytes for size in (1, 1 + SOME))
-        if one > limit:
-            raise MemoryPlanError(
-                f"one example takes {bytes_text(one)}, more than {bytes_text(limit)}"
-            )
-        guess = 1 + SOME * (limit - one) // max(some - one, SOME)
-        return _last(lambda size: size == 1 or planner(size).fits(limit), guess)
+        return largest(planner, limit)
 
     def _in_arena(self) -> list[int]:
         return [i for i, buffer in enumerate(self.lifetimes.storage) if buffer >= 0]
@@ -168,6 +162,18 @@ class MemoryReport(Plan):
             missing = [i for i in workload.reads[step] if i in maker and i not in there]
             pending += [maker[i] for i in missing]
         return total
+
+
+def largest(planner: Callable[[int], Planner], limit: int) -> int:
+    """The largest batch whose planner finds a plan of at most `limit` bytes.
+
+    Raises `MemoryPlanError` where not even one example fits.
+    """
+    one, some = (planner(size).least.peak_bytes for size in (1, 1 + SOME))
+    if one > limit:
+        raise MemoryPlanError(f"one example takes {bytes_text(one)}, more than {bytes_text(limit)}")
+    guess = 1 + SOME * (limit - one) // max(some - one, SOME)
+    return _last(lambda size: size == 1 or planner(size).fits(limit), guess)
 
 
 def _last(fits: Callable[[int], bool], guess: int) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 
 from pullback.inspect.baseline import Baseline
 from pullback.inspect.course import FIRST, Course
+from pullback.inspect.findings import Finding
 from pullback.inspect.probe import Probe
 from pullback.inspect.seen import Seen, Subject
 from pullback.ir.array import DONATED, Array
@@ -31,6 +32,8 @@ from pullback.transforms.tree import Tree, flatten, map_leaves, paths
 
 __all__ = ["Case", "Job", "Told", "Visit", "parts"]
 
+KEPT = 16
+"""Batches at the beginning that are kept for trials."""
 HANDED = 3
 """Steps of a loop without `train_step` that are computed again."""
 
@@ -138,8 +141,13 @@ class Case:
         self.handed: list[Handed] = []
         """The first steps of a loop that hands its gradients over."""
         self.baseline: Baseline | None = None
+        self.terms: Any = None
+        """The parts of the loss before the first step, where a penalty is one of them."""
+        self.early: list[Finding] | None = None
+        """What the rules of the first steps found, once they are done."""
         self.clinic: Any = None
         """Where remedies are tried, once one is."""
+        self._jump: float | None = None
         self._gradients: dict[tuple[int, int], list[Numbers]] = {}
         self._model: Any = getattr(self.initial, "model", None)
 
@@ -199,11 +207,16 @@ class Case:
     @property
     def jump(self) -> float:
         """The largest ‖update‖ / ‖weight‖ of the first steps; 0 where it is not known."""
+        if self._jump is not None:
+            return self._jump
         early = self.course.ratios[:FIRST]
         if self.job is None or early.shape[1:] != (len(self.weights),):
             return 0.0
         moved = early[:, self.weights]
-        return float(moved.max()) if moved.size and np.isfinite(moved).all() else 0.0
+        found = float(moved.max()) if moved.size and np.isfinite(moved).all() else 0.0
+        if len(early) == FIRST:
+            self._jump = found
+        return found
 
     @property
     def typical_ratio(self) -> float:

@@ -44,7 +44,12 @@ def rooted(found: Sequence[Finding]) -> list[Finding]:
 
 
 def _blamed(found: Sequence[Finding]) -> list[Finding]:
-    """A number that was not finite because the steps were too long: as a shorter step has shown."""
+    """Known pairs: a number not finite because the steps were too long, as a shorter one has shown;
+    an initial loss that is large because it is a sum."""
+    if any(
+        x.id == "OBJ06" and x.severity is Severity.WARN for x in found
+    ):  # its size is the batch's
+        found = [replace(x, explained_by="OBJ06") if x.id == "OBJ04" else x for x in found]
     long = next((x for x in found if x.id == "OPT01" and x.effect), None)
     if long is None:
         return list(found)

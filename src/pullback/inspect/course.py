@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,14 @@ from pullback.ir.types import Numbers
 
 FIRST = 20
 """Steps at the beginning of which everything is noted."""
+LAST = 40
+"""Noted steps that are kept, the first ones included."""
 STRIDE = 10
 """After them the sizes of gradients and updates are noted at each so many steps."""
 WINDOW = 20
 """Steps of which a loss is the mean."""
+FAR = 2.0
+"""A loss so many times that of a constant output is a symptom even while it falls."""
 STUCK = 0.02
 """A loss that falls by less than this share from one half of the run to the other stands still."""
 
@@ -26,50 +29,66 @@ class Course:
 
     def __init__(self) -> None:
         self.names: tuple[str, ...] = ()
-        self._waiting: list[Any] = []
-        self._losses: list[float] = []
-        self._noted: list[tuple[int, Any, Any]] = []
         self.count = 0
         self.baseline = math.nan
         """The loss of the best constant output, where it is known."""
+        self._waiting: list[Any] = []
+        self._losses = np.empty(1024)
+        self._read = 0
+        self._sizes: list[Any] = []
+        """Metrics of the noted steps whose numbers were not read yet."""
+        self._rows: list[tuple[Numbers, Numbers]] = []
+        self._told = (-1, "")
 
     def add(self, metrics: Any) -> None:
         """One step. Numbers are read later, many together."""
         self.count += 1
         self._waiting.append(metrics.loss)
         if self.count <= FIRST or not self.count % STRIDE:
-            self._note(metrics)
-
-    def _note(self, metrics: Any) -> None:
-        if hasattr(metrics, "norms"):
-            self.names = metrics.names.paths
-            self._noted.append((self.count, metrics.norms, metrics.ratios))
+            self._sizes.append(metrics)
 
     # ---- series ----
 
     @property
-    def losses(self) -> Sequence[float]:
-        self._losses += [float(x) for x in self._waiting]
-        self._waiting.clear()
-        return self._losses
-
-    @property
-    def steps(self) -> list[int]:
-        """The steps whose norms and ratios are noted."""
-        return [step for step, _, _ in self._noted]
+    def losses(self) -> Numbers:
+        """Of every step."""
+        if self._waiting:
+            new = [float(x) for x in self._waiting]
+            self._waiting.clear()
+            end = self._read + len(new)
+            while end > len(self._losses):
+                self._losses = np.concatenate([self._losses, np.empty(len(self._losses))])
+            self._losses[self._read : end] = new
+            self._read = end
+        return self._losses[: self._read]
 
     @property
     def norms(self) -> Numbers:
-        """(noted steps, parameters): the norm of each gradient."""
-        return self._table(1)
+        """(noted steps, parameters): the norm of each gradient, of the first and the last steps."""
+        return self._table(0)
 
     @property
     def ratios(self) -> Numbers:
         """(noted steps, parameters): ‖update‖ / ‖parameter‖."""
-        return self._table(2)
+        return self._table(1)
+
+    @property
+    def is_lively(self) -> bool:
+        """Whether in the last noted step every parameter had a gradient and was moved."""
+        rows = self._noted()
+        return bool(rows and rows[-1][0].all() and rows[-1][1].all())
+
+    def _noted(self) -> list[tuple[Numbers, Numbers]]:
+        for metrics in self._sizes:
+            if hasattr(metrics, "norms"):
+                self.names = metrics.names.paths
+                self._rows.append((_numbers(metrics.norms), _numbers(metrics.ratios)))
+        self._sizes.clear()
+        del self._rows[FIRST : -(LAST - FIRST)]
+        return self._rows
 
     def _table(self, column: int) -> Numbers:
-        rows = [np.asarray(_numbers(each[column]), np.float64) for each in self._noted]
+        rows = [row[column] for row in self._noted()]
         return np.stack(rows) if rows else np.zeros((0, len(self.names)))
 
     # ---- symptoms ----
@@ -79,7 +98,7 @@ class Course:
         """The loss at the beginning. The first may be far off by chance, the next by a jump."""
         losses = self.losses
         if not np.isfinite(losses).all():
-            return losses[0]
+            return float(losses[0])
         spread = float(np.std(losses[-WINDOW:]))
         return float(min(np.median(losses[:5]), losses[0] + 2 * spread))
 
@@ -99,12 +118,12 @@ class Course:
     def rise(self) -> float:
         """The largest finite loss, as a mean of three, / that of the first step."""
         losses = self.losses
-        if not losses or not np.isfinite(losses[0]):
+        if not len(losses) or not np.isfinite(losses[0]):
             return 0.0
         if not np.isfinite(losses).all():
-            losses = [x for x in losses if math.isfinite(x)]
+            losses = losses[np.isfinite(losses)]
         smooth = np.convolve(losses, np.ones(3) / 3, "valid") if len(losses) > 3 else losses
-        return float(np.max(smooth)) / abs(losses[0]) if losses[0] else 0.0
+        return float(np.max(smooth) / abs(losses[0])) if losses[0] else 0.0
 
     @property
     def stands_still(self) -> bool:
@@ -117,7 +136,12 @@ class Course:
     @property
     def symptom(self) -> str:
         """What says that something is wrong, beside any threshold; empty where nothing does."""
-        if not self.losses:
+        if self._told[0] != self.count:
+            self._told = self.count, self._symptom()
+        return self._told[1]
+
+    def _symptom(self) -> str:
+        if not self.count:
             return ""
         fall = self.fall
         if fall == -math.inf:
@@ -128,7 +152,8 @@ class Course:
             return f"the loss rose from {self.start:.4g} to {self.end:.4g} in {self.count} steps"
         if fall < ENOUGH:
             return f"in {self.count} steps the loss fell by {max(fall, 0):.1%}"
-        if self.end > 0.98 * self.baseline and self.stands_still:
+        above = self.end > 0.98 * self.baseline
+        if above and (self.stands_still or self.end > FAR * self.baseline):
             return (
                 f"after {self.count} steps the loss is {self.end:.4g}; that of a constant output "
                 f"is {self.baseline:.4g}"
@@ -136,5 +161,5 @@ class Course:
         return ""
 
 
-def _numbers(x: Any) -> Any:
-    return x.numpy() if hasattr(x, "numpy") else x
+def _numbers(x: Any) -> Numbers:
+    return np.asarray(x.numpy() if hasattr(x, "numpy") else x, np.float64)

@@ -13,7 +13,7 @@ from pullback._public import public
 from pullback.compile import compile
 from pullback.errors import ArgumentError, PullbackError
 from pullback.inspect.birth import births
-from pullback.inspect.case import HANDED, Case, Job, Told, parts
+from pullback.inspect.case import HANDED, KEPT, Case, Job, Told, parts
 from pullback.inspect.causes import place, rooted
 from pullback.inspect.course import FIRST
 from pullback.inspect.findings import Finding, Severity
@@ -28,8 +28,6 @@ from pullback.train.step import TrainStep, train_step
 from pullback.transforms.tree import Tree
 
 EVERY = 50
-KEPT = 16
-"""Batches at the beginning that are kept for trials."""
 LONGEST = 20
 """While all is well the looks become rarer, up to one in so many times `every` steps."""
 
@@ -250,7 +248,7 @@ class Doctor:
     def _new(self) -> str:
         """The alarms that were not told before."""
         fresh = []
-        for each in self._report().alarms:
+        for each in self._report().alarms if self._found() else ():
             if not each.explained_by and (each.id, each.what) not in self._told:
                 self._told.add((each.id, each.what))
                 fresh.append(each)

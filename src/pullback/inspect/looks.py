@@ -9,19 +9,23 @@ from typing import Any
 
 from pullback.errors import PullbackError
 from pullback.inspect.baseline import Baseline
-from pullback.inspect.case import Case
+from pullback.inspect.case import KEPT, Case
 from pullback.inspect.causes import gradients
 from pullback.inspect.clinic import ADAM, Clinic, tried
 from pullback.inspect.findings import Finding, Kind, Severity
 from pullback.inspect.rules import CHECKS, GUESSES, HAZARDS, SIGNS
 from pullback.inspect.rules.cuts import CUT04
+from pullback.inspect.rules.loop import OBJ05
 from pullback.inspect.rules.order import DAT03
 from pullback.inspect.rules.signal import SIG03, SIG04
 from pullback.inspect.rules.start import OPT01, OPT02, VER01
+from pullback.inspect.rules.task import OBJ02, Terms
 from pullback.inspect.trials import ENOUGH
 
 CLEARLY = 0.25
 """What a remedy must show where no rule has seen anything, as a share of the loss at the start."""
+EARLY = tuple(x for x in SIGNS if getattr(x, "is_early", False))
+LATE = tuple(x for x in SIGNS if x not in EARLY)
 TRAINED = (OPT01, OPT02, VER01)
 """Checks that train on one batch: a run has been trained already."""
 
@@ -31,19 +35,19 @@ def facts(case: Case) -> list[Finding]:
     if case.job is None:
         return []
     visit = case.first
-    case.baseline = Baseline.of(visit.probe)
+    case.baseline, case.terms = Baseline.of(visit.probe), Terms.of(visit.probe)
     found = [x for each in HAZARDS for x in each.find(visit.probe)]
     if not math.isfinite(visit.probe.loss):
         return found
     found += [x for x in gradients(visit) if x.rule is not CUT04]
     if all(x not in visit.probe.replay.totals for x in visit.probe.replay.parameters):
         return found
-    checks = [x for x in CHECKS if x.kind is Kind.FACT or x is SIG03]
+    checks = [*[x for x in CHECKS if x.kind is Kind.FACT or x in (SIG03, OBJ02)], OBJ05]
     return [*found, *_errors_of(_each(checks, visit))]
 
 
 def _errors_of(found: Iterable[Finding]) -> list[Finding]:
-    return [x for x in found if x.rule.kind is Kind.FACT or x.severity.is_error]
+    return [x for x in found if x.rule.kind is Kind.FACT or x.severity.is_error or x.rule is OBJ02]
 
 
 def _each(checks: Iterable[Any], subject: Any) -> Iterator[Finding]:
@@ -61,9 +65,7 @@ def examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
     What is measured is a warning if a remedy helped on a copy of the run, or none is known. Where a
     fact is known to be wrong nothing is tried.
     """
-    if case.baseline is not None:
-        case.course.baseline = case.baseline.loss(case.batches)
-    found = [x for each in SIGNS for x in each.running(case)]
+    found = [*_early(case), *[x for each in LATE for x in each.running(case)]]
     if case.job is None:
         return found
     found += _silent(case)
@@ -106,8 +108,20 @@ def unexplained(case: Case, clinic: Clinic) -> list[Finding]:
     ]
 
 
+def _early(case: Case) -> list[Finding]:
+    """What the first steps say; once there are `KEPT` batches nothing more is to be had of them."""
+    if case.early is not None:
+        return case.early
+    if case.baseline is not None:
+        case.course.baseline = case.baseline.loss(case.batches)
+    found = [x for each in EARLY for x in each.running(case)]
+    if len(case.batches) >= KEPT:
+        case.early = found
+    return found
+
+
 def _measured(case: Case) -> list[Finding]:
-    checks = [x for x in CHECKS if x.kind is Kind.MEASURE and x not in TRAINED]
+    checks = [x for x in CHECKS if x.kind is Kind.MEASURE and x not in (*TRAINED, OBJ02)]
     found = list(_each(checks, case.first))
     seen = {x.id for x in found}
     if case.present is not None:
@@ -119,6 +133,8 @@ def _measured(case: Case) -> list[Finding]:
 def _silent(case: Case) -> list[Finding]:
     """Gradients that are 0 in every step after the first: where they die, now."""
     course = case.course
+    if course.is_lively:
+        return []
     norms = course.norms
     if len(norms) < 3 or norms.shape[1] == 0 or norms[1:].any(axis=0).all() or not case.present:
         return []

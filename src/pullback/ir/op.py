@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -211,9 +211,16 @@ class GraphTransforms(Protocol):
         ...
 
     def reverse(
-        self, graph: Graph, inputs: Sequence[Array], wrt: Sequence[int]
+        self,
+        graph: Graph,
+        inputs: Sequence[Array],
+        wrt: Sequence[int],
+        known: Mapping[int, Array] | None = None,
     ) -> tuple[tuple[Array, ...], Pull]:
-        """`inline`, and what pulls back: contributions to `inputs[i]` for i in `wrt`."""
+        """`inline`, and what pulls back: contributions to `inputs[i]` for i in `wrt`.
+
+        The outputs that are `known` are not computed again.
+        """
         ...
 
     def vjp(self, graph: Graph, wrt: Sequence[int]) -> tuple[Graph, Graph]:
@@ -243,8 +250,21 @@ class HigherOrder(Op):
 
     def augmented(
         self, inputs: tuple[Array, ...], wanted: Sequence[bool], transforms: GraphTransforms
-    ) -> tuple[tuple[Array, ...] | None, Pull]:
-        """(outputs, pull): the reverse-mode rule, for the inputs that are `wanted`."""
+    ) -> tuple[tuple[Array, ...], Pull] | None:
+        """(outputs, pull): the reverse-mode rule, for the inputs that are `wanted`.
+
+        None where `pulling`, after the plain application, is the rule.
+        """
+        return None
+
+    def pulling(
+        self,
+        inputs: tuple[Array, ...],
+        outputs: tuple[Array, ...],
+        wanted: Sequence[bool],
+        transforms: GraphTransforms,
+    ) -> Pull:
+        """The reverse-mode rule of an op whose plain application gives all that it needs."""
         raise NotDifferentiableError(f"{self.name} has no reverse-mode derivative")
 
     def tangents_of(

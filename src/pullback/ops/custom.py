@@ -82,9 +82,13 @@ class Custom(HigherOrder):
 
     # ---- derivatives ----
 
-    def augmented(
-        self, inputs: tuple[Array, ...], wanted: Sequence[bool], transforms: GraphTransforms
-    ) -> tuple[None, Pull]:
+    def pulling(
+        self,
+        inputs: tuple[Array, ...],
+        outputs: tuple[Array, ...],
+        wanted: Sequence[bool],
+        transforms: GraphTransforms,
+    ) -> Pull:
         arguments = self._arguments(inputs, wanted)
         if self.rules.has_reverse:
             residuals = self.rules.forward(arguments)
@@ -106,7 +110,7 @@ class Custom(HigherOrder):
                 if bar is not None:
                     yield i, bar
 
-        return None, pull
+        return pull
 
     def tangents_of(
         self, dots: tuple[Maybe, ...], inputs: tuple[Array, ...], transforms: GraphTransforms

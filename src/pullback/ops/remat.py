@@ -12,7 +12,7 @@ from pullback.ir.graph import Graph, graph_flops
 from pullback.ir.interpret import interpret
 from pullback.ir.op import GraphTransforms, HigherOrder, Maybe, Op, Pull, Sample
 from pullback.ir.samples import integers, normal
-from pullback.ir.types import TensorType, float64, is_float
+from pullback.ir.types import Axes, TensorType, float64, is_float
 from pullback.ops.subgraph import indices, present, put, require_types, types_of
 
 
@@ -20,12 +20,14 @@ from pullback.ops.subgraph import indices, present, put, require_types, types_of
 class Checkpoint(HigherOrder):
     """The outputs of a graph, whose derivative computes the inner values anew.
 
-    The recomputation reads its operands through a `Barrier` that also takes the cotangents: it
-    cannot begin before they exist, and is never merged with the first computation.
+    It keeps the operands, and the outputs at the positions in `kept`. The recomputation reads both
+    through a `Barrier` that also takes the cotangents: it cannot begin before they exist, and is
+    never merged with the first computation.
     """
 
     name = "checkpoint"
     body: Graph
+    kept: Axes = ()
 
     def infer(self, *types: TensorType) -> tuple[TensorType, ...]:
         require_types(types_of(self.body.inputs), types, "operand")
@@ -34,23 +36,30 @@ class Checkpoint(HigherOrder):
     def reference(self, *operands: Any) -> Any:
         return tuple(interpret(self.body, operands))
 
-    def augmented(
-        self, inputs: tuple[Array, ...], wanted: Sequence[bool], transforms: GraphTransforms
-    ) -> tuple[None, Pull]:
-        def pull(bars: tuple[Maybe, ...]) -> Iterator[tuple[int, Array]]:
-            held = Barrier().outputs(*inputs, *present(bars))
-            operands, received = held[: len(inputs)], held[len(inputs) :]
-            _, pull_body = transforms.reverse(self.body, operands, indices(wanted))
-            return iter(pull_body(tuple(put([bar is not None for bar in bars], received))))
+    def pulling(
+        self,
+        inputs: tuple[Array, ...],
+        outputs: tuple[Array, ...],
+        wanted: Sequence[bool],
+        transforms: GraphTransforms,
+    ) -> Pull:
+        kept = [outputs[i] for i in self.kept]
 
-        return None, pull
+        def pull(bars: tuple[Maybe, ...]) -> Iterator[tuple[int, Array]]:
+            held = iter(Barrier().outputs(*inputs, *kept, *present(bars)))
+            operands = [next(held) for _ in inputs]
+            known = {i: next(held) for i in self.kept}
+            _, pull_body = transforms.reverse(self.body, operands, indices(wanted), known)
+            return iter(pull_body(tuple(put([bar is not None for bar in bars], held))))
+
+        return pull
 
     def tangents_of(
         self, dots: tuple[Maybe, ...], inputs: tuple[Array, ...], transforms: GraphTransforms
     ) -> tuple[tuple[Array, ...], tuple[Maybe, ...]]:
         outputs = self.body.outputs
         pushed = transforms.jvp(self.body, [dot is not None for dot in dots])
-        results = Checkpoint(pushed).outputs(*inputs, *present(dots))
+        results = Checkpoint(pushed, self.kept).outputs(*inputs, *present(dots))
         tangents = put([is_float(x.dtype) for x in outputs], results[len(outputs) :])
         return results[: len(outputs)], tuple(tangents)
 
@@ -63,7 +72,7 @@ class Checkpoint(HigherOrder):
     ) -> tuple[tuple[Array, ...], tuple[bool, ...]]:
         force = [False] * len(self.body.outputs)
         body, flags = transforms.batch(self.body, size, batched, force)
-        return Checkpoint(body).outputs(*inputs), flags
+        return Checkpoint(body, self.kept).outputs(*inputs), flags
 
     def flops(self, inputs: Sequence[TensorType], outputs: Sequence[TensorType]) -> int:
         return graph_flops(self.body)
@@ -75,6 +84,7 @@ class Checkpoint(HigherOrder):
         yield Sample(cls(body), normal(3), normal())
         nested = record(lambda x, a: cls(body).outputs(x * a, a), types)
         yield Sample(cls(nested), normal(3), normal())
+        yield Sample(cls(body, (0,)), normal(3), normal())
 
     @classmethod
     def rejected(cls) -> Iterator[Sample]:

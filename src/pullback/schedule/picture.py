@@ -180,11 +180,12 @@ def _box(box: Holding, x: float, y: float, width: float, height: float) -> str:
     title = escape("\n".join(told))
     return (
         f'<rect class="b" x="{x:.2f}" y="{y:.2f}" width="{width:.2f}" height="{height:.2f}" '
-        f'fill="{COLOURS[_kind(box)]}"><title>{title}</title></rect>'
+        f'fill="{COLOURS[kind_of_box(box)]}"><title>{title}</title></rect>'
     )
 
 
-def _kind(box: Holding) -> str:
+def kind_of_box(box: Holding) -> str:
+    """What a box of the picture is: a key of `COLOURS`."""
     if box.value is None:
         return "scratch"
     if box.kept:

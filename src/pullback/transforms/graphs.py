@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from pullback.ir.array import Array
 from pullback.ir.builder import building
@@ -24,9 +24,13 @@ class _Transforms(GraphTransforms):
         return inline(graph, inputs)
 
     def reverse(
-        self, graph: Graph, inputs: Sequence[Array], wrt: Sequence[int]
+        self,
+        graph: Graph,
+        inputs: Sequence[Array],
+        wrt: Sequence[int],
+        known: Mapping[int, Array] | None = None,
     ) -> tuple[tuple[Array, ...], Pull]:
-        played = Reverse(graph, inputs, wrt, self)
+        played = Reverse(graph, inputs, wrt, self, known)
         position = {graph.inputs[i]: i for i in wrt}
 
         def pull(bars: tuple[Maybe, ...]) -> Iterator[tuple[int, Array]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from pullback.errors import Phase
 from pullback.ir.array import Array
@@ -19,11 +19,17 @@ class Reverse:
     """A graph played forward in the context at work, ready to be pulled back any number of times.
 
     `inputs` are arrays of the context at work; when they are the ones the graph was traced on,
-    nothing is computed twice. `wrt` are positions in `graph.inputs`.
+    nothing is computed twice. `wrt` are positions in `graph.inputs`. What is `known` of its outputs
+    is not computed either.
     """
 
     def __init__(
-        self, graph: Graph, inputs: Sequence[Array], wrt: Iterable[int], transforms: GraphTransforms
+        self,
+        graph: Graph,
+        inputs: Sequence[Array],
+        wrt: Iterable[int],
+        transforms: GraphTransforms,
+        known: Mapping[int, Array] | None = None,
     ) -> None:
         self.graph = graph = prepared(graph)
         self.transforms = transforms
@@ -31,6 +37,7 @@ class Reverse:
         self.active = active_values(graph, self.wrt)
         self.env: dict[Array, Array] = dict(zip(graph.inputs, inputs, strict=True))
         self.pulls: dict[Node, Pull] = {}
+        self.known = {graph.outputs[i]: x for i, x in (known or {}).items()}
         with walking() as at:
             for node in graph.nodes:
                 at(node, Phase.FORWARD)
@@ -38,15 +45,26 @@ class Reverse:
 
     def _play(self, node: Node) -> None:
         inputs = tuple([self.env[x] for x in node.inputs])
-        outputs = None
         if isinstance(node.op, HigherOrder):
-            wanted = [x in self.active for x in node.inputs]
-            if any(wanted):
-                with blaming(node):
-                    outputs, self.pulls[node] = node.op.augmented(inputs, wanted, self.transforms)
-        if outputs is None:
+            outputs = self._played(node.op, node, inputs)
+        elif node.outputs[0] in self.known:
+            outputs = (self.known[node.outputs[0]],)
+        else:
             outputs = replay(node, inputs)
         self.env.update(zip(node.outputs, outputs, strict=True))
+
+    def _played(self, op: HigherOrder, node: Node, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
+        """The outputs of an op that holds graphs; what pulls back through it is remembered."""
+        wanted = [x in self.active for x in node.inputs]
+        if not any(wanted):
+            return replay(node, inputs)
+        with blaming(node):
+            found = op.augmented(inputs, wanted, self.transforms)
+            if found is None:
+                outputs = replay(node, inputs)
+                found = outputs, op.pulling(inputs, outputs, wanted, self.transforms)
+        outputs, self.pulls[node] = found
+        return outputs
 
     @property
     def outputs(self) -> list[Array]:

@@ -16,7 +16,7 @@ from pullback.compile import budget
 from pullback.compile.budget import parse_bytes
 from pullback.errors import ArgumentError, MemoryPlanError
 from pullback.transforms.tree import flatten, unflatten
-from unit.compile.test_memory import PATTERNS, Watched, aligned
+from unit.compile.test_memory import Watched, require_measured
 
 KEY = pb.random.key(3)
 random = np.random.default_rng(4)
@@ -162,19 +162,7 @@ def test_what_is_measured_under_the_least_budget_is_what_was_predicted(name):
     code = lowered.code
     assert code.plan.peak_bytes <= limit
     inputs = [np.asarray(x) for x in (*flatten(arguments())[0], *lowered.traced.captured)]
-    touched, results = [], []
-    for pattern in PATTERNS:
-        memory = Watched(pattern)
-        program = Program(code.schedule, code=code, memory=memory)
-        outputs = program([x.copy() for x in inputs])
-        memory.require_canaries()
-        touched.append(memory.touched(0))
-        results.append([x.tobytes() for x in outputs])
-        own = [x for i, x in enumerate(outputs) if program.sources[i] is None]
-    assert results[0] == results[1]
-    held = sum(aligned(x.nbytes) for x in (*inputs, *own)) + sum(memory.counts)
-    assert held == code.plan.peak_bytes
-    assert aligned(max(touched)) == memory.counts[0]
+    require_measured(code, inputs)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -52,6 +52,23 @@ def aligned(count):
     return -(-count // 64) * 64
 
 
+def require_measured(code, inputs):
+    """A program takes the bytes of its plan, to the last one, whatever lay there before."""
+    touched, results = [], []
+    for pattern in PATTERNS:
+        memory = Watched(pattern)
+        program = Program(code.schedule, code=code, memory=memory)
+        outputs = program([x.copy() for x in inputs])
+        memory.require_canaries()
+        touched.append(memory.touched(0))
+        results.append([x.tobytes() for x in outputs])
+        own = [x for i, x in enumerate(outputs) if program.sources[i] is None]
+    assert results[0] == results[1]
+    measured = sum(aligned(x.nbytes) for x in (*inputs, *own)) + sum(memory.counts)
+    assert measured == code.plan.peak_bytes
+    assert aligned(max(touched)) == memory.counts[0]
+
+
 def two_layers(x, w, v):
     return pb.grad(lambda w, v: pb.sum(pb.softmax(pb.tanh(x @ w) @ v) ** 2), argnums=(0, 1))(w, v)
 
@@ -69,22 +86,9 @@ CASES = {
 def test_what_is_measured_is_what_was_predicted(name, threads):
     f, donate, arguments = CASES[name]
     lowered = pb.compile(f, donate=donate, threads=threads).lower(*arguments)
-    pairs = lowered.pairing.pairs
-    code = write_code(lowered.schedule, threads, pairs)
+    code = write_code(lowered.schedule, threads, lowered.pairing.pairs)
     inputs = [random.random(x.shape).astype(x.dtype) for x in lowered.optimized.inputs]
-    touched, results = [], []
-    for pattern in PATTERNS:
-        memory = Watched(pattern)
-        program = Program(code.schedule, code=code, memory=memory)
-        outputs = program([x.copy() for x in inputs])
-        memory.require_canaries()
-        touched.append(memory.touched(0))
-        results.append([x.tobytes() for x in outputs])
-        own = [x for i, x in enumerate(outputs) if program.sources[i] is None]
-    assert results[0] == results[1]
-    measured = sum(aligned(x.nbytes) for x in (*inputs, *own)) + sum(memory.counts)
-    assert measured == code.plan.peak_bytes
-    assert aligned(max(touched)) == memory.counts[0]
+    require_measured(code, inputs)
 
 
 @pytest.mark.parametrize("name", CASES)

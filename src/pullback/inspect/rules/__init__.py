@@ -26,10 +26,12 @@ from pullback.inspect.rules.start import (
     VER01,
     VER02,
 )
+from pullback.inspect.rules.task import OBJ02, OBJ08
 
 HAZARDS: tuple[type[Hazard], ...] = (NUM04, NUM05, NUM06, OBJ01, OBJ03, OBJ07)
 CHECKS: tuple[type[Any], ...] = (
     VER02,
+    OBJ02,
     OBJ04,
     OBJ06,
     DAT01,
@@ -55,6 +57,7 @@ SIGNS: tuple[type[Any], ...] = (
     LOOP02,
     LOOP03,
     OBJ05,
+    OBJ08,
     DAT02,
     DAT03,
     DAT05,

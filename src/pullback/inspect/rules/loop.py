@@ -11,6 +11,7 @@ import numpy as np
 from pullback.inspect.case import Case, is_gone
 from pullback.inspect.findings import Finding, Kind, Remedy, Severity, Threshold
 from pullback.inspect.rules.running import Sign
+from pullback.inspect.seen import Seen
 from pullback.ir.types import Numbers
 from pullback.transforms.tree import flatten
 
@@ -27,6 +28,7 @@ class LOOP01(Sign):
     """
 
     id = "LOOP01"
+    is_early = True
     title = "gradients of earlier steps are added to those of this one"
     severity = Severity.FAIL
     fix = "begin each step with its own gradients; accumulate=k of train_step adds up within one"
@@ -72,6 +74,7 @@ class LOOP02(Sign):
     """
 
     id = "LOOP02"
+    is_early = True
     title = "training as in use"
     severity = Severity.WARN
     fix = "model(x, state, train=True, key=key) in the loss that is differentiated"
@@ -109,6 +112,7 @@ class LOOP03(Sign):
     """
 
     id = "LOOP03"
+    is_early = True
     title = "steps that do not follow each other"
     severity = Severity.FAIL
     fix = "in each step: loss, grads of the present model and batch; then model = apply_updates(…)"
@@ -161,6 +165,7 @@ class OBJ05(Sign):
     """
 
     id = "OBJ05"
+    is_early = True
     title = "steps uphill: the loss grows along them"
     kind = Kind.MEASURE
     severity = Severity.WARN
@@ -169,6 +174,21 @@ class OBJ05(Sign):
     source = "TheDeepChecker"
     remedies = (Remedy("the opposite direction", rate=-1.0),)
     along = Threshold(0.1, "cosine of gradient and change above, in each of three steps", "own")
+
+    @classmethod
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        """Before the first step: a cross-entropy that rewards what is wrong."""
+        probe = seen.probe
+        logs = [x for x in probe.softmaxes() if probe.log_softmax(x.out) is not None]
+        bars = [(x, bar) for x in logs if (bar := probe.bar(x.out)) is not None]
+        if probe.loss < 0 and bars and all((b >= 0).all() and b.any() for _, b in bars):
+            yield cls.found(
+                f"the loss is minus a cross-entropy: {probe.loss:.3g}",
+                bars[0][0].node.site,
+                severity=Severity.FAIL,
+                why="it falls where the probability of the right class does",
+                numbers={"loss": probe.loss},
+            )
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:

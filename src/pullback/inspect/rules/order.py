@@ -28,6 +28,7 @@ class DAT02(Sign):
     """
 
     id = "DAT02"
+    is_early = True
     title = "examples that are not shuffled"
     kind = Kind.MEASURE
     severity = Severity.WARN
@@ -117,6 +118,7 @@ class DAT05(Sign):
     """
 
     id = "DAT05"
+    is_early = True
     title = "the same batch twice in an epoch"
     severity = Severity.WARN
     fix = "another seed for each worker; draw each example once in an epoch"

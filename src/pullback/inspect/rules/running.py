@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from pullback.inspect.rules.start import OPT01
 
 class Sign(Rule):
     """A rule that looks at a run."""
+
+    is_early: ClassVar[bool] = False
+    """Whether the first steps say all that it asks for."""
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
@@ -36,6 +40,8 @@ class CUT02(Sign):
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
+        if case.course.is_lively:
+            return
         norms, ratios = case.course.norms, case.course.ratios
         if len(ratios) < FIRST or norms.shape != ratios.shape:
             return
@@ -69,6 +75,7 @@ class CUT03(Sign):
     """
 
     id = "CUT03"
+    is_early = True
     title = "the wrong layers are frozen"
     severity = Severity.FAIL
     fix = "pb.nn.unfreeze(model, path) of the last layer"
@@ -160,7 +167,7 @@ class OPT03(Sign):
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
         course, often = case.course, int(cls.windows)
-        losses = np.asarray(course.losses)
+        losses = course.losses
         if len(losses) < 10 * (often + 1) or not np.isfinite(losses).all():
             return
         means = losses[len(losses) % 10 :].reshape(-1, 10).mean(axis=1)

@@ -384,8 +384,8 @@ class OPT02(Check):
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
         """In a run: no weight moves by more, and the loss does not fall."""
-        ratio = case.typical_ratio
-        if case.course.symptom and 0 < ratio < 10**cls.slow:
+        ratio = case.typical_ratio if case.course.symptom else 0.0
+        if 0 < ratio < 10**cls.slow:
             yield cls.found(
                 f"the learning rate is too low: ‖update‖/‖weight‖ at most {ratio:.1g}",
                 None,

@@ -1,0 +1,123 @@
+"""What a doctor costs while all is well: `python benchmarks/doctor.py`, two minutes.
+
+Steps with and without it take turns in one process, block by block; the time of a block with it is
+divided by that of the block without it beside it, and the median of the quotients is told. Its
+first look, at the first step, is told apart: it is once in a run. Processor time, one thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+import pullback as pb
+from pullback import nn
+from pullback.bench.models import GPT
+from pullback.inspect import Doctor
+from pullback.transforms.tree import map_leaves
+
+BLOCKS = 15
+SECONDS = 0.1
+"""Of a block."""
+LENGTH = 50
+"""Steps of a block are a multiple of this, so that each block has its share of looks."""
+
+
+class CNN(nn.Module):
+    """Two convolutions of 3 × 3, pooled, and a dense layer."""
+
+    first: nn.Conv2d
+    second: nn.Conv2d
+    head: nn.Linear
+
+    def __init__(self, key: pb.Array) -> None:
+        a, b, c = pb.random.split(key, 3)
+        self.first = nn.Conv2d(1, 8, 3, padding=1, key=a)
+        self.second = nn.Conv2d(8, 16, 3, padding=1, key=b)
+        self.head = nn.Linear(16, 10, key=c)
+
+    def __call__(self, x: pb.Array) -> pb.Array:
+        x = nn.relu(self.second(nn.relu(self.first(x))))
+        return self.head(pb.mean(x, axis=(2, 3)))
+
+
+def classes(model, x, y):
+    return nn.cross_entropy(model(x), y)
+
+
+def subjects():
+    rng = np.random.default_rng(0)
+    key = pb.random.key(0)
+    y = rng.integers(0, 10, 64)
+    x = rng.standard_normal((64, 32)).astype(np.float32)
+    yield "MLP 32-64-64-10, batch 64", nn.MLP(32, 10, 64, 2, key=key), classes, (x, y)
+    images = rng.standard_normal((32, 1, 28, 28)).astype(np.float32)
+    yield "CNN 28 x 28, batch 32", CNN(key), classes, (images, y[:32])
+    gpt = GPT(2, 64, 4, 32, 65, batch=16)
+    params = map_leaves(lambda x: x.astype(np.float32), gpt.parameters(rng))
+    yield "GPT 2 x 64, batch 16 x 32", params, gpt.loss, gpt.examples(rng)
+
+
+class Run:
+    """Steps as `fit` makes them, with a doctor or without."""
+
+    def __init__(self, model, loss, batch, doctor: Doctor | None) -> None:
+        optimizer = pb.optim.adam(1e-3)
+        self.step = pb.train.train_step(loss, optimizer, threads=1)
+        self.state = pb.train.TrainState.create(model, optimizer)
+        self.batch, self.doctor = batch, doctor
+        if doctor is not None:
+            doctor.begin(self.step, self.state)
+
+    def steps(self, count: int) -> float:
+        """How long so many of them take."""
+        begin = time.process_time()
+        for _ in range(count):
+            self.state, metrics = self.step(self.state, *self.batch)
+            float(metrics.loss)
+            bool(metrics.skipped)
+            if self.doctor is not None:
+                self.doctor.see(self.state, self.batch, metrics)
+        return time.process_time() - begin
+
+
+def measured(make: Callable[[Doctor | None], Run]) -> tuple[float, float, float, float]:
+    """(seconds a step, always on, a look each 50 steps, seconds of the first look)."""
+    rare, often = Doctor(every=10**9), Steady(every=LENGTH)
+    runs = [make(None), make(rare), make(often)]
+    for run in runs:
+        run.steps(2 * LENGTH)
+    first = often.seconds
+    one = runs[0].steps(LENGTH) / LENGTH
+    count = max(1, round(SECONDS / one / LENGTH)) * LENGTH
+    quotients = []
+    for i in range(BLOCKS):
+        order = [0, 1, 2] if i % 2 else [2, 1, 0]
+        times = {k: runs[k].steps(count) for k in order}
+        quotients.append((times[1] / times[0], times[2] / times[0]))
+    always, looking = np.median(quotients, axis=0)
+    return one, float(always), float(looking), first
+
+
+class Steady(Doctor):
+    """One that looks as often however quiet the run is."""
+
+    def _next(self, count: int) -> int:
+        return count + self._every
+
+
+def main() -> None:
+    print(f"{'':28} {'step':>9} {'always on':>10} {'each 50':>9} {'first look':>11}")
+    for name, model, loss, batch in subjects():
+        one, always, looking, first = measured(
+            lambda doctor, m=model, f=loss, b=batch: Run(m, f, b, doctor)
+        )
+        print(
+            f"{name:28} {one * 1e6:6.0f} us {always - 1:+9.1%} {looking - 1:+9.1%} {first:9.2f} s"
+        )
+
+
+if __name__ == "__main__":
+    main()

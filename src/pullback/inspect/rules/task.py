@@ -1,0 +1,145 @@
+"""`OBJ`: losses that fit the task badly, as numbers show it: classes as numbers, penalties."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from pullback.inspect.case import Case
+from pullback.inspect.findings import Finding, Kind, Severity, Threshold
+from pullback.inspect.probe import Probe, norm
+from pullback.inspect.rules.objective import is_error
+from pullback.inspect.rules.running import Sign
+from pullback.inspect.rules.start import Check
+from pullback.inspect.seen import Seen
+from pullback.ir.array import Array, concrete
+from pullback.ir.graph import Graph, needed_nodes
+from pullback.ir.types import is_integer
+from pullback.ops.pointwise import Add, Subtract
+from pullback.transforms.derivatives import grad
+from pullback.transforms.walk import inline
+
+
+class OBJ02(Check):
+    """A squared error on the numbers of classes: class 7 is not more than class 3.
+
+    The targets are integers, few of them different, from 0 on without a gap, and they are
+    subtracted from the output. The network then learns a mean of numbers that have no order.
+    """
+
+    id = "OBJ02"
+    title = "a squared error on the numbers of classes"
+    kind = Kind.MEASURE
+    severity = Severity.WARN
+    fix = "an output for each class, and pb.nn.cross_entropy(logits, labels)"
+    intended = "a comment on the line: # intended: OBJ02 grades from 0 to 5"
+    source = "TheDeepChecker; Stack Overflow 46642627"
+    fewest = Threshold(3, "different values, at least", "own: two classes are a number as good")
+    most = Threshold(20, "different values, at most", "TheDeepChecker")
+
+    @classmethod
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        probe = seen.probe
+        for node in probe.nodes:
+            if not (isinstance(node.op, Subtract) and is_error(probe, node)):
+                continue
+            for x in node.inputs:
+                root = probe.strip(x)
+                if root in probe.replay.data and is_integer(root.dtype):
+                    values = np.unique(probe.numbers(root))
+                    count = len(values)
+                    if cls.fewest <= count <= cls.most and values[0] == 0 and values[-1] < count:
+                        yield cls.found(
+                            f"a squared error on the numbers 0 to {count - 1} of classes",
+                            node.site,
+                            why=f"{probe.replay.names[root]} is {root.type}: its numbers name "
+                            "classes, and the loss takes their differences",
+                            numbers={"values": count},
+                        )
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """A loss that is a sum: what depends on the data, and what on the parameters alone."""
+
+    data: float
+    penalty: float
+    ratio: float
+    """‖gradient of the penalty‖ / ‖gradient of the rest‖."""
+
+    @classmethod
+    def of(cls, probe: Probe) -> Terms | None:
+        """None for a loss without a penalty."""
+        mine = [x for x in _addends(probe) if x in probe.learnt and x not in probe.fed]
+        if not mine:
+            return None
+        penalty = sum(float(probe.numbers(x)) for x in mine)
+        parameters = [x for x in probe.replay.parameters if probe.bar(x) is not None]
+        graph = probe.replay.graph
+        part = Graph(graph.inputs, needed_nodes(probe.nodes, mine), tuple(mine))
+        given = {x: concrete(probe.numbers(x)) for x in graph.inputs}
+
+        def alone(values: list[Array]) -> Array:
+            fed = given | dict(zip(parameters, values, strict=True))
+            terms = inline(part, [fed[x] for x in graph.inputs])
+            total = terms[0]
+            for each in terms[1:]:
+                total = total + each
+            return total
+
+        slopes = [g.numpy() for g in grad(alone)([given[x] for x in parameters])]
+        bars = [probe.bar(x) for x in parameters]
+        rest = [b - g for b, g in zip(bars, slopes, strict=True) if b is not None]
+        own, others = [math.hypot(*map(norm, each)) for each in (slopes, rest)]
+        return cls(probe.loss - penalty, penalty, own / others if others else math.inf)
+
+
+def _addends(probe: Probe) -> list[Array]:
+    """What is added up to the loss."""
+    waiting, found = [probe.graph.outputs[0]], []
+    while waiting:
+        x = probe.strip(waiting.pop())
+        node = probe.makers.get(x)
+        if node is not None and isinstance(node.op, Add) and x.shape == ():
+            waiting += node.inputs
+        else:
+            found.append(x)
+    return found if len(found) > 1 else []
+
+
+class OBJ08(Sign):
+    """A penalty of the parameters decides the steps: the data are not learnt.
+
+    The loss is a sum, and one part of it depends on the parameters alone. Its gradient is longer
+    than that of the rest, and the rest does not fall.
+    """
+
+    id = "OBJ08"
+    title = "a penalty that dominates the loss"
+    kind = Kind.MEASURE
+    severity = Severity.WARN
+    fix = "a smaller factor of the penalty, or adamw(weight_decay=...)"
+    intended = "intended=('OBJ08',)"
+    source = "TheDeepChecker"
+    dominates = Threshold(1.0, "‖gradient of the penalty‖ / ‖of the rest‖ above", "TheDeepChecker")
+    still = Threshold(0.05, "the rest fell by less than, relative", "TheDeepChecker")
+    least = Threshold(50, "steps, at least", "own")
+
+    @classmethod
+    def running(cls, case: Case) -> Iterator[Finding]:
+        before = case.terms
+        if before is None or case.course.count < cls.least or not before.ratio > cls.dominates:
+            return
+        now = None if case.present is None else Terms.of(case.present.probe)
+        if now is None or before.data - now.data >= cls.still * abs(before.data):
+            return
+        yield cls.found(
+            f"the penalty dominates: its gradient is {before.ratio:.3g}x that of the rest",
+            None,
+            why=f"in {case.course.count} steps the penalty went from {before.penalty:.3g} to "
+            f"{now.penalty:.3g}, the rest from {before.data:.3g} to {now.data:.3g}",
+            numbers={"ratio": before.ratio, "rest": [before.data, now.data]},
+        )
