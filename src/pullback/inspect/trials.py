@@ -40,9 +40,6 @@ LEAKED = 1e-6
 WRONG = 1e-3
 """A derivative is wrong beyond this relative error (gradcheck)."""
 
-FROM_ZERO = 0.999
-"""‖update‖ / ‖updated parameter‖ of a first step above which the parameter was 0 before."""
-
 # ---- training on one batch ------------------------------------------------------------------
 
 
@@ -108,7 +105,7 @@ def overfit(
     losses: list[float] = []
     ratio = 0.0
     seen: set[str] = set()
-    from_zero: set[str] = set()
+    zero = [not np.any(x.numpy()) for x in flatten(trained_part(state.model))[0]]
     names: tuple[str, ...] = ()
     until: float | None = None
     for i in range(steps):
@@ -120,10 +117,9 @@ def overfit(
             seen |= {n for n, x in zip(names, metrics.norms.tolist(), strict=True) if x != 0}
         if i < 20:
             shares = zip(names, metrics.ratios.tolist(), strict=True)
-            weights = [(name, x) for name, x in shares if name.endswith("weight")]
-            if i == 0:  # its first step is all that there is of it
-                from_zero = {name for name, x in weights if x > FROM_ZERO}
-            ratio = max([ratio, *[x for name, x in weights if name not in from_zero]])
+            told = zip(shares, zero, strict=True)  # of what began at 0 the first step is all
+            weights = [x for (name, x), began in told if name.endswith("weight") and not began]
+            ratio = max([ratio, *weights])
         if not math.isfinite(losses[-1]) or losses[-1] <= 0.1 * losses[0]:
             break
         lower = losses[0] - losses[-1] >= ENOUGH * abs(losses[0])
