@@ -1,125 +1,106 @@
-"""The same small GPT on the same text, in PyTorch, to stand beside `pullback train`.
+"""A whole training: a small GPT on a text, here; `shakespeare_torch.py` is the same in PyTorch.
 
-    python -m benchmarks.shakespeare tinyshakespeare.txt                      # torch, eager
-    python -m benchmarks.shakespeare tinyshakespeare.txt --compile            # torch.compile
-    pullback train tinyshakespeare.txt --config examples/tinyshakespeare.toml
+    python -m benchmarks.shakespeare tinyshakespeare.txt --seeds 0,1,2
+    python -m benchmarks.shakespeare_torch tinyshakespeare.txt --seeds 0,1,2
+    python -m benchmarks.shakespeare_torch tinyshakespeare.txt --compile
 
-nanoGPT's configuration for a processor: 4 layers, 4 heads, 128 wide, block 64, batch 12, no
-dropout, 2,000 steps, lr 1e-3 → 1e-4 on a cosine after 100 steps, β₂ 0.99, weight decay 0.1 on
-matrices, clipping at 1. Fused AdamW and fused attention.
+nanoGPT's configuration for a processor: 4 layers, 4 heads, 128 wide, block 64, batch 12, no biases,
+no dropout, 2,000 steps, lr 1e-3 → 1e-4 on a cosine after 100 steps, β₂ 0.99, weight decay 0.1 on
+matrices, clipping at 1. Weights start with deviation 1 / √inputs, or `--init-std` (nanoGPT: 0.02),
+those that are added to the stream by √(2 · layers) less, embeddings with 0.02. Network, schedule
+and sizes are equal in both; torch has fused AdamW and fused attention.
+
+Two losses: of the whole validation part, block after block, as each of the eight evaluations of a
+run measures it, and nanoGPT's own estimate, the mean of 20 random batches. The wall time is of
+2,000 steps and 8 evaluations, with everything that is compiled; for pullback with its checkpoints
+and logs too.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import nn
-from torch.nn import functional
 
-LAYERS, HEADS, WIDTH, BLOCK, BATCH = 4, 4, 128, 64, 12
-STEPS, WARMUP, LR, LAST_LR, EVERY = 2000, 100, 1e-3, 1e-4, 250
+import pullback as pb
+from pullback.train.config import read_toml
+from pullback.train.session import Session, chosen
 
-
-class Block(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(WIDTH)
-        self.mixing = nn.Linear(WIDTH, 3 * WIDTH)
-        self.joining = nn.Linear(WIDTH, WIDTH)
-        self.norm2 = nn.LayerNorm(WIDTH)
-        self.widening = nn.Linear(WIDTH, 4 * WIDTH)
-        self.narrowing = nn.Linear(4 * WIDTH, WIDTH)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        rows, length, _ = x.shape
-        q, k, v = (
-            part.view(rows, length, HEADS, WIDTH // HEADS).transpose(1, 2)
-            for part in self.mixing(self.norm1(x)).split(WIDTH, dim=2)
-        )
-        y = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.joining(y.transpose(1, 2).reshape(rows, length, WIDTH))
-        return x + self.narrowing(functional.gelu(self.widening(self.norm2(x))))
+BLOCK, BATCH = 64, 12
+EXAMPLE = Path(__file__).parents[1] / "examples" / "tinyshakespeare.toml"
 
 
-class Gpt(nn.Module):
-    def __init__(self, vocabulary: int) -> None:
-        super().__init__()
-        self.tokens = nn.Embedding(vocabulary, WIDTH)
-        self.places = nn.Embedding(BLOCK, WIDTH)
-        self.blocks = nn.ModuleList([Block() for _ in range(LAYERS)])
-        self.norm = nn.LayerNorm(WIDTH)
-        for name, each in self.named_parameters():
-            if each.ndim == 2:
-                outward = "joining" in name or "narrowing" in name
-                nn.init.normal_(each, 0, 0.02 / math.sqrt(2 * LAYERS) if outward else 0.02)
+class Outcome(NamedTuple):
+    """What a training has come to."""
 
-    def forward(self, tokens: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
-        x = self.tokens(tokens) + self.places.weight[: tokens.shape[1]]
-        for block in self.blocks:
-            x = block(x)
-        logits = self.norm(x) @ self.tokens.weight.T
-        return functional.cross_entropy(logits.flatten(0, 1), following.flatten())
+    whole: float
+    """The loss of the whole validation part."""
+    estimate: float
+    """nanoGPT's: the mean of the losses of 20 random batches."""
+    seconds: float
 
 
-def rate(step: int) -> float:
-    if step < WARMUP:
-        return LR * (step + 1) / (WARMUP + 1)
-    share = (step - WARMUP) / (STEPS - WARMUP)
-    return LAST_LR + 0.5 * (LR - LAST_LR) * (1 + math.cos(math.pi * share))
+def random_batches(tokens: Any, count: int, seed: int) -> list[tuple[Any, Any]]:
+    """(inputs, targets) of random crops, the same for both libraries."""
+    draw = np.random.default_rng(seed)
+    batches = []
+    for _ in range(count):
+        places = draw.integers(0, len(tokens) - BLOCK, (BATCH, 1)) + np.arange(BLOCK)
+        batches.append((tokens[places], tokens[places + 1]))
+    return batches
 
 
-@torch.no_grad()
-def evaluate(model: nn.Module, text: torch.Tensor) -> float:
-    """The mean loss of all whole blocks of a text."""
-    count = (len(text) - 1) // BLOCK
-    inputs = text[: count * BLOCK].view(count, BLOCK)
-    targets = text[1 : count * BLOCK + 1].view(count, BLOCK)
-    losses = [model(inputs[i : i + 64], targets[i : i + 64]).item() for i in range(0, count, 64)]
-    sizes = [len(inputs[i : i + 64]) for i in range(0, count, 64)]
-    return float(np.average(losses, weights=sizes))
+def trained(asked: argparse.Namespace, seed: int) -> Outcome:
+    """What `pullback train` does, with its checkpoints and logs."""
+    _, file = read_toml(EXAMPLE)
+    training = {"seed": seed, "threads": asked.threads}
+    model = {} if asked.init_std is None else {"init_std": asked.init_std}
+    choices = chosen(str(asked.text), file, {"training": training, "model": model})
+    with tempfile.TemporaryDirectory() as folder:
+        begin = time.perf_counter()
+        session = Session(choices, Path(folder) / "run")
+        result = session.train(progress=False)
+        seconds = time.perf_counter() - begin
+    loss = pb.train.eval_step(lambda model, x, y: pb.nn.cross_entropy(model(x), y))
+    tokens = session.task.tokens("validation").astype(np.int64)
+    losses = [float(loss(result.state.model, x, y)) for x, y in random_batches(tokens, 20, seed)]
+    return Outcome(result.history[-1]["validation_loss"], float(np.mean(losses)), seconds)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def options(name: str) -> argparse.ArgumentParser:
+    """The command line of either library."""
+    parser = argparse.ArgumentParser(prog=name)
     parser.add_argument("text", type=Path)
-    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--seeds", default="0", help="as 0,1,2")
     parser.add_argument("--threads", type=int, default=0)
-    chosen = parser.parse_args()
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
-    torch.manual_seed(0)
-    text = chosen.text.read_text()
-    known = {c: i for i, c in enumerate(sorted(set(text)))}
-    tokens = torch.tensor([known[c] for c in text])
-    training, validation = tokens[: int(0.9 * len(tokens))], tokens[int(0.9 * len(tokens)) :]
-    begin = time.perf_counter()
-    model = Gpt(len(known))
-    groups = [
-        {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": 0.1},
-        {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=LR, betas=(0.9, 0.99), fused=True)
-    loss_of = torch.compile(model) if chosen.compile else model
-    for step in range(STEPS):
-        starts = torch.randint(len(training) - BLOCK, (BATCH, 1)) + torch.arange(BLOCK)
-        for group in optimizer.param_groups:
-            group["lr"] = rate(step)
-        loss = loss_of(training[starts], training[starts + 1])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        if (step + 1) % EVERY == 0:
-            spent = time.perf_counter() - begin
-            score = evaluate(model, validation)
-            print(f"step {step + 1:5}  validation loss {score:.4f}  {spent:6.1f} s", flush=True)
-    print(f"{STEPS} steps and {STEPS // EVERY} evaluations in {time.perf_counter() - begin:.1f} s")
+    parser.add_argument("--init-std", type=float)
+    return parser
+
+
+def compare(
+    name: str, asked: argparse.Namespace, run: Callable[[argparse.Namespace, int], Outcome]
+) -> None:
+    """Train once for each seed that is asked for, and print what comes out."""
+    outcomes = []
+    for seed in map(int, asked.seeds.split(",")):
+        outcomes.append(run(asked, seed))
+        _tell(f"{name}, seed {seed}", outcomes[-1])
+    if len(outcomes) > 1:
+        _tell(f"{name}, mean of {len(outcomes)}", Outcome(*np.mean(outcomes, axis=0)))
+
+
+def _tell(name: str, found: Outcome) -> None:
+    print(
+        f"{name:<26} validation loss {found.whole:.4f}   20 random batches {found.estimate:.4f}"
+        f"   {found.seconds:6.1f} s",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":
-    main()
+    compare("pullback", options("shakespeare").parse_args(), trained)

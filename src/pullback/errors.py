@@ -27,12 +27,13 @@ PullbackError
 
 from __future__ import annotations
 
+import difflib
 import functools
 import linecache
 import os
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -205,6 +206,13 @@ def _table(operands: Sequence[Operand]) -> list[str]:
     label = max((len(each.label) for each in operands), default=0)
     kind = max((len(each.type) for each in operands), default=0)
     return [f"    {x.label:<{label}}  {x.type:<{kind}}  {x.origin}".rstrip() for x in operands]
+
+
+def nearest(name: object, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """The known name that is most like a wrong one, for a hint; None where none is (`cutoff`, from
+    0: any will do, to 1: only the same).
+    """
+    return next(iter(difflib.get_close_matches(str(name), list(known), 1, cutoff)), None)
 
 
 class ShapeError(PullbackError, ValueError):

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+ROOMS = ("src", "tests", "examples", "benchmarks", "docs/reference.py")
 
 
 @pytest.mark.parametrize(
     "command",
     [
-        ["ruff", "check", "src", "tests", "examples", "benchmarks"],
-        ["ruff", "format", "--check", "src", "tests", "examples", "benchmarks"],
+        ["ruff", "check", *ROOMS],
+        ["ruff", "format", "--check", *ROOMS],
         ["mypy"],
     ],
     ids=["lint", "format", "types"],

@@ -110,6 +110,10 @@ def test_data_a_configuration_and_the_networks_of_the_benchmark():
     assert "1,437 training" in told("digits", *mlp)
     Path("run.toml").write_text('source = "digits"\n[model]\nname = "mlp"\nwidth = 7\n')
     assert "width 7" in told("--config", "run.toml", "--points", "0", "--batch", "96")
+    with Path("run.toml").open("a") as file:
+        file.write('[training]\nbatch_size = 40\nmemory = "9 MB"\n')
+    plan = numbers("--config", "run.toml", "--points", "0")
+    assert (plan["batch"], plan["memory"]) == (40, 9_000_000)
     Path("poem.txt").write_text("the rain it raineth every day\n" * 40)
     assert numbers("poem.txt", "--layers", "1", "--context", "8", "--points", "0")["batch"] == 12
     small = ["--layers", "1", "--width", "12", "--heads", "2", "--context", "8", "--points", "0"]

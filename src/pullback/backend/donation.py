@@ -10,13 +10,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from pullback.backend.storage import workload
 from pullback.backend.written import Written
 from pullback.ir.array import Array
 from pullback.ir.strided import row_major_strides
 from pullback.schedule.bounds import cannot_fail
 from pullback.schedule.kernels import Access, Buffer, Extent, Load, Loops, Schedule, Store
-from pullback.schedule.memory import Plan, lifetimes
+from pullback.schedule.memory import Lifetimes, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +57,18 @@ def separate(schedule: Schedule, pairs: Mapping[int, int]) -> Donation:
     return Donation(result, donors)
 
 
-def settled(donation: Donation, kernels: Sequence[Written]) -> Donation:
+def settled(donation: Donation, lives: Lifetimes) -> Donation:
     """Outputs that cannot be written over their donors at once are copied there at the end.
 
-    The kernels that copy are the last ones of the schedule, and not yet among `kernels`.
+    The kernels that copy are the last ones of the schedule. Where there is none, the donation is
+    the one given.
     """
-    plan = lifetimes(workload(donation.schedule, kernels, donation.donors, guarded=True))
     schedule, donors = donation.schedule, dict(donation.donors)
-    for conflict in plan.conflicts:
+    for conflict in lives.conflicts:
         place = schedule.outputs.index(conflict.value)
         schedule, copy = _copied(schedule, place, first=False)
         donors[copy] = donors.pop(conflict.value)
-    return Donation(schedule, donors)
+    return Donation(schedule, donors) if lives.conflicts else donation
 
 
 def _copied(schedule: Schedule, place: int, first: bool) -> tuple[Schedule, int]:
@@ -89,7 +88,7 @@ def _copied(schedule: Schedule, place: int, first: bool) -> tuple[Schedule, int]
 
 def checks_first(schedule: Schedule, kernels: Sequence[Written]) -> list[int]:
     """An order of the kernels in which those that may fail, and what they need, come first."""
-    makers = {b: i for i, kernel in enumerate(schedule.kernels) for b in kernel.writes()}
+    makers = {b: i for i, kernel in enumerate(kernels) for b in kernel.use.writes}
     early: set[int] = set()
     safe = cannot_fail(schedule.kernels)
     pending = [i for i, written in enumerate(kernels) if written.checks and i not in safe]
@@ -97,7 +96,7 @@ def checks_first(schedule: Schedule, kernels: Sequence[Written]) -> list[int]:
         i = pending.pop()
         if i not in early:
             early.add(i)
-            pending += [makers[b] for b in schedule.kernels[i].reads() if b in makers]
+            pending += [makers[b] for b in kernels[i].use.reads if b in makers]
     return sorted(range(len(kernels)), key=lambda i: i not in early)
 
 

@@ -15,6 +15,7 @@ from pullback.backend.roster import Roster
 from pullback.backend.sharing import share
 from pullback.backend.target import Target
 from pullback.backend.written import Check, Placed, Written
+from pullback.schedule.aliasing import Use
 from pullback.schedule.canonical import Canonical, canonical, renumbered
 from pullback.schedule.cost import nanoseconds
 from pullback.schedule.kernels import Kernel, Nested, Schedule
@@ -135,18 +136,20 @@ class Emitter:
 
     def write(self, kernel: Kernel) -> Written:
         form = canonical(kernel)
-        if form.key not in self.known:
+        known = self.known.get(form.key)
+        if known is None:
             numbers = {buffer: i for i, buffer in enumerate(form.buffers)}
             name = f"kernel{self.count}"
             self.count += 1
-            self.known[form.key] = self._write(renumbered(kernel, numbers), name), form
-        return _on_buffers_of(form, *self.known[form.key])
+            known = self.known[form.key] = self._write(renumbered(kernel, numbers), name), form
+        return _on_buffers_of(form, *known)
 
     def _write(self, kernel: Kernel, name: str) -> Written:
         if isinstance(kernel, Nested):
             return write_nested(kernel, name, self.module, self.write)
         written = write_kernel(kernel, name, self.module, self.target)
-        return replace(written, cost=nanoseconds(kernel) + CALL_BACK * len(written.callbacks))
+        cost = nanoseconds(kernel) + CALL_BACK * len(written.callbacks)
+        return replace(written, cost=cost, use=Use.of(kernel))
 
 
 def _on_buffers_of(form: Canonical, written: Written, first: Canonical) -> Written:
@@ -158,12 +161,15 @@ def _on_buffers_of(form: Canonical, written: Written, first: Canonical) -> Writt
     def moved(check: Check) -> Check:
         return check.at(form.sites[first.sites.index(check.site)])
 
-    nested = written.nested
-    if nested is not None:
-        pairs = [(form.buffers[w], form.buffers[r]) for w, r in nested.in_place]
-        nested = replace(nested, in_place=tuple(pairs))
-    checks = tuple([moved(each) for each in written.checks])
     packing = written.packing
-    if packing is not None:
-        packing = replace(packing, source=operands[1])
-    return replace(written, operands=operands, checks=checks, nested=nested, packing=packing)
+    return Written(
+        written.name,
+        operands,
+        written.iterations,
+        written.scratch,
+        tuple([moved(each) for each in written.checks]),
+        written.cost,
+        written.use.on(form.buffers),
+        written.nested,
+        None if packing is None else replace(packing, source=operands[1]),
+    )

@@ -29,6 +29,7 @@ from pullback.backend.written import (
     Written,
 )
 from pullback.ops.control import too_many_steps
+from pullback.schedule.aliasing import Use
 from pullback.schedule.kernels import Call, Choice, Kernel, Nested, Operand, Repeat, Schedule, Until
 from pullback.schedule.memory import Plan, evaluate
 from pullback.schedule.packing import aligned
@@ -206,9 +207,9 @@ class _Writer:
             scratch=max((kernel.scratch for kernel in kernels), default=0),
             checks=(*checks, *self.own_checks),
             cost=self.cost,
+            use=replace(Use.of(self.kernel), in_place=tuple(self.in_place)),
             nested=Nest(
                 workspace=aligned(self.reserved + arena) + FLAG,
-                in_place=tuple(self.in_place),
                 alone=sum(part.cost for part in self.parts) < SMALL,
             ),
         )

@@ -14,7 +14,7 @@ import numpy as np
 
 from pullback.backend.cache import ObjectCache, load
 from pullback.backend.calling_back import FUNCTION
-from pullback.backend.donation import checks_first, first_overwriting, separate, settled
+from pullback.backend.donation import Donation, checks_first, first_overwriting, separate, settled
 from pullback.backend.image import ARENA, Image
 from pullback.backend.jit import Library, assembly
 from pullback.backend.main import Emitter, is_worth_threads, write_main, write_steps
@@ -25,8 +25,8 @@ from pullback.backend.written import CALLBACK, STATUS, Written
 from pullback.errors import MemoryPlanError, PullbackError
 from pullback.ir.types import Numbers, TensorType
 from pullback.schedule.kernels import Schedule
-from pullback.schedule.memory import Plan, Workload, evaluate
-from pullback.schedule.packing import aligned
+from pullback.schedule.memory import Lifetimes, Plan, lifetimes, packed
+from pullback.schedule.packing import aligned, pack
 from pullback.schedule.picture import bytes_text
 from pullback.schedule.planner.driver import Planner
 from pullback.schedule.planner.order import frugal_order
@@ -84,14 +84,16 @@ def write_code(
     if donation.donors:
         order = checks_first(donation.schedule, kernels)
         kernels = tuple([kernels[i] for i in order])
-        donation = settled(donation.ordered(order), kernels)
-        copies = donation.schedule.kernels[len(kernels) :]
+        donation = donation.ordered(order)
+    count, scratch, lives = _lives(donation, kernels, threads, names)
+    with_copies = settled(donation, lives)
+    if with_copies is not donation:
+        copies = with_copies.schedule.kernels[len(kernels) :]
         kernels += tuple([emitter.write(kernel) for kernel in copies])
+        donation = with_copies
+        count, scratch, lives = _lives(donation, kernels, threads, names)
     schedule = donation.schedule
-    count = 1 if threads is None and not is_worth_threads(kernels) else threads or thread_count()
-    scratch = aligned(max((kernel.scratch for kernel in kernels), default=0) + ALIGNMENT)
-    asked = workload(schedule, kernels, donation.donors, scratch * count, names, guarded=True)
-    plan, runs = _planned(asked, memory)
+    plan, runs = _planned(lives, memory)
     schedule = replace(schedule, kernels=tuple([schedule.kernels[k] for k in runs]))
     kernels = tuple([kernels[k] for k in runs])
     may_fail = any(kernel.checks for kernel in kernels)
@@ -100,11 +102,26 @@ def write_code(
     return Code(schedule, kernels, donation.donors, plan, text, target, count, scratch, guard)
 
 
-def _planned(asked: Workload, memory: int | None) -> tuple[Plan, list[int]]:
+def _lives(
+    donation: Donation, kernels: Sequence[Written], threads: int | None, names: Sequence[str]
+) -> tuple[int, int, Lifetimes]:
+    """How many threads run the kernels, the scratch of each, and the lifetimes in order."""
+    count = 1 if threads is None and not is_worth_threads(kernels) else threads or thread_count()
+    scratch = aligned(max((kernel.scratch for kernel in kernels), default=0) + ALIGNMENT)
+    donors, all_scratch = donation.donors, scratch * count
+    asked = workload(donation.schedule, kernels, donors, all_scratch, names, guarded=True)
+    return count, scratch, lifetimes(asked)
+
+
+def _planned(lives: Lifetimes, memory: int | None) -> tuple[Plan, list[int]]:
     """A plan, and which step runs when."""
-    order = frugal_order(asked)
-    ordered = asked.ordered(order)
-    plan = evaluate(ordered) if memory is None else Planner(ordered).fit(memory)
+    began = time.perf_counter()
+    frugal = frugal_order(lives)
+    order, ordered = frugal.schedule, frugal.in_order()
+    if memory is None:
+        plan = packed(ordered, pack(ordered.buffers), began)
+    else:
+        plan = Planner(ordered.workload).fit(memory)
     return plan, [order[k] for k in plan.schedule]
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pullback.backend.written import Written
 from pullback.errors import NOWHERE, Site
-from pullback.schedule.aliasing import in_place
 from pullback.schedule.bounds import cannot_fail
 from pullback.schedule.kernels import (
     Apply,
@@ -60,23 +59,22 @@ def workload(
     donated = frozenset((donors or {}).values()) if guarded else frozenset()
     safe = cannot_fail(schedule.kernels) if donated else set()
     steps = [
-        _step(kernel, made, donated if made.checks and k not in safe else frozenset())
-        for k, (kernel, made) in enumerate(zip(schedule.kernels, kernels, strict=True))
+        _step(kernel, donated if kernel.checks and k not in safe else frozenset())
+        for k, kernel in enumerate(kernels)
     ]
     return Workload(tuple(values), tuple(steps))
 
 
-def _step(kernel: Kernel, written: Written, guards: frozenset[int]) -> Step:
-    nested = written.nested
-    pairs = in_place(kernel) if nested is None else nested.in_place
+def _step(kernel: Written, guards: frozenset[int]) -> Step:
+    use, nested = kernel.use, kernel.nested
     return Step(
-        written.name,
-        tuple(sorted(kernel.reads())),
-        tuple(sorted(kernel.writes())),
+        kernel.name,
+        use.reads,
+        use.writes,
         scratch=0 if nested is None else nested.workspace,
-        in_place=tuple([(w, r) for w, r in pairs if r not in guards]),
-        cost=written.cost,
-        repeatable=not written.callbacks,
+        in_place=tuple([(w, r) for w, r in use.in_place if r not in guards]),
+        cost=kernel.cost,
+        repeatable=not kernel.callbacks,
         guards=guards,
     )
 

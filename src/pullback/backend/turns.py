@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from pullback.schedule.memory import Place, Plan
 
@@ -21,8 +22,7 @@ SMALL = 4000
 """Nanoseconds below which a kernel is not shared out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """Bytes from `begin` to `end` of the arena (space -1), or of a resident value."""
 
     space: int
@@ -65,10 +65,8 @@ def footprints(plan: Plan) -> list[Footprint]:
 def _spans(places: Sequence[Place], sizes: Sequence[int]) -> tuple[Span, ...]:
     return tuple(
         [
-            Span(
-                -1 if place.resident is None else place.resident, place.offset, place.offset + size
-            )
-            for place, size in zip(places, sizes, strict=True)
+            Span(-1 if resident is None else resident, offset, offset + size)
+            for (offset, resident), size in zip(places, sizes, strict=True)
             if size
         ]
     )
@@ -133,18 +131,17 @@ class _Spans:
         self.spaces: dict[int, tuple[list[int], list[int]]] = {}
 
     def meet(self, spans: Iterable[Span]) -> bool:
-        for span in spans:
-            begins, ends = self.spaces.get(span.space, ((), ()))
-            first = bisect_right(ends, span.begin)
-            if first < len(begins) and begins[first] < span.end:
+        for space, begin, end in spans:
+            begins, ends = self.spaces.get(space, ((), ()))
+            first = bisect_right(ends, begin)
+            if first < len(begins) and begins[first] < end:
                 return True
         return False
 
     def add(self, spans: Iterable[Span]) -> None:
-        for span in spans:
-            begins, ends = self.spaces.setdefault(span.space, ([], []))
-            first, last = bisect_left(ends, span.begin), bisect_right(begins, span.end)
-            begin, end = span.begin, span.end
+        for space, begin, end in spans:
+            begins, ends = self.spaces.setdefault(space, ([], []))
+            first, last = bisect_left(ends, begin), bisect_right(begins, end)
             if first < last:
                 begin, end = min(begin, begins[first]), max(end, ends[last - 1])
             begins[first:last], ends[first:last] = [begin], [end]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pullback.backend.calling_back import Callback
 from pullback.errors import LoopLimitError, OutOfRangeError, PullbackError, Site
+from pullback.schedule.aliasing import Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ class Written:
     checks: tuple[Check, ...] = ()
     cost: int = 0
     """Nanoseconds on one core, roughly."""
+    use: Use = field(default_factory=Use)
     nested: Nest | None = None
     packing: Packing | None = None
     """What is done once before the kernel runs many times: its operand 1 is what that wrote."""
@@ -124,10 +126,9 @@ class Nest:
 
     It is `void @name(ptr operands, i64 thread, i64 threads, ptr team, ptr scratch)`, called by all
     threads of the team, or by one as the only thread. Kernels in it that fail have each two i64
-    more from the status on. A pair (output, input) of `in_place` may be one buffer.
+    more from the status on.
     """
 
     workspace: int
-    in_place: tuple[tuple[int, int], ...]
     alone: bool
     """Whether there is too little to do for more than one thread."""

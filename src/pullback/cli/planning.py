@@ -94,13 +94,16 @@ def plan(
     with failures():
         if out is not None and out.suffix not in PICTURES:
             raise ArgumentError(f"--out is a {', '.join(PICTURES)} file, not {str(out)!r}")
-        limit = None if memory is None else parse_bytes(memory)
+        if memory is not None:
+            parse_bytes(memory)  # before the data is read
         subject = planned(*_wanted(source, config, options))
-        if largest and limit is None:
+        memory = memory or subject.memory
+        if largest and memory is None:
             raise click.UsageError("--largest needs --memory, the bytes that the batch may take")
         told = _told(subject, batch or subject.batch, memory, points)
-        if largest and limit is not None:
-            told.batches += [(each, _largest(subject, each)) for each in (limit, limit + MORE)]
+        if largest and told.limit is not None:
+            budgets = told.limit, told.limit + MORE
+            told.batches += [(each, _largest(subject, each)) for each in budgets]
         if as_data:
             click.echo(json.dumps(as_json(told), indent=1))
         else:

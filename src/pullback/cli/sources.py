@@ -87,6 +87,8 @@ class Planned:
     notes: Sequence[str] = ()
     unit: int = 1
     """A batch is a multiple of it."""
+    memory: str | None = None
+    """The limit that a configuration sets."""
     has_lines: bool = False
     """Whether the lines that values come from are the user's own."""
 
@@ -140,6 +142,7 @@ def _data(source: str, wanted: Wanted) -> Planned:
         lower,
         tuple(task.notes[:1]),
         training.accumulate,
+        training.memory,
     )
 
 

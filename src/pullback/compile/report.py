@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 
 from pullback._public import public
 from pullback.compile.budget import parse_bytes
@@ -76,6 +77,10 @@ class MemoryReport(Plan):
     @functools.cached_property
     def planner(self) -> Planner:
         return Planner(self.lifetimes.workload)
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the table, and the arena."""
+        return f"<pre>{escape(str(self))}</pre>{self.picture()}"
 
     @property
     def least_bytes(self) -> int:

@@ -117,6 +117,8 @@ class _Reader:
     def __init__(self) -> None:
         self.lines: dict[Any, int] = {}
         self.sites: list[Site] = []
+        self._seen: dict[int, tuple[int, int]] = {}
+        """Lines by the identity of their sites; the graph keeps them alive."""
 
     def graph(self, graph: Graph) -> tuple[Any, ...]:
         values: dict[Array, int] = {x: i for i, x in enumerate(graph.inputs)}
@@ -127,7 +129,9 @@ class _Reader:
             for y in node.outputs:
                 values[y] = len(values)
             made = [types.number(y.type) for y in node.outputs]
-            read.append((self.read(node.op), operands, made, self._line(node.site)))
+            site = node.site
+            line = self._seen.get(id(site)) or self._line(site)
+            read.append((self.read(node.op), operands, made, line))
         kinds = [(kind.shape, kind.dtype.name) for kind in types.numbers]
         return read, [values[x] for x in graph.outputs], kinds
 
@@ -138,7 +142,7 @@ class _Reader:
         if kind is tuple:
             return x if _PLAIN.issuperset(map(type, x)) else [self.read(each) for each in x]
         if isinstance(x, np.dtype):
-            return "dtype", x.name, x.str
+            return _read_dtype(x)
         if kind is Graph:
             return self.graph(x)
         form = _form(kind)
@@ -152,7 +156,8 @@ class _Reader:
         number = self.lines.setdefault(_place(site), len(self.lines))
         if number == len(self.sites):
             self.sites.append(site)
-        return number, _PHASES.index(site.phase)
+        line = self._seen[id(site)] = number, _PHASES.index(site.phase)
+        return line
 
 
 class _Types:
@@ -177,6 +182,11 @@ _PHASES = list(Phase)
 def _written(x: Any) -> bytes:
     """Equal data as equal bytes, in every process: version 2 of the format shares nothing."""
     return marshal.dumps(x, 2)
+
+
+@functools.cache
+def _read_dtype(dtype: np.dtype[Any]) -> tuple[str, ...]:
+    return "dtype", dtype.name, dtype.str
 
 
 @functools.cache

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pullback._public import public
+from pullback.data.fingerprint import fingerprint
 from pullback.data.philox import permutation, require_count, require_seed, words
 from pullback.data.prefetch import prefetched
 from pullback.errors import ArgumentError, DTypeError, ShapeError, StructureError
@@ -132,6 +133,10 @@ class DataLoader:
             raise ArgumentError(f"an epoch has {len(self)} batches, and the state says {batch}")
         self._position = (epoch, batch)
 
+    def fingerprint(self) -> str:
+        """A text that stands for the numbers of the data, of very large ones for parts of them."""
+        return fingerprint(unflatten(self._structure, self._leaves))
+
     def _fixed(self) -> State:
         return {
             "examples": self.examples,
@@ -194,6 +199,10 @@ class Crops:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go to a position that `state()` told; `ArgumentError` for one of other crops."""
         (self.step,) = _position(state, ("step",), self._fixed())
+
+    def fingerprint(self) -> str:
+        """A text that stands for the tokens, of a very long text for parts of it."""
+        return fingerprint(self._tokens)
 
     def _fixed(self) -> State:
         return {

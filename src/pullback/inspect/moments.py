@@ -26,6 +26,8 @@ from pullback.ir.types import Numbers, float64, is_float
 from pullback.ops.layout import Layout, Pad
 from pullback.ops.reduce import Sum
 
+MISPREDICTED = 2.0
+"""Predicted and measured are no longer the same beyond this factor."""
 ORDER = 48
 """Nodes of the quadrature; an even number, so that a relu of mean 0 is exact by symmetry."""
 
@@ -76,6 +78,17 @@ class Signal:
     forward_predicted: float
     backward: float
     backward_predicted: float
+    spread: float
+    """By how much log(measured / predicted) differs from network to network: √(5·Σ 1/n) over the
+    layers before (Hanin & Nica 2019, for relu; of other activations it is less)."""
+
+    @property
+    def is_predicted(self) -> bool:
+        """Whether what was measured forward is within a factor of two of theory, or two spreads."""
+        if not (self.forward > 0 and self.forward_predicted > 0):
+            return False
+        away = abs(math.log(self.forward_predicted / self.forward))
+        return away <= max(math.log(MISPREDICTED), 2 * self.spread)
 
 
 @dataclass(eq=False)
@@ -223,7 +236,7 @@ class Moments:
 
     def signals(self) -> list[Signal]:
         """The layers in forward order."""
-        back = self.backward()
+        back, narrow = self.backward(), 0.0
         found = []
         for layer in self.probe.layers:
             law = self.laws.get(layer.z)
@@ -237,8 +250,10 @@ class Moments:
                     law.second,
                     self._measured(layer.z),
                     math.nan if source is None else back.get(source, math.nan),
+                    math.sqrt(5 * narrow),
                 )
             )
+            narrow += 1 / layer.fan_in
         return found
 
 

@@ -12,17 +12,17 @@ import numpy as np
 
 from pullback._public import public
 from pullback.compile.driver import CompiledFunction
-from pullback.errors import ArgumentError, PullbackError
+from pullback.errors import PullbackError
 from pullback.inspect.birth import births
 from pullback.inspect.causes import gradients, place, rooted
 from pullback.inspect.findings import Finding
+from pullback.inspect.paths import require_parameters
 from pullback.inspect.probe import Probe
 from pullback.inspect.report import Report
 from pullback.inspect.rules import CHECKS, HAZARDS, rule
 from pullback.inspect.rules.cuts import CUT01, CUT04
 from pullback.inspect.seen import Seen, Subject
 from pullback.ir.array import Array
-from pullback.ir.types import is_float
 from pullback.optim.optimizer import Optimizer
 from pullback.transforms.tree import flatten_arrays
 
@@ -73,7 +73,7 @@ def preflight(
     for each in intended:
         rule(each)
     f = loss_fn._function if isinstance(loss_fn, CompiledFunction) else loss_fn
-    _require_parameters(model)
+    require_parameters(model)
     arguments = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
     subject = Subject(model, f, arguments, optimizer, network_state, key, has_aux, seconds)
     with np.errstate(all="ignore"):
@@ -89,15 +89,6 @@ def preflight(
         findings=tuple(sorted(report.findings, key=place)),
     )
     return replace(report, summary=_summary(seen, report, skipped))
-
-
-def _require_parameters(model: Any) -> None:
-    leaves, _ = flatten_arrays(model, "model")
-    if not any(is_float(x.dtype) for x in leaves):
-        raise ArgumentError(
-            "the model has no parameters: no floating array is in it",
-            hint="a model is a container of arrays: a pb.nn.Module, a dict, a list",
-        )
 
 
 # ---- looking --------------------------------------------------------------------------------

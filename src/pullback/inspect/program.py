@@ -15,6 +15,7 @@ from pullback.inspect.tape import Replay
 from pullback.ir.array import Array
 from pullback.ir.families import Elementwise
 from pullback.ir.graph import Graph, Node, depends_on, needed_nodes
+from pullback.ir.op import HigherOrder
 from pullback.ir.range import EVERYTHING, NOT_NEGATIVE, Range
 from pullback.ir.types import bool_, is_float, is_integer
 from pullback.ops.pointwise import (
@@ -65,6 +66,17 @@ class Program(Patterns):
 
     def numbers(self, x: Array) -> np.ndarray[Any, Any]:
         return self.replay.numbers(x)
+
+    @functools.cached_property
+    def every(self) -> tuple[Program, ...]:
+        """This program, and those inside its loops, branches and checkpoints."""
+        inner = [
+            Body(self, graph, [None if i is None else node.inputs[i] for i in places])
+            for node in self.nodes
+            if isinstance(node.op, HigherOrder)
+            for graph, places in node.op.bodies()
+        ]
+        return (self, *(each for body in inner for each in body.every))
 
     # ---- ranges ----
 
@@ -137,6 +149,36 @@ class Program(Patterns):
             if not self.ranges[node.inputs[i]].within(domain):
                 return i, domain
         return None
+
+
+class Body(Program):
+    """What runs inside an op of the program: its values have ranges, and no numbers.
+
+    An input has the range of the operand that it is, or is a row of. Nothing is known of what
+    changes from step to step.
+    """
+
+    def __init__(self, outer: Program, graph: Graph, operands: Sequence[Array | None]) -> None:
+        Patterns.__init__(self, needed_nodes(graph.nodes, graph.outputs))
+        self.replay, self.name, self.batches = outer.replay, outer.name, outer.batches
+        self.graph = graph
+        pairs = list(zip(graph.inputs, operands, strict=True))
+        self.learnt = depends_on(
+            self.nodes, [x for x, y in pairs if y is None or y in outer.learnt]
+        )
+        self.fed = depends_on(self.nodes, [x for x, y in pairs if y is None or y in outer.fed])
+        self.ranges = {x: _of_type(x) if y is None else outer.ranges[y] for x, y in pairs}
+        for node in self.nodes:
+            self._measure(node)
+
+    def numbers(self, x: Array) -> np.ndarray[Any, Any]:
+        """Ones: a stand-in, for what does not depend on the numbers."""
+        return np.ones(x.shape, x.dtype)
+
+    def _observed(self, x: Array) -> Range:
+        node = self.makers[x]
+        single = len(node.outputs) == 1
+        return replace(self._reached(node).met(_of_type(x))) if single else _of_type(x)
 
 
 def _of_type(x: Array) -> Range:

@@ -65,6 +65,8 @@ class Builder:
         self.constants: dict[object, Array] = {}
         self.inherited: Site | None = None
         self._sites: dict[object, Site] = {}
+        self._here: tuple[FrameType, str, dict[int, Site]] | None = None
+        """The user's frame that recorded last, its module path, its sites by their instruction."""
 
     # ---- values in ----
 
@@ -146,13 +148,32 @@ class Builder:
 
     # ---- where ----
 
+    def forget_frames(self) -> None:
+        """The user's frames hold the user's values: let go of them."""
+        self._here = None
+
     def site(self) -> Site:
         """The site of a node recorded now; at least three frames of this library call it."""
         return self.inherited or self._capture()
 
     def _capture(self) -> Site:
-        frames = _user_frames(sys._getframe(3), self.depth)
-        scope = _scope.get()
+        frame, scope = _innermost(sys._getframe(3)), _scope.get()
+        here = self._here
+        if here is None or frame is not here[0] or scope != here[1]:
+            return self._walked(frame, scope, {})
+        # Nothing moves in the frames that called this one before it is done.
+        site = here[2].get(frame.f_lasti)
+        return self._walked(frame, scope, here[2]) if site is None else site
+
+    def _walked(self, frame: FrameType, scope: str, known: dict[int, Site]) -> Site:
+        """The site of the user's frames from this one on."""
+        site = self._site_of(_user_frames(frame, self.depth), scope)
+        if not frame.f_code.co_flags & _RESUMED:
+            known[frame.f_lasti] = site
+            self._here = frame, scope, known
+        return site
+
+    def _site_of(self, frames: Sequence[FrameType], scope: str) -> Site:
         # By identity, because hashing a code object reads its bytecode; the site keeps it alive.
         key: list[object] = [scope]
         for each in frames:
@@ -176,6 +197,21 @@ class Builder:
                     return f"from {node.site}"
             builder = builder.parent
         return "captured array"
+
+
+def _innermost(frame: FrameType) -> FrameType:
+    """The first frame from this one on that is the user's, or marks where the user's begin; the
+    outermost where there is none."""
+    while frame.f_back is not None:
+        code = frame.f_code
+        if code is _CALL_USER or not in_library(code.co_filename):
+            break
+        frame = frame.f_back
+    return frame
+
+
+_RESUMED = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+"""Code whose frames may be called from another place each time."""
 
 
 def _user_frames(frame: FrameType | None, depth: int) -> list[FrameType]:
@@ -324,8 +360,11 @@ def building(evaluating: bool | None = None) -> Iterator[Builder]:
     builder = Builder(parent, possible if evaluating is None else evaluating and possible)
     if parent is not None:
         builder.inherited = parent.inherited
-    with at_work(builder):
-        yield builder
+    try:
+        with at_work(builder):
+            yield builder
+    finally:
+        builder.forget_frames()
 
 
 @contextmanager

@@ -248,6 +248,11 @@ class HigherOrder(Op):
     residuals, or values and tangents. None says that the plain application will do.
     """
 
+    def bodies(self) -> Iterator[tuple[Graph, tuple[int | None, ...]]]:
+        """The sub-graphs that may run, and for each of their inputs which operand it is, or is a
+        row of; None for what changes from step to step."""
+        return iter(())
+
     def augmented(
         self, inputs: tuple[Array, ...], wanted: Sequence[bool], transforms: GraphTransforms
     ) -> tuple[tuple[Array, ...], Pull] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -16,17 +17,18 @@ class Strided:
     strides: tuple[int, ...]
     offset: int = 0
 
-    @classmethod
-    def row_major(cls, shape: Shape) -> Strided:
-        return cls(shape, row_major_strides(shape))
+    @staticmethod
+    def row_major(shape: Shape) -> Strided:
+        return _row_major(shape)
 
     @property
     def is_row_major(self) -> bool:
         """Whether the elements lie one after the other from the start."""
-        expected = zip(self.shape, self.strides, row_major_strides(self.shape), strict=True)
-        return self.offset == 0 and (
-            0 in self.shape or all(n == 1 or given == wanted for n, given, wanted in expected)
-        )
+        expected = row_major_strides(self.shape)
+        if self.strides == expected or self.offset:
+            return not self.offset
+        triples = zip(self.shape, self.strides, expected, strict=True)
+        return 0 in self.shape or all(n == 1 or given == wanted for n, given, wanted in triples)
 
     # ---- the same elements seen otherwise ----
 
@@ -46,6 +48,8 @@ class Strided:
 
     def broadcast_to(self, shape: Shape) -> Strided:
         """By NumPy's rule."""
+        if shape == self.shape:
+            return self
         lead = len(shape) - len(self.shape)
         own = zip(self.shape, self.strides, shape[lead:], strict=True)
         strides = tuple(0 if n != m else s for n, s, m in own)
@@ -62,23 +66,45 @@ class Strided:
 
     def reshaped(self, shape: Shape) -> Strided | None:
         """The elements in row-major order under another shape; None where no strides say it."""
-        if math.prod(shape) == 0:
-            return Strided(shape, row_major_strides(shape), self.offset)
-        runs = _runs(self.shape, self.strides)
-        strides: list[int] = []
-        position = 0
-        for size, stride in runs:
-            taken: list[int] = []
-            while math.prod(taken) < size:
-                if position == len(shape) or size % (math.prod(taken) * shape[position]):
-                    return None
-                taken.append(shape[position])
-                position += 1
-            strides += [stride * n for n in row_major_strides(tuple(taken))]
-        strides += [0] * (len(shape) - position)
-        return Strided(shape, tuple(strides), self.offset)
+        strides = _strides_under(shape, self.shape, self.strides)
+        return None if strides is None else Strided(shape, strides, self.offset)
+
+    def walked(self, shape: Shape) -> tuple[int, ...]:
+        """The strides when it is broadcast to `shape`, but for axes of size 1."""
+        strides = self.broadcast_to(shape).strides
+        if 1 not in shape:
+            return strides
+        return tuple([s for s, n in zip(strides, shape, strict=True) if n != 1])
 
 
+# ---- pure functions of shapes, of which a program has few ---------------------------------------
+
+
+@functools.lru_cache(maxsize=4096)
+def _row_major(shape: Shape) -> Strided:
+    return Strided(shape, row_major_strides(shape))
+
+
+@functools.lru_cache(maxsize=4096)
+def _strides_under(shape: Shape, given: Shape, strides: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The strides of the same elements in row-major order under another shape."""
+    if math.prod(shape) == 0:
+        return row_major_strides(shape)
+    found: list[int] = []
+    position = 0
+    for size, stride in _runs(given, strides):
+        taken: list[int] = []
+        while math.prod(taken) < size:
+            if position == len(shape) or size % (math.prod(taken) * shape[position]):
+                return None
+            taken.append(shape[position])
+            position += 1
+        found += [stride * n for n in row_major_strides(tuple(taken))]
+    found += [0] * (len(shape) - position)
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=4096)
 def row_major_strides(shape: Shape) -> tuple[int, ...]:
     strides = []
     step = 1

@@ -6,14 +6,13 @@ it, and `print(model)` shows it. It changes nothing that is computed; `optim.mas
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from pullback._public import public
-from pullback.errors import ArgumentError
+from pullback.errors import ArgumentError, nearest
 from pullback.nn.module import leaf_marks, with_leaf_marks
 from pullback.transforms.tree import Tree, built, flatten, paths, unflatten
 
@@ -70,9 +69,9 @@ def _matching(model: Tree, pattern: str) -> set[int]:
     matches = re.compile(rf"{text}([.\[].*)?", re.DOTALL).fullmatch
     chosen = {i for i, path in enumerate(known) if matches(path)}
     if not chosen:
-        near = difflib.get_close_matches(pattern, known, 1, cutoff=0) or ["none"]
+        near = nearest(pattern, known, cutoff=0) or "none"
         raise ArgumentError(
-            f"no array of the model has a path like {pattern!r}", hint=f"there is {near[0]!r}"
+            f"no array of the model has a path like {pattern!r}", hint=f"there is {near!r}"
         )
     return chosen
 

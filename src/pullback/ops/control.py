@@ -74,6 +74,10 @@ class Cond(HigherOrder):
         require_types(outputs, types_of(self.if_false.outputs), "result")
         return outputs
 
+    def bodies(self) -> Iterator[tuple[Graph, tuple[int | None, ...]]]:
+        for branch in self.branches:
+            yield branch, tuple(range(1, len(branch.inputs) + 1))
+
     def reference(self, predicate: Any, *operands: Any) -> Any:
         return tuple(interpret(self.if_true if predicate else self.if_false, operands))
 
@@ -224,6 +228,12 @@ class While(HigherOrder):
         require_types((TRUTH,), types_of(self.condition.outputs), "predicate")
         require_types(types[self.constants :], types_of(self.body.outputs), "carry")
         return types[self.constants :]
+
+    def bodies(self) -> Iterator[tuple[Graph, tuple[int | None, ...]]]:
+        places = range(len(self.body.inputs))
+        known = tuple(i if i < self.constants else None for i in places)
+        yield self.condition, known
+        yield self.body, known
 
     def reference(self, *operands: Any) -> Any:
         constants, carry = operands[: self.constants], list(operands[self.constants :])

@@ -74,9 +74,16 @@ def constant(value: Any, dtype: DType) -> Array:
             raise DTypeError(f"{value} does not fit {dtype}")
     elif is_float(dtype):
         value = float(value)
-    if current() is None:
+    builder = current()
+    if builder is None:
         return concrete(np.asarray(value, dtype))
-    return pointwise.Constant(value, dtype)()
+    key = (value, dtype) if value else None  # 0.0 == -0.0
+    known = builder.constants.get(key)
+    if known is None:
+        known = pointwise.Constant(value, dtype)()
+        if key is not None:
+            builder.constants[key] = known
+    return known
 
 
 def cast(x: Array, dtype: DType) -> Array:

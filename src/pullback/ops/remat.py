@@ -36,6 +36,9 @@ class Checkpoint(HigherOrder):
     def reference(self, *operands: Any) -> Any:
         return tuple(interpret(self.body, operands))
 
+    def bodies(self) -> Iterator[tuple[Graph, tuple[int | None, ...]]]:
+        yield self.body, tuple(range(len(self.body.inputs)))
+
     def pulling(
         self,
         inputs: tuple[Array, ...],

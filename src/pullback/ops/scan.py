@@ -78,6 +78,11 @@ class Scan(HigherOrder):
                 y[i] = row
         return (*carry, *ys)
 
+    def bodies(self) -> Iterator[tuple[Graph, tuple[int | None, ...]]]:
+        fixed = self.constants + self.carries
+        places = range(len(self.body.inputs))
+        yield self.body, tuple(None if self.constants <= i < fixed else i for i in places)
+
     def _parts(self, values: Sequence[T]) -> tuple[Sequence[T], Sequence[T], Sequence[T]]:
         """What belongs to the constants, to the carry, to the rows."""
         fixed = self.constants + self.carries

@@ -15,7 +15,7 @@ from pullback.optim.hyperparameters import (
     require_weights,
 )
 from pullback.optim.line_search import Point, strong_wolfe
-from pullback.optim.optimizer import Optimizer, optimizer
+from pullback.optim.optimizer import Optimizer, optimizer, require_of_params
 from pullback.optim.vectors import conjugate_gradients, dot, ravel
 from pullback.transforms.derivatives import ggnvp, hvp, value_and_grad
 from pullback.transforms.tree import Tree
@@ -34,8 +34,10 @@ def newton_cg(
     min(0.01, √|g|), which makes convergence superlinear (Nocedal & Wright, § 7.1); negative
     curvature ends the solve. `loss(params) → scalar`, as for `lbfgs`; there is no state.
 
-    Raises `ArgumentError` for sizes that are no positive ints and a negative damping.
+    Raises `ArgumentError` for a loss that takes more than the parameters, sizes that are no
+    positive ints and a negative damping.
     """
+    require_of_params(loss, "loss")
     require_count(steps=steps, evaluations=evaluations)
     require_weights(damping=damping)
 
@@ -75,8 +77,10 @@ def natural_gradient(
     Gauss-Newton matrix, which is Fisher's where the loss is the negative log-likelihood of outputs
     that are natural parameters, as logits are. Solved by conjugate gradients on `pb.ggnvp`.
 
-    Raises `ArgumentError` unless lr > 0, damping > 0 and `steps` is a positive int.
+    Raises `ArgumentError` unless `f` takes the parameters alone, lr > 0, damping > 0 and `steps` is
+    a positive int.
     """
+    require_of_params(f, "f")
     require_positive(lr=lr, damping=damping)
     require_count(steps=steps)
 

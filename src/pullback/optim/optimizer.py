@@ -9,11 +9,12 @@ Parameters, gradients, updates and the parts of a state have one structure.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from pullback._public import public
-from pullback.errors import ShapeError
+from pullback.errors import ArgumentError, ShapeError
 from pullback.ops.operators import cast, lift, zeros
 from pullback.transforms.tree import Tree, flatten_arrays, map_leaves, paths, require_same
 
@@ -46,6 +47,24 @@ def optimizer(name: str, init: Init, update: Update) -> Optimizer:
         return update(map_leaves(lift, grads), state, map_leaves(lift, params))
 
     return Optimizer(public(init, name), public(checked, name))
+
+
+def require_of_params(function: Any, what: str) -> None:
+    """Raise `ArgumentError` unless `function` can be called with the parameters alone."""
+    if not callable(function):
+        raise ArgumentError(f"{what} is a function of the parameters, not {function!r:.60}")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some functions of C do not tell
+        return
+    try:
+        signature.bind(None)
+    except TypeError:
+        name = getattr(function, "__name__", type(function).__name__)
+        raise ArgumentError(
+            f"{what} is a function of the parameters alone, and {name}{signature} takes more",
+            hint=f"close over the data: lambda params: {what}(params, x, y)",
+        ) from None
 
 
 def zeros_like(tree: Tree) -> Tree:

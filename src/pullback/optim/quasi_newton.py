@@ -14,7 +14,7 @@ from pullback.ir.types import TensorType, int64
 from pullback.ops.operators import constant, zeros
 from pullback.optim.hyperparameters import require_count
 from pullback.optim.line_search import Point, strong_wolfe
-from pullback.optim.optimizer import Optimizer, optimizer
+from pullback.optim.optimizer import Optimizer, optimizer, require_of_params
 from pullback.optim.vectors import dot, ravel
 from pullback.transforms.control import scan
 from pullback.transforms.derivatives import value_and_grad
@@ -44,8 +44,10 @@ def lbfgs(loss: Loss, memory: int = 10, evaluations: int = 20) -> Optimizer:
     a batch make it where the batch is, inside the step; its state is data like any other. An update
     runs compiled as a whole, the line search as one loop of at most `evaluations` gradients.
 
-    Pairs with s · y ≤ 0 are left out. Raises `ArgumentError` for sizes that are no positive ints.
+    Pairs with s · y ≤ 0 are left out. Raises `ArgumentError` for a loss that takes more than the
+    parameters and for sizes that are no positive ints.
     """
+    require_of_params(loss, "loss")
     require_count(memory=memory, evaluations=evaluations)
 
     def init(params: Tree) -> LbfgsState:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+from pullback.ir.types import DType
 from pullback.schedule.kernels import (
     Access,
     Apply,
@@ -16,6 +17,32 @@ from pullback.schedule.kernels import (
     Loops,
     levels_of,
 )
+
+Place = tuple[int, tuple[int, ...], tuple[int, ...], int]
+"""An access without its buffer: offset, strides, bytes of an element."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """The buffers that a kernel reads and writes, in order; pairs (written, read): the one may lie
+    where the other does."""
+
+    reads: tuple[int, ...] = ()
+    writes: tuple[int, ...] = ()
+    in_place: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def of(cls, kernel: Kernel) -> Use:
+        reads, writes = tuple(sorted(kernel.reads())), tuple(sorted(kernel.writes()))
+        return cls(reads, writes, in_place(kernel))
+
+    def on(self, buffers: Sequence[int]) -> Use:
+        """The same where buffer i is another."""
+        return Use(
+            tuple(sorted([buffers[i] for i in self.reads])),
+            tuple(sorted([buffers[i] for i in self.writes])),
+            tuple([(buffers[w], buffers[r]) for w, r in self.in_place]),
+        )
 
 
 def in_place(kernel: Kernel) -> tuple[tuple[int, int], ...]:
@@ -32,26 +59,32 @@ def in_place(kernel: Kernel) -> tuple[tuple[int, int], ...]:
 
 
 def _pairs(loops: Loops) -> Iterator[tuple[int, int]]:
-    reads: dict[int, set[tuple[Access, int]]] = {}
+    reads: dict[int, set[Place]] = {}
     for step in loops.steps:
         if isinstance(step, Load):
-            each = step.access, step.dtype.itemsize
-            reads.setdefault(step.access.buffer, set()).add(each)
+            reads.setdefault(step.access.buffer, set()).add(_place(step.access, step.dtype))
     for buffer in loops.reads_elsewhere() & set(reads):
         del reads[buffer]
-    last, levels = _last_passes(loops), levels_of(loops.steps)
+    levels = levels_of(loops.steps)
+    last = _last_passes(loops, levels)
     for store in loops.stores:
         value = loops.steps[store.value]
-        for buffer, accesses in reads.items():
-            same = accesses == {(replace(store.access, buffer=buffer), value.dtype.itemsize)}
+        written = {_place(store.access, value.dtype)}
+        for buffer, places in reads.items():
             # The values of rows are stored after all passes.
-            if same and (value.extent is Extent.ROW or last[buffer] <= levels[store.value]):
+            if places == written and (
+                value.extent is Extent.ROW or last[buffer] <= levels[store.value]
+            ):
                 yield store.access.buffer, buffer
 
 
-def _last_passes(loops: Loops) -> dict[int, int]:
+def _place(access: Access, dtype: DType) -> Place:
+    """Where in its buffer an access lies."""
+    return access.offset, access.outer, access.inner, dtype.itemsize
+
+
+def _last_passes(loops: Loops, levels: Sequence[int]) -> dict[int, int]:
     """For each buffer that is loaded the last pass that may read it."""
-    levels = levels_of(loops.steps)
     needed = list(levels)
     for i, step in reversed(list(enumerate(loops.steps))):
         match step:

@@ -13,7 +13,17 @@ from typing import Any
 
 from pullback.errors import Site
 from pullback.ir.array import Array
-from pullback.schedule.kernels import Kernel, Schedule
+from pullback.ir.op import Op
+from pullback.schedule.kernels import (
+    Apply,
+    Extent,
+    Fold,
+    Kernel,
+    Load,
+    Loops,
+    Operand,
+    Schedule,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,12 @@ class _Reader:
         kind: Any = type(x)
         if kind is int or kind is str:
             return x  # type: ignore[no-any-return]
+        if kind is Loops:
+            return self._loops(x)
+        if kind is Operand:
+            layout = x.layout
+            place = layout.shape, layout.strides, layout.offset
+            return kind, self._number(x.buffer), x.dtype, *place
         if kind is tuple:
             if _INTEGERS.issuperset(map(type, x)):
                 return x  # type: ignore[no-any-return]
@@ -67,6 +83,35 @@ class _Reader:
             value = getattr(x, name)
             parts.append(self._number(value) if name == "buffer" else self.read(value))
         return tuple(parts)
+
+    def _loops(self, x: Loops) -> Hashable:
+        """As every other dataclass, but quicker: most of what is read are these."""
+        number, sites, row = self._number, self.sites, Extent.ROW
+        parts: list[Hashable] = [Loops, x.outer, x.inner, len(x.steps)]
+        for step in x.steps:
+            kind = type(step)
+            if isinstance(step, Load):
+                at, made = step.access, (step.dtype, step.extent is row)
+                parts.append((kind, number(at.buffer), at.offset, at.outer, at.inner, *made))
+            elif isinstance(step, Apply):
+                sites.append(step.site)
+                made = step.dtype, step.extent is row
+                parts.append((kind, self._op(step.op), step.arguments, *made))
+            elif isinstance(step, Fold):
+                sites.append(step.site)
+                made = step.dtype, step.extent is row
+                parts.append((kind, self._op(step.op), step.argument, *made))
+            else:
+                parts.append(self.read(step))
+        for store in x.stores:
+            at = store.access
+            parts.append((store.value, number(at.buffer), at.offset, at.outer, at.inner))
+        return tuple(parts)
+
+    def _op(self, op: Op) -> Hashable:
+        kind: Any = type(op)
+        made: Hashable = self.read(op) if _fields(kind) else kind
+        return made
 
     def _number(self, buffer: int) -> int:
         return self.numbers.setdefault(buffer, len(self.numbers))

@@ -8,6 +8,7 @@ or for some queries of one head. The kernels are the same, over fewer indices, s
 
 from __future__ import annotations
 
+import functools
 import heapq
 import math
 from collections.abc import Hashable, Iterable, Sequence
@@ -85,6 +86,7 @@ class _Chains:
         self.given = schedule
         self.kernels = schedule.kernels
         self.walks: dict[int, Walk | None] = {}
+        self.cuttable: dict[int, bool] = {}
         self.reads = [kernel.reads() for kernel in self.kernels]
         self.writes = [kernel.writes() for kernel in self.kernels]
         self.maker: dict[int, int] = {}
@@ -148,9 +150,9 @@ class _Chains:
     def _has_batches(self, i: int) -> bool:
         """Whether a kernel has independent parts that it does as well one by one."""
         if i not in self.walks:
-            self.walks[i] = walk_of(self.kernels[i])
-        walk = self.walks[i]
-        return walk is not None and bool(_batches(walk))
+            walk = self.walks[i] = walk_of(self.kernels[i])
+            self.cuttable[i] = walk is not None and bool(_batches(walk))
+        return self.cuttable[i]
 
     # ---- how to cut ----
 
@@ -315,6 +317,8 @@ class _Chains:
 
     def _is_convex(self, members: Sequence[int]) -> bool:
         """Whether nothing that needs a member is needed by another."""
+        if self._between(members):
+            return False
         inside, limit = set(members), members[-1]
         others = [plan.members for plan in self.chosen if inside.isdisjoint(plan.members)]
         for other in sorted(others):
@@ -332,6 +336,32 @@ class _Chains:
                     seen.add(k)
                     pending.append(k)
         return True
+
+    def _between(self, members: Sequence[int]) -> int:
+        """The kernels that need a member and are needed by another, as bits, chains aside."""
+        before = after = inside = 0
+        for i in members:
+            before |= self.reach[0][i]
+            after |= self.reach[1][i]
+            inside |= 1 << i
+        return before & after & ~inside
+
+    @functools.cached_property
+    def reach(self) -> tuple[list[int], list[int]]:
+        """For each kernel those it needs and those that need it, directly or through others: bit i
+        for kernel i."""
+        count = len(self.kernels)
+        before, after = [0] * count, [0] * count
+        for i in range(count):
+            for buffer in self.reads[i]:
+                k = self.maker.get(buffer, i)
+                if k != i:
+                    before[i] |= before[k] | 1 << k
+        for i in reversed(range(count)):
+            for k in self._followers(i):
+                if k != i:
+                    after[i] |= after[k] | 1 << k
+        return before, after
 
     def _followers(self, i: int) -> list[int]:
         return [k for buffer in self.writes[i] for k in self.readers.get(buffer, ())]

@@ -157,14 +157,14 @@ def _seen_as(loops: Loops, shape: Shape) -> Loops | None:
             access = _reshaped(step.access, loops.outer, shape)
             if access is None:
                 return None
-            step = replace(step, access=access)
+            step = Load(access, step.dtype, step.extent)
         steps.append(step)
     stores = []
     for store in loops.stores:
         access = _reshaped(store.access, loops.outer, shape)
         if access is None:
             return None
-        stores.append(replace(store, access=access))
+        stores.append(Store(store.value, access))
     return Loops(shape, (), tuple(steps), tuple(stores))
 
 

@@ -50,6 +50,7 @@ class _Fuser:
         self.home: dict[Array, Group] = {}
         self.literals: dict[Array, Constant] = {}
         self.sources: dict[Array, Node] = {}
+        self.sites: dict[Array, Site] | None = None
 
     # ---- which kernel ----
 
@@ -68,7 +69,9 @@ class _Fuser:
 
     def _assign(self, node: Node) -> None:
         op = node.op
-        if isinstance(op, Constant):
+        if isinstance(op, Elementwise):  # most nodes: asked first
+            self._join(node, _squeezed(node.outputs[0].shape), None)
+        elif isinstance(op, Constant):
             self.literals[node.outputs[0]] = op
             self._made(node)
         elif op.by_element and not node.inputs and node.outputs[0].ndim == 1:
@@ -82,8 +85,6 @@ class _Fuser:
             self._rows(op, node)
         elif isinstance(op, Check):
             self._check(node)
-        elif isinstance(op, Elementwise):
-            self._join(node, _squeezed(node.outputs[0].shape), None)
         elif isinstance(op, Reduction):
             self._reduce(op, node)
         elif op.by_element:
@@ -166,7 +167,8 @@ class _Fuser:
         if layout is None:
             self._call(node)
         else:
-            self.places[y] = replace(self.places[x], layout=layout)
+            place = self.places[x]
+            self.places[y] = Place(place.root, layout, place.after)
 
     def _hold(self, node: Node) -> None:
         """What is computed from the results runs when all the operands exist."""
@@ -324,12 +326,13 @@ class _Fuser:
     def _place(self, node: Node, group: Group, split: int | None) -> None:
         group.nodes.append(node)
         needed = 0
-        for x in self._roots(node):
-            home = self.home.get(x)
+        for root in self._roots(node):
+            home = self.home.get(root)
             if home is not None and home is not group:
                 needed |= home.needs | 1 << home.position
                 home.needed = True
-        self._need(group, needed)
+        if needed:
+            self._need(group, needed)
         for y in node.outputs:
             shape = _squeezed(y.shape)
             full = split is None and shape == group.shape
@@ -337,12 +340,15 @@ class _Fuser:
             self.home[y] = group
         self._made(node)
 
-    def _roots(self, node: Node) -> Iterator[Array]:
+    def _roots(self, node: Node) -> list[Array]:
         """The values that must exist before a node runs."""
+        roots: list[Array] = []
         for x in node.inputs:
             place = self.places[x]
-            yield place.root
-            yield from place.after
+            roots.append(place.root)
+            if place.after:
+                roots += place.after
+        return roots
 
     def _call(self, node: Node) -> None:
         inputs = node.inputs
@@ -388,10 +394,9 @@ class _Fuser:
         return self._copied(x, self._site_of(x))
 
     def _site_of(self, x: Array) -> Site:
-        for node in self.graph.nodes:
-            if any(x is y for y in node.outputs):
-                return node.site
-        return NOWHERE
+        if self.sites is None:
+            self.sites = {y: node.site for node in self.graph.nodes for y in node.outputs}
+        return self.sites.get(x, NOWHERE)
 
     def _made(self, node: Node) -> None:
         for y in node.outputs:
@@ -417,21 +422,20 @@ def _is_rows(other: Group, group: Group) -> bool:
 
 def _aligned(place: Place, group: Group, domain: Shape, extent: Extent) -> bool:
     """Whether an outer iteration of `group` reads of `place` only what it made itself."""
-    seen = place.layout.broadcast_to(domain)
-    strides = tuple(s for s, n in zip(seen.strides, seen.shape, strict=True) if n != 1)
-    made = group.extents[place.root]
-    if made is Extent.FULL:
+    if place.layout.offset:
+        return False
+    if group.extents[place.root] is Extent.FULL:
         expected = row_major_strides(group.shape)
-        return extent is Extent.FULL and seen.offset == 0 and strides == expected
+        return extent is Extent.FULL and place.layout.walked(domain) == expected
     outer = group.shape[: group.split]
     expected = row_major_strides(outer)
     if extent is Extent.FULL:
         expected += (0,) * (len(group.shape) - len(outer))
-    return seen.offset == 0 and strides == expected
+    return place.layout.walked(domain) == expected
 
 
 def _squeezed(shape: Shape) -> Shape:
-    return tuple(n for n in shape if n != 1)
+    return tuple([n for n in shape if n != 1]) if 1 in shape else shape
 
 
 def _blocks(axes: tuple[int, ...], x: TensorType) -> list[tuple[int, ...]]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 from pullback._settings import settings
 from pullback.errors import NOWHERE, MemoryPlanError, Site
@@ -175,8 +176,7 @@ def _verify_step(step: Step, values: Sequence[Value]) -> None:
 # ---- lifetimes ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
+class Instance(NamedTuple):
     """One life of a value (None: scratch): written at step `start`, last needed at `end - 1`."""
 
     value: int | None
@@ -223,6 +223,11 @@ class Lifetimes:
     @property
     def cost(self) -> int:
         return self.workload.cost(self.schedule)
+
+    def in_order(self) -> Lifetimes:
+        """The same for the workload with its steps in the order of the schedule, a permutation."""
+        ordered, every = self.workload.ordered(self.schedule), tuple(range(len(self.schedule)))
+        return replace(self, workload=ordered, schedule=every)
 
 
 def lifetimes(workload: Workload, schedule: Sequence[int] | None = None) -> Lifetimes:
@@ -397,8 +402,7 @@ class _Sharing:
 # ---- the plan -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where bytes lie: at `offset` in the arena, or in the buffer of a resident value."""
 
     offset: int
@@ -533,11 +537,14 @@ class Plan:
     def __str__(self) -> str:
         return self.table()
 
+    @functools.cached_property
+    def _offsets(self) -> list[int]:
+        offsets: list[int] = self.packing.offsets.tolist()
+        return offsets
+
     def _place(self, instance: int) -> Place:
         storage = instance if instance < 0 else self.lifetimes.storage[instance]
-        if storage < 0:
-            return Place(0, ~storage)
-        return Place(int(self.packing.offsets[storage]))
+        return Place(0, ~storage) if storage < 0 else Place(self._offsets[storage])
 
     def _holding(self, index: int) -> Holding:
         instance, buffer = self.lifetimes.instances[index], self.lifetimes.storage[index]

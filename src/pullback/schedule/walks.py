@@ -14,7 +14,7 @@ from enum import Enum, auto
 from pullback.ir.strided import Strided
 from pullback.ops.contract import Contract
 from pullback.ops.reduce import Reduction
-from pullback.schedule.kernels import Access, Call, Element, Kernel, Load, Loops, Operand
+from pullback.schedule.kernels import Access, Call, Element, Kernel, Load, Loops, Operand, Store
 
 
 class Role(Enum):
@@ -103,9 +103,12 @@ def _cut_loops(loops: Loops, sizes: Sequence[int], reaches: Iterator[Reach]) -> 
         return Access(reach.buffer, reach.offset, tuple(reach.steps[i] for i in long), inner)
 
     steps = tuple(
-        [replace(s, access=moved(s.access)) if isinstance(s, Load) else s for s in loops.steps]
+        [
+            Load(moved(s.access), s.dtype, s.extent) if isinstance(s, Load) else s
+            for s in loops.steps
+        ]
     )
-    stores = tuple([replace(s, access=moved(s.access)) for s in loops.stores])
+    stores = tuple([Store(s.value, moved(s.access)) for s in loops.stores])
     return Loops(tuple(sizes[i] for i in long), loops.inner, steps, stores)
 
 

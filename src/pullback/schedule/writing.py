@@ -33,6 +33,8 @@ from pullback.schedule.kernels import (
     Walk,
 )
 
+Strides = tuple[int, ...]
+
 
 def write_schedule(grouping: Grouping) -> Schedule:
     """The kernels of the groups, in an order in which each follows those it needs."""
@@ -103,16 +105,10 @@ class _Writer:
 
     def _loops(self, group: Group, kept: set[Array]) -> Loops:
         split = len(group.shape) if group.split is None else group.split
+        places = self.grouping.places
         steps: list[Step] = []
         known: dict[object, int] = {}
         made: dict[Array, int] = {}
-
-        def add(key: object, step: Step) -> int:
-            if key not in known:
-                known[key] = len(steps)
-                steps.append(step)
-            return known[key]
-
         for node in group.nodes:
             y = node.outputs[0]
             if isinstance(node.op, Reduction):
@@ -126,12 +122,11 @@ class _Writer:
                 continue
             arguments = []
             for x in node.inputs:
-                place = self.grouping.places[x]
-                if place.root in made:
-                    arguments.append(made[place.root])
-                else:
-                    read = self._read(place, walked)
-                    arguments.append(add(read, read))
+                place = places[x]
+                step_of_it = made.get(place.root)
+                if step_of_it is None:
+                    step_of_it = self._read(place, walked, steps, known)
+                arguments.append(step_of_it)
             if isinstance(node.op, Reduction):
                 step: Step = Fold(node.op, arguments[0], y.dtype, node.site)
             else:
@@ -146,17 +141,32 @@ class _Writer:
         )
         return Loops(group.shape[:split], group.shape[split:], tuple(steps), stores)
 
-    def _read(self, place: Place, domain: _Domain) -> Step:
-        """The step that gives what lies at `place`, for each element of a domain."""
-        literal = self.grouping.literals.get(place.root)
+    def _read(
+        self, place: Place, domain: _Domain, steps: list[Step], known: dict[object, int]
+    ) -> int:
+        """The step that gives what lies at `place`, for each element of a domain: one of those
+        `known`, or a new one."""
+        root = place.root
+        literal = self.grouping.literals.get(root)
         if literal is not None:
-            return Literal(literal.value, literal.dtype)
-        walk, extent = domain.walk(place.layout)
-        if place.root in self.grouping.sources:
-            node = self.grouping.sources[place.root]
-            return Element(node.op, (), (), (walk,), place.root.dtype, extent, node.site)
-        access = Access(self._buffer(place.root), walk.offset, walk.outer, walk.inner)
-        return Load(access, place.root.dtype, extent)
+            key: object = (repr(literal.value), literal.dtype)  # 0.0 == -0.0
+        else:
+            offset, outer, inner, extent = domain.walk(place.layout)
+            key = (root, offset, outer, inner, extent is Extent.ROW)
+        number = known.get(key)
+        if number is not None:
+            return number
+        source = self.grouping.sources.get(root)
+        if literal is not None:
+            steps.append(Literal(literal.value, literal.dtype))
+        elif source is not None:
+            walk, kind = Walk(offset, outer, inner), root.dtype
+            steps.append(Element(source.op, (), (), (walk,), kind, extent, source.site))
+        else:
+            access = Access(self._buffer(root), offset, outer, inner)
+            steps.append(Load(access, root.dtype, extent))
+        number = known[key] = len(steps) - 1
+        return number
 
     def _element(self, node: Node, domain: _Domain) -> Element:
         (y,) = node.outputs
@@ -181,15 +191,16 @@ class _Domain:
     extent: Extent
     split: int
 
-    def walk(self, layout: Strided) -> tuple[Walk, Extent]:
+    def walk(self, layout: Strided) -> tuple[int, Strides, Strides, Extent]:
         """A walk along a view, and what it varies over: the row alone, if it may."""
-        seen = layout.broadcast_to(self.shape)
-        strides = tuple(s for s, n in zip(seen.strides, seen.shape, strict=True) if n != 1)
-        inner = strides[self.split :] if self.extent is Extent.FULL else ()
+        strides = layout.walked(self.shape)
         outer = strides[: self.split]
-        if self.extent is Extent.FULL and not any(inner) and self.group.split is not None:
-            return Walk(seen.offset, outer, ()), Extent.ROW
-        return Walk(seen.offset, outer, inner), self.extent
+        if self.extent is not Extent.FULL:
+            return layout.offset, outer, (), self.extent
+        inner = strides[self.split :]
+        if self.group.split is not None and not any(inner):
+            return layout.offset, outer, (), Extent.ROW
+        return layout.offset, outer, inner, Extent.FULL
 
     def coordinates(self) -> tuple[Walk, ...]:
         """For each axis of the value its coordinate."""

@@ -7,7 +7,6 @@ rename replaces one checkpoint by the next, and no moment has half of both.
 
 from __future__ import annotations
 
-import difflib
 import importlib.metadata
 import json
 import math
@@ -29,6 +28,7 @@ from pullback.errors import (
     FileFormatError,
     ShapeError,
     StructureError,
+    nearest,
 )
 from pullback.ir.array import Array
 from pullback.ir.types import Numbers, TensorType
@@ -180,10 +180,10 @@ def _require_names(source: str, found: Iterable[str], expected: Iterable[str]) -
     absent = [name for name in expected if name not in found]
     spare = [name for name in found if name not in expected]
     if absent:
-        near = difflib.get_close_matches(absent[0], spare, 1, cutoff=0.4)
+        near = nearest(absent[0], spare, cutoff=0.4)
         raise StructureError(
             f"{source} has no {absent[0]!r}{_and_more(absent)}",
-            hint=f"it has {near[0]!r}, which is not asked for" if near else None,
+            hint=f"it has {near!r}, which is not asked for" if near else None,
         )
     if spare:
         raise StructureError(f"{source} has {spare[0]!r}{_and_more(spare)}, which has no place")

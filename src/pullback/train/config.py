@@ -7,7 +7,6 @@ A section is a frozen dataclass; its fields are the keys, with their types and d
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import math
 import tomllib
@@ -20,7 +19,7 @@ from typing import Any, Literal, TypeVar
 
 from pullback.compile.budget import parse_bytes
 from pullback.data.files import unreadable
-from pullback.errors import ArgumentError
+from pullback.errors import ArgumentError, nearest
 
 S = TypeVar("S")
 Table = Mapping[str, Any]
@@ -119,10 +118,10 @@ def require_known(keys: Iterable[str], known: Iterable[str], where: str) -> None
     names = list(known)
     for key in keys:
         if key not in names:
-            near = difflib.get_close_matches(key, names, 1, cutoff=0.5)
+            near = nearest(key, names, cutoff=0.5)
             raise ArgumentError(
                 f"{where} has no choice {key!r}",
-                hint=f"did you mean {near[0]!r}?" if near else f"it has {', '.join(names)}",
+                hint=f"did you mean {near!r}?" if near else f"it has {', '.join(names)}",
             )
 
 
@@ -168,10 +167,10 @@ _KINDS: Mapping[Any, str] = {
 def one_of(name: str, value: Any, known: tuple[str, ...]) -> Any:
     if value in known:
         return value
-    near = difflib.get_close_matches(str(value), known, 1, cutoff=0.5)
+    near = nearest(value, known, cutoff=0.5)
     raise ArgumentError(
         f"{name} is one of {', '.join(known)}, not {value!r:.60}",
-        hint=f"did you mean {near[0]!r}?" if near else None,
+        hint=f"did you mean {near!r}?" if near else None,
     )
 
 

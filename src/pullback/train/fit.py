@@ -29,8 +29,8 @@ Step = Callable[..., tuple[Any, Any]]
 Validate = Callable[[Any], Mapping[str, Any]]
 
 MOST_SKIPPED = 30
-"""Skipped steps in a row after which a run with a scaled loss has diverged: the scale, halved each
-time, is then 2⁻³⁰ of what it was, and the gradient is not finite for another reason."""
+"""Skipped steps in a row after which a run with a scaled loss has diverged: halved so often, the
+largest scale, 2²⁴, is down at 1, and the gradient is not finite for another reason."""
 SAVE_SECONDS = 600.0
 """The longest time without a checkpoint: an epoch may take hours."""
 FLUSH_SECONDS = 1.0
@@ -154,7 +154,7 @@ class _Run:
         if folder is None:
             return
         if not folder.is_used:
-            folder.begin(self._position)
+            folder.begin(self._source)
             folder.save(self._record, self._state, self._position)
         elif resume:
             self._record, self._state = folder.restore(self._step, self._state, self._source)

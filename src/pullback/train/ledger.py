@@ -122,8 +122,11 @@ class Ledger:
             return "gradients of parameters"
         if self._is_copy(holding):
             return "parameters in the precision of the step"
-        forward = holding.value.site.phase is Phase.FORWARD
-        return "made by the forward pass" if forward else "made by the backward pass"
+        if holding.value.site.phase is not Phase.FORWARD:
+            return "made by the backward pass"
+        turn = self.plan.planner.stack.turn
+        is_later = 0 < turn <= self.plan.schedule[holding.start]
+        return "made by the update" if is_later else "made by the forward pass"
 
 
 def _sorted(sums: dict[str, int]) -> list[Part]:

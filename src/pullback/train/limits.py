@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from pullback.data.philox import require_count
-from pullback.errors import ArgumentError
+from pullback.errors import ArgumentError, nearest
 from pullback.train.source import Source
 
 VALIDATION_LOSS, TRAIN_LOSS = "validation_loss", "train_loss"
@@ -63,10 +62,10 @@ class Limits:
     def require_metric(self, known: Iterable[str]) -> None:
         names = [name for name in known if name not in ("epoch", "step", "seconds")]
         if self.metric not in names:
-            near = difflib.get_close_matches(self.metric, names, 1)
+            near = nearest(self.metric, names)
             raise ArgumentError(
                 f"there is no metric {self.metric!r}; there is {', '.join(names)}",
-                hint=f"did you mean {near[0]!r} ?"
+                hint=f"did you mean {near!r} ?"
                 if near
                 else "validate(state) returns numbers by name, and metric= names one of them",
             )

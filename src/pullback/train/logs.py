@@ -13,6 +13,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pullback.errors import ArgumentError, FileFormatError
 
@@ -34,13 +35,17 @@ def require_formats(formats: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(formats))
 
 
-def plain(row: Row) -> dict[str, float | str]:
-    """JSON has no NaN and no infinity: they become their names."""
-    return {name: x if math.isfinite(x) else str(float(x)) for name, x in row.items()}
+def plain(value: Any) -> Any:
+    """Plain data with the names of NaN and the infinities, which JSON has not, in their place."""
+    if isinstance(value, Mapping):
+        return {name: plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def numbers(row: Mapping[str, float | str]) -> dict[str, float]:
-    """The inverse of `plain`."""
+    """The inverse of `plain`, of a row."""
     return {name: float(x) if isinstance(x, str) else x for name, x in row.items()}
 
 

@@ -129,17 +129,22 @@ class Regression(Objective):
         }
 
     def constant(self, targets: Numbers) -> tuple[str, Numbers]:
-        return f"always the mean, {self.numbers(np.zeros(1))[0]:.4g}", np.zeros(1)
+        return f"always the mean, {readable(self.mean)}", np.zeros(1)
 
     def numbers(self, outputs: Numbers) -> Numbers:
         """Outputs or targets in the unit of the target."""
         return np.asarray(outputs.reshape(-1).astype(float64) * self.std + self.mean)
 
     def shown(self, name: str, value: float) -> str:
-        return f"{value:.4f}" if name in ("loss", "r2") else f"{value:.4g}"
+        return f"{value:.4f}" if name in ("loss", "r2") else readable(value)
 
     def state(self) -> dict[str, Any]:
         return {"target": self.target, "mean": self.mean, "std": self.std}
+
+
+def readable(value: float) -> str:
+    """Four digits that count, and 150,000 instead of 1.5e+05."""
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e12 else f"{value:.4g}"
 
 
 def log_probabilities(logits: Numbers) -> Numbers:

@@ -16,7 +16,10 @@ from pullback.optim import (
     adam,
     adamw,
     cosine,
+    lbfgs,
     lion,
+    natural_gradient,
+    newton_cg,
     rmsprop,
     sgd,
     warmup_cosine,
@@ -27,6 +30,8 @@ from pullback.transforms.tree import map_leaves
 OPTIMIZERS: Mapping[str, Callable[..., Optimizer]] = {
     each.__name__: each for each in (adam, adamw, sgd, rmsprop, adagrad, lion, adafactor)
 }
+OF_THE_LOSS = (lbfgs, newton_cg, natural_gradient)
+"""Those that are given the loss itself, of all data: they make no step from a batch alone."""
 SCHEDULES = ("constant", "cosine")
 _OWN = ("name", "schedule", "warmup", "end_lr", "decay_only_matrices")
 
@@ -52,6 +57,13 @@ class OptimizerChoice:
     @classmethod
     def parse(cls, table: Mapping[str, Any]) -> OptimizerChoice:
         """The choice of a section; `ArgumentError` for a key that this optimiser has not."""
+        if any(table.get("name") == each.__name__ for each in OF_THE_LOSS):
+            raise ArgumentError(
+                f"optimizer {table['name']} looks at one loss again and again, and a run has "
+                "another batch in each step",
+                hint=f"from Python, pb.optim.{table['name']} is given the loss of all data; here "
+                f"there is {', '.join(OPTIMIZERS)}",
+            )
         name = one_of("optimizer.name", table.get("name", cls.name), tuple(OPTIMIZERS))
         taken = [key for key in inspect.signature(OPTIMIZERS[name]).parameters if key != "mask"]
         require_known(table, (*_OWN, *taken), f"optimizer {name}")

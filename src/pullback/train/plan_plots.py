@@ -19,20 +19,27 @@ from pullback.train.plots import BLUE, GREY, ORANGE, STYLE, Plot
 COLOURS_OF_CURVES = (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9", GREY)
 
 
-def time_memory(curves: Mapping[str, Sequence[Point]]) -> Plot:
-    """The time that is added, by the bytes at the peak, both as shares of the unbounded step."""
+def time_memory(
+    curves: Mapping[str, Sequence[Point]], resident: Mapping[str, int] | None = None
+) -> Plot:
+    """The time that is added, by the bytes at the peak, as shares of those of the unbounded step.
+
+    With `resident`, what each step holds whatever the budget, the bytes are those of the arena.
+    """
+    fixed = resident or {}
     with rc_context(STYLE):
         figure = Figure(figsize=(5.6, 3.7), layout="constrained")
         axes = figure.subplots()
         for (name, points), colour in zip(curves.items(), COLOURS_OF_CURVES, strict=False):
-            most = max(x.peak_bytes for x in points)
-            share = [x.peak_bytes / most for x in points]
+            most = max(x.peak_bytes for x in points) - fixed.get(name, 0)
+            share = [(x.peak_bytes - fixed.get(name, 0)) / most for x in points]
             label = f"{name} ({bytes_text(most)})"
             added = [x.slowdown for x in points]
             axes.plot(share, added, "o-", ms=3, color=colour, label=label)
         axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.set(title="Time for memory", xlabel="peak, of the peak without a budget")
+        axes.set(title="Time for memory")
+        axes.set_xlabel(f"{'arena' if fixed else 'peak'}, of that without a budget")
         axes.set(ylabel="more time, predicted")
         axes.legend(fontsize=8)
     caption = "How much longer a step takes when it may hold less, by the planner's own numbers."
@@ -71,7 +78,7 @@ def reversals(length: Sequence[int], curves: Mapping[str, Sequence[float]]) -> P
         figure = Figure(figsize=(5.6, 3.7), layout="constrained")
         axes = figure.subplots()
         for (name, slots), colour in zip(curves.items(), COLOURS_OF_CURVES, strict=False):
-            dashed = "--" if "√" in name else "-"
+            dashed = "--" if "L" in name else "-"  # a formula
             axes.plot(length, slots, dashed, color=colour, label=name, lw=1.4)
         axes.set(title="Equal layers", xlabel="layers", ylabel="slots of memory")
         axes.legend(fontsize=8)

@@ -8,11 +8,10 @@ the backward pass and the gradients are divided by it after (Micikevicius et al.
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 from pullback._public import public
-from pullback.errors import ArgumentError, DTypeError
+from pullback.errors import ArgumentError, DTypeError, nearest
 from pullback.ir.array import Array
 from pullback.ir.types import DType, bfloat16, float16, float32, float64, int32, is_float
 from pullback.nn.module import Module
@@ -32,8 +31,8 @@ def compute_dtype(precision: Any) -> DType:
     """The element type that a precision stands for; `ArgumentError` for one that is none."""
     if isinstance(precision, str) and precision in PRECISIONS:
         return PRECISIONS[precision]
-    near = difflib.get_close_matches(str(precision), [*PRECISIONS, *_OTHER_NAMES], 1)
-    meant = _OTHER_NAMES.get(near[0], near[0]) if near else None
+    near = nearest(precision, [*PRECISIONS, *_OTHER_NAMES])
+    meant = _OTHER_NAMES.get(near, near) if near else None
     raise ArgumentError(
         f"precision is one of {', '.join(PRECISIONS)}, not {precision!r:.40}",
         hint=f'did you mean precision="{meant}" ?' if meant else None,

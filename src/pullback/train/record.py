@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pullback.data.fingerprint import fingerprint
 from pullback.errors import (
     ArgumentError,
     DTypeError,
@@ -24,7 +25,7 @@ from pullback.errors import (
 )
 from pullback.train.checkpoint import Checkpoints, Saved
 from pullback.train.logs import Log, numbers, plain
-from pullback.train.source import Position, Source, arguments, digest
+from pullback.train.source import Position, Source, arguments
 from pullback.transforms.tree import Tree
 
 METRICS, STEPS = "metrics", "steps"
@@ -57,7 +58,7 @@ class Record:
     rows: list[dict[str, float]] = field(default_factory=list)
 
     def as_notes(self) -> dict[str, Any]:
-        return vars(self) | {"total": str(self.total), "rows": [plain(row) for row in self.rows]}
+        return vars(self) | {"total": str(self.total), "rows": plain(self.rows)}
 
     @classmethod
     def of(cls, notes: Mapping[str, Any]) -> Record:
@@ -85,17 +86,18 @@ class Folder:
     def is_used(self) -> bool:
         return bool(self.checkpoints.all())
 
-    def begin(self, begin: Position | None) -> None:
-        """Start the logs of a new run, whose data stands at `begin`."""
-        self._made_of = {"begin": begin, "batch": None, "step": None}
+    def begin(self, source: Source) -> None:
+        """Start the logs of a new run, whose data stands where it does now."""
+        begin, data = source.position(), source.fingerprint()
+        self._made_of = {"begin": begin, "data": data, "batch": None, "step": None}
         for log in (self.metrics, self.steps):
             log.go_back({})
 
     def note(self, step: Any, state: Tree, batch: Any) -> None:
         """Remember what the first step was made of."""
         if self._made_of["batch"] is None:
-            self._made_of["batch"] = digest(batch)
-            self._made_of["step"] = fingerprint(step, state, batch)
+            self._made_of["batch"] = fingerprint(batch)
+            self._made_of["step"] = digest(step, state, batch)
 
     def save(self, record: Record, state: Tree, position: Position | None, **best: Any) -> None:
         """Write a checkpoint; `OSError` or `ArgumentError` where it cannot be written."""
@@ -173,13 +175,15 @@ class Folder:
 
     def _require_made_of(self, step: Any, state: Tree, source: Source) -> None:
         found = self._made_of
+        self._go_to(source, found["begin"])
+        if found.get("data") not in (None, source.fingerprint()):
+            raise self._other_data("its numbers are not the same")
         if found["batch"] is None:
             return
-        self._go_to(source, found["begin"])
         batch = source.peek()
-        if batch is None or digest(batch) != found["batch"]:
+        if batch is None or fingerprint(batch) != found["batch"]:
             raise self._other_data("its first batch differs")
-        if fingerprint(step, state, batch) != found["step"]:
+        if digest(step, state, batch) != found["step"]:
             raise ArgumentError(
                 f"the step is not that of the run in {self.path}: its loss, optimiser (with its "
                 "numbers), clip, accumulate or precision differs, or this library's version",
@@ -188,7 +192,7 @@ class Folder:
             )
 
 
-def fingerprint(step: Any, state: Tree, batch: Any) -> str | None:
+def digest(step: Any, state: Tree, batch: Any) -> str | None:
     """A text that differs where a step computes something else; None where it cannot be lowered.
 
     It is of the traced graph: loss, optimiser and every number in it, and the types of its inputs.

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import errno
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -21,6 +20,7 @@ import numpy as np
 from pullback.errors import ArgumentError, FileFormatError
 from pullback.ir.types import Numbers, float64
 from pullback.train.files import write_whole
+from pullback.train.logs import plain
 
 Row = Mapping[str, float]
 
@@ -85,7 +85,7 @@ class Run:
         self.set(state=state.value, **notes)
 
     def save(self) -> None:
-        text = json.dumps(_plain(self.document), indent=2, ensure_ascii=False)
+        text = json.dumps(plain(self.document), indent=2, ensure_ascii=False)
         self.write(DOCUMENT, text + "\n")
 
     def write(self, name: str, content: str | bytes) -> None:
@@ -128,15 +128,6 @@ def _document(folder: Path) -> dict[str, Any] | None:
         return None
     ours = isinstance(document, dict) and document.get("made by") == MAKER
     return document if ours else None
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become their names."""
-    if isinstance(value, Mapping):
-        return {name: _plain(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 # ---- steps ----------------------------------------------------------------------------------

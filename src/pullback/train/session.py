@@ -6,7 +6,6 @@ outcome = session.finish(session.train())
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 from pullback import random
 from pullback.compile.budget import parse_bytes, require_machine
 from pullback.data.loader import Crops, DataLoader
-from pullback.errors import ArgumentError
+from pullback.errors import ArgumentError, nearest
 from pullback.optim.optimizer import Optimizer
 from pullback.schedule.memory import Plan
 from pullback.train.checkpoint import save, versions
@@ -85,11 +84,10 @@ def kind_of(source: str) -> type[Task]:
     if path.is_dir():
         return FolderTask
     if not path.exists():
-        near = difflib.get_close_matches(source, ["digits"])
         raise ArgumentError(
             f"there is no file or folder {source!r}",
             hint="did you mean digits?"
-            if near
+            if nearest(source, ["digits"])
             else "SOURCE is digits, a folder of IDX files, a .csv or .parquet file, or a text",
         )
     return TableTask if source.endswith(TABLES) else TextTask

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
 
+from pullback.data.fingerprint import fingerprint
 from pullback.errors import ArgumentError
 from pullback.ir.array import Array
 from pullback.transforms.tree import Tree, flatten
@@ -57,6 +57,11 @@ class Source:
                 "or a list of batches",
             )
 
+    def fingerprint(self) -> str | None:
+        """A text that stands for all of the data; None where the data does not tell."""
+        tell = getattr(self.data, "fingerprint", None)
+        return None if tell is None else str(tell())
+
     def peek(self) -> Any:
         """The next batch, or None. The source then stands somewhere else."""
         batches = iter(self.data)
@@ -90,6 +95,9 @@ class _Listed:
             )
         self._next = state["batch"]
 
+    def fingerprint(self) -> str:
+        return fingerprint(list(self._batches))
+
 
 def arguments(batch: Any) -> tuple[Any, ...]:
     """What a step is given of a batch: its parts, or the batch where it is one thing."""
@@ -107,15 +115,3 @@ def examples(batch: Tree) -> int:
     """How many examples a batch has: the length of the first array with an axis."""
     shapes = [np.shape(leaf) for leaf in flatten(batch)[0]]
     return next((shape[0] for shape in shapes if shape), 1)
-
-
-def digest(batch: Tree) -> str:
-    """A text that differs where a batch does."""
-    found = hashlib.sha256()
-    leaves, structure = flatten(batch)
-    found.update(str(structure).encode())
-    for leaf in leaves:
-        array = np.ascontiguousarray(leaf.numpy() if isinstance(leaf, Array) else leaf)
-        found.update(f"{array.dtype}{array.shape}".encode())
-        found.update(array.reshape(-1).view(np.uint8).data)
-    return found.hexdigest()

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pullback import random
 from pullback._public import public
+from pullback._settings import override
 from pullback.compile import CompiledFunction, compile
 from pullback.compile.stages import Lowered
-from pullback.errors import ArgumentError, ShapeError, StructureError
+from pullback.errors import ArgumentError, NonFiniteError, ShapeError, StructureError
 from pullback.functions.elementwise import isfinite, sqrt
 from pullback.functions.manipulation import stack
 from pullback.functions.reductions import sum as total
 from pullback.ir.array import Array
-from pullback.ir.types import DType, float32, int32
+from pullback.ir.types import DType, bool_, float32, int32
 from pullback.ops.operators import cast, constant, lift, select
 from pullback.optim.hyperparameters import require_count, require_positive
 from pullback.optim.optimizer import Optimizer, apply_updates, zeros_like
@@ -29,7 +31,14 @@ from pullback.train.precision import (
     rounded,
     widened,
 )
-from pullback.train.state import TrainState, completed, marks, require_optimizer, trained_part
+from pullback.train.state import (
+    TrainState,
+    completed,
+    copied,
+    marks,
+    require_optimizer,
+    trained_part,
+)
 from pullback.transforms.control import scan
 from pullback.transforms.derivatives import value_and_grad
 from pullback.transforms.tree import (
@@ -54,6 +63,7 @@ def train_step(
     clip: float | None = None,
     precision: str = "fp32",
     has_aux: bool = False,
+    skip_nonfinite: bool = True,
     threads: int | None = None,
     memory: int | str | None = None,
 ) -> TrainStep:
@@ -69,7 +79,8 @@ def train_step(
     that is a mean over examples. `clip` bounds the norm of all gradients together. `precision`
     "bf16" or "fp16" computes the loss in half precision; parameters stay in float32 ("fp64": all
     in float64). A step whose loss or gradients are not finite changes nothing but the scale of
-    the loss, and `metrics.skipped` says so. Frozen parameters (`pb.nn.freeze`) stay as they are.
+    the loss, and `metrics.skipped` says so; with `skip_nonfinite=False` it is taken as it comes,
+    and NaN reaches the parameters. Frozen parameters (`pb.nn.freeze`) stay as they are.
 
     `threads` and `memory` are those of `pb.compile`. The state that is passed is given away.
 
@@ -94,7 +105,8 @@ def train_step(
     if clip is not None:
         require_positive(clip=clip)
     function = UserFunction.of(loss_fn, "loss_fn")
-    recipe = _Recipe(function, optimizer, accumulate, clip, compute_dtype(precision), has_aux)
+    compute = compute_dtype(precision)
+    recipe = _Recipe(function, optimizer, accumulate, clip, compute, has_aux, skip_nonfinite)
     return TrainStep(recipe, threads, memory)
 
 
@@ -111,8 +123,27 @@ class TrainStep:
         self._program: CompiledFunction = compile(step, donate=0, threads=threads, memory=memory)
 
     def __call__(self, state: TrainState, *batch: Any) -> tuple[TrainState, Metrics]:
-        result: tuple[TrainState, Metrics] = self._program(state, *batch)
+        try:
+            result: tuple[TrainState, Metrics] = self._program(state, *batch)
+        except NonFiniteError:  # at CHECK ≥ 1; the state is whole
+            again = self._overflowed(state, batch)
+            if again is None:
+                raise
+            return again
         return result
+
+    def _overflowed(
+        self, state: TrainState, batch: tuple[Any, ...]
+    ) -> tuple[TrainState, Metrics] | None:
+        """The step that is skipped because the scale of the loss was too large, as it may be.
+
+        None where the scale is not to blame: there is none, or the loss itself is not finite.
+        """
+        if getattr(state, "scale", None) is None:
+            return None
+        with override(check=0):
+            after, metrics = self._program(copied(state), *batch)
+        return (after, metrics) if math.isfinite(float(metrics.loss)) else None
 
     def lower(self, state: TrainState, *batch: Any) -> Lowered:
         """The stages of the program for these arguments, as `pb.compile(f).lower` gives them."""
@@ -170,6 +201,7 @@ class _Recipe:
     clip: float | None
     compute: DType
     has_aux: bool
+    skips: bool
 
     def step(self, state: Any, batch: tuple[Any, ...]) -> tuple[TrainState, Metrics]:
         """The next state, and what there is to tell."""
@@ -179,7 +211,7 @@ class _Recipe:
         squares = [total(g * g) for g in flatten(grads)[0]]
         norms = sqrt(stack(squares))
         norm = sqrt(total(stack(squares)))
-        good = isfinite(loss) & isfinite(norm)
+        good = isfinite(loss) & isfinite(norm) if self.skips else constant(True, bool_)
         updates, optimizer = self.optimizer.update(
             self._bounded(grads, norm, good), state.optimizer, params
         )
@@ -289,6 +321,11 @@ class _Recipe:
             raise ArgumentError(
                 "float16 needs a scale of the loss, and the state has none",
                 hint='TrainState.create(..., precision="fp16")',
+            )
+        if state.scale is not None and not self.skips:
+            raise ArgumentError(
+                "a scaled loss overflows now and then, and such a step is skipped",
+                hint="leave skip_nonfinite=False out, or the scale",
             )
         _require_own(self.optimizer, state)
         leaves, structure = flatten(batch)

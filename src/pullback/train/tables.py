@@ -15,7 +15,7 @@ from pullback.data.table import Table, read_csv, read_parquet
 from pullback.errors import ArgumentError, FileFormatError
 from pullback.ir.types import Numbers, float32, float64
 from pullback.train.config import Tables, require_share
-from pullback.train.objectives import Classification, Objective, Regression, listed
+from pullback.train.objectives import Classification, Objective, Regression, listed, readable
 from pullback.train.tasks import Examples, ExampleTask
 
 MOST_CLASSES = 20
@@ -231,7 +231,7 @@ def _numbers(
         )
     y = ((target.astype(float64) - mean) / std).astype(float32)
     objective = Regression(choices.target, mean, std)
-    return objective, y, f"{head}: mean {mean:.4g}, standard deviation {std:.4g}"
+    return objective, y, f"{head}: mean {readable(mean)}, standard deviation {readable(std)}"
 
 
 # ---- the inputs -----------------------------------------------------------------------------

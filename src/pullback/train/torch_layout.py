@@ -7,7 +7,6 @@ that are only ever added (recurrent layers), the layer's rule says so.
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import functools
 import os
@@ -19,7 +18,7 @@ import numpy as np
 import optree
 
 from pullback._public import public
-from pullback.errors import ArgumentError, StructureError
+from pullback.errors import ArgumentError, StructureError, nearest
 from pullback.ir.array import Array
 from pullback.ir.types import Numbers
 from pullback.nn.containers import Sequential
@@ -106,12 +105,10 @@ class _Source:
 
     def take(self, name: str) -> Numbers:
         if name not in self._arrays:
-            near = difflib.get_close_matches(name, list(self._arrays), 1, cutoff=0.4)
+            near = nearest(name, self._arrays, cutoff=0.4)
             raise StructureError(
                 f"{self.name} has no {name!r}",
-                hint=f"it has {near[0]!r}; names={{path here: name there}} tells it"
-                if near
-                else None,
+                hint=f"it has {near!r}; names={{path here: name there}} tells it" if near else None,
             )
         self._taken.add(name)
         return np.asarray(self._arrays[name])

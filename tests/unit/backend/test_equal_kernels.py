@@ -9,6 +9,7 @@ import numpy as np
 
 import pullback as pb
 from pullback._settings import override
+from pullback.backend import program
 from pullback.backend.main import write_kernels
 from pullback.backend.program import Program
 from pullback.backend.target import Target
@@ -16,9 +17,11 @@ from pullback.errors import Site
 from pullback.ir.types import float32
 from pullback.ops.pointwise import Add
 from pullback.passes.pipeline import optimize
+from pullback.schedule import aliasing, memory
 from pullback.schedule.canonical import canonical, renumbered
 from pullback.schedule.fuse import fuse
 from pullback.schedule.kernels import Access, Apply, Extent, Literal, Load, Loops, Store
+from pullback.schedule.planner import order
 from pullback.transforms.trace import trace
 
 random = np.random.default_rng(3)
@@ -90,3 +93,30 @@ def test_the_general_form_has_the_numbers_of_first_use():
     kernel = added(4, 7, 9)
     numbers = {buffer: i for i, buffer in enumerate(canonical(kernel).buffers)}
     assert renumbered(kernel, numbers) == added(0, 1, 2)
+
+
+def test_what_a_kernel_uses_is_worked_out_once_for_equal_ones(monkeypatch):
+    asked = []
+    plain = aliasing.in_place
+    monkeypatch.setattr(aliasing, "in_place", lambda kernel: asked.append(kernel) or plain(kernel))
+    _, schedule = network(12)
+    kernels = write_kernels(schedule, Target.chosen())[1]
+    assert len(asked) == len({kernel.name for kernel in kernels}) < len(kernels) / 2
+    for kernel, written in zip(schedule.kernels, kernels, strict=True):
+        assert written.use == aliasing.Use.of(kernel)
+
+
+def test_lifetimes_are_worked_out_once_for_each_order(monkeypatch):
+    orders = []
+
+    def counted(workload, schedule=None):
+        orders.append(schedule)
+        return memory.lifetimes(workload, schedule)
+
+    for module in (program, order):
+        monkeypatch.setattr(module, "lifetimes", counted)
+    inputs, schedule = network(12)
+    pairs = {1 + i: 1 + i for i in range(len(inputs) - 1)}  # a parameter is updated in place
+    program.write_code(schedule, pairs=pairs)
+    assert len(orders) <= 2
+    assert orders[0] is None

@@ -257,6 +257,15 @@ def test_too_little_is_refused_with_the_least_that_is_possible_and_lines():
     assert f"memory={peak} is possible" in str(caught.value)
 
 
+def test_a_graph_that_changes_is_planned_anew_and_refused_where_it_does_not_fit():
+    held = pb.compile(lambda x: pb.sum(pb.tanh(x @ x)), memory="100 kB")
+    small, large = np.ones((64, 64), np.float32), np.ones((128, 128), np.float32)
+    wanted = held(small)
+    with pytest.raises(MemoryPlanError, match="allows 100 kB, and the least"):
+        held(large)
+    assert held(small) == wanted
+
+
 def test_an_arena_that_the_system_refuses(monkeypatch):
     def refuse(*args):
         raise MemoryError

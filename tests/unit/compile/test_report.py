@@ -31,6 +31,7 @@ def test_saved_values_have_their_lines_and_prices():
     assert all(x.start < x.end and x.again > 0 for x in saved)
     assert all("test_report.py" in x.source for x in saved[:4])
     assert "µs" in str(saved[0])
+    assert "<svg" in plan._repr_html_()
 
 
 def test_a_sweep_costs_less_with_more_bytes_and_nothing_with_all():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import pullback as pb
-from pullback.data import Crops, DataLoader
+from pullback.data import Crops, DataLoader, fingerprint
 
 X = np.arange(23)
 
@@ -145,3 +145,28 @@ def test_crops():
     np.testing.assert_array_equal(next(iter(again))[0], first[2][0])
     begins = {int(x) for step in range(200) for x in crops.at(step)[0][:, 0]}
     assert begins == set(range(42))  # each place, the last too
+
+
+# ---- what the data is -----------------------------------------------------------------------
+
+
+def test_a_fingerprint_is_of_every_number_type_and_shape():
+    x, y = np.arange(12.0).reshape(6, 2), np.arange(6)
+    other = x.copy()
+    other[-1, -1] = -1
+    kinds = [(x, y), (other, y), (x.astype(np.float32), y), (x.reshape(6, 1, 2), y), (x, y[::-1])]
+    found = [DataLoader(kind, 2).fingerprint() for kind in kinds]
+    assert len(set(found)) == len(kinds)
+    assert DataLoader((x.copy(order="F"), y), 3, seed=7).fingerprint() == found[0]
+    tokens = np.arange(40, dtype=np.uint8)
+    assert Crops(tokens, 4, 2).fingerprint() != Crops(tokens[::-1], 4, 2).fingerprint()
+
+
+def test_of_very_large_data_a_fingerprint_looks_at_places_from_first_to_last(monkeypatch):
+    monkeypatch.setattr(fingerprint, "MOST", 2**12)
+    x = np.zeros((2**14, 2), np.uint8)
+    begin = fingerprint.fingerprint(x)
+    for row, noticed in ((0, True), (len(x) - 1, True), (len(x) // 2, False)):
+        changed = x.copy()
+        changed[row] = 1
+        assert (fingerprint.fingerprint(changed) != begin) == noticed, row

@@ -285,6 +285,48 @@ def test_what_this_library_gives_at_the_edge_is_finite(wrap, f):
     assert not births(wrap(f), np.array([0.0, 4.0])).findings
 
 
+# ---- what pytorch issue 160016 asks of a better anomaly mode ---------------------------------
+
+
+def through_a_statistic(w, x):
+    """The NaN is born where no gradient flows: the backward pass never visits it."""
+    scale = pb.stop_gradient(pb.sqrt(pb.min(x @ w)))
+    return pb.mean((x @ w) * scale)
+
+
+def long_before_its_first_derivative(w, x):
+    """The NaN is born early; the first derivative that is NaN belongs to the last operation."""
+    h = pb.log(x @ w)
+    for _ in range(3):
+        h = h * 0.5 + 1.0
+    return pb.mean(h**2)
+
+
+def adam_step(w, x):
+    """An infinite gradient of a finite loss; the NaN is born in the optimiser, ∞/∞."""
+    value, g = pb.value_and_grad(lambda w: pb.mean(pb.sqrt(pb.sum((x * w) ** 2, axis=1))))(w)
+    return w - 1e-3 * g / (pb.sqrt(g * g) + 1e-8), value
+
+
+ANOMALIES = [
+    pytest.param(through_a_statistic, -1.0, "√(-3) = NaN", "pb.sqrt(pb.min", id="no gradient"),
+    pytest.param(
+        long_before_its_first_derivative, -1.0, "log(-3) = NaN", "pb.log", id="long before"
+    ),
+    pytest.param(adam_step, 0.0, "the derivative of √(0) is inf", "pb.sqrt(pb.sum", id="optimiser"),
+]
+
+
+@MODES
+@pytest.mark.parametrize(("f", "row", "what", "line"), ANOMALIES)
+def test_a_better_anomaly_mode(wrap, f, row, what, line):
+    x = np.ones((6, 3))
+    x[4] = row
+    finding = only(births(wrap(f), np.ones(3), x))
+    assert what in finding.what
+    assert line in source(finding)
+
+
 # ---- born in the backward pass --------------------------------------------------------------
 
 

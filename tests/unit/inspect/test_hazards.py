@@ -359,3 +359,57 @@ def test_the_forms_of_the_report():
     json.dumps(report.to_sarif())
     assert max(map(len, str(report).splitlines())) <= 80
     assert hazards(pb.compile(root_of_squares), W, X, LABELS).ids == report.ids
+
+
+# ---- inside loops and branches --------------------------------------------------------------
+
+
+ZERO = np.zeros(())
+
+
+def rooted(w, x):
+    """The hazard: √ of a relu, whose slope is infinite at 0."""
+    return pb.sqrt(nn.relu(x @ w))
+
+
+def in_a_scan(w, x, y):
+    return pb.sum(pb.scan(lambda h, row: (h + pb.sum(rooted(w, row)), h), ZERO, x)[0])
+
+
+def in_a_branch(w, x, y):
+    return pb.cond(pb.sum(x * x) > 0, lambda w: pb.sum(rooted(w, x)), pb.sum, pb.asarray(w))
+
+
+def in_a_while(w, x, y):
+    def body(state):
+        i, total = state
+        return i + 1, total + pb.sum(rooted(w, x))
+
+    return pb.while_loop(
+        lambda s: s[0] < 3, body, (pb.asarray(0), pb.asarray(0.0, dtype=pb.float64)), max_steps=4
+    )[1]
+
+
+def in_a_loop_of_a_checkpoint(w, x, y):
+    def inner(w):
+        return pb.scan(lambda h, row: (h + pb.sum(rooted(w, row)), None), ZERO, x)[0]
+
+    return pb.checkpoint(inner)(pb.asarray(w))
+
+
+@pytest.mark.parametrize(
+    "f", [in_a_scan, in_a_branch, in_a_while, in_a_loop_of_a_checkpoint], ids=lambda f: f.__name__
+)
+def test_inside_loops_and_branches(f):
+    compiled = found(pb.compile(f))
+    for report in (found(f), compiled):
+        named = [x for x in report.findings if x.id == "NUM04" and x.severity is Severity.WARN]
+        assert [x.frame.function for x in named] == ["rooted"], str(report)
+
+
+def test_a_guard_outside_a_loop_is_seen_inside():
+    def f(w, x, y):
+        scale = 1.0 + w * w
+        return pb.sum(pb.scan(lambda h, row: (h + pb.sum(pb.log(scale)), h), ZERO, x)[0])
+
+    assert not found(f).findings

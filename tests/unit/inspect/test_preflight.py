@@ -5,10 +5,12 @@ import pytest
 
 import pullback as pb
 from pullback import nn
+from pullback.bench.models import GPT, ResNet
 from pullback.errors import ArgumentError, ShapeError
 from pullback.inspect.moments import Moments
 from pullback.inspect.probe import Probe
 from pullback.inspect.trials import step_along
+from pullback.transforms.tree import map_leaves
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((64, 32)).astype(np.float32)
@@ -96,6 +98,21 @@ def test_healthy(model, x, y):
     report = pb.preflight(model, loss, (x, y), optimizer=pb.optim.adam(3e-3))
     assert not report.alarms, str(report)
     assert "checks" in str(report)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [GPT(2, 32, 2, 16, 20, batch=8), ResNet(1, (8, 16, 16), side=8, batch=16)],
+    ids=["GPT", "conv ResNet"],
+)
+def test_healthy_benchmark_networks(network):
+    rng = np.random.default_rng(0)
+    params = map_leaves(lambda x: x.astype(np.float32), network.parameters(rng))
+    batch = map_leaves(
+        lambda x: x.astype(np.float32) if x.dtype.kind == "f" else x, network.examples(rng)
+    )
+    report = pb.preflight(params, network.loss, batch, optimizer=pb.optim.adam(3e-3))
+    assert not report.alarms, str(report)
 
 
 # ---- planted faults -------------------------------------------------------------------------

@@ -97,6 +97,8 @@ REFUSED = {
     "schedule of no steps": lambda: optim.linear(1.0, 0.0, 0),
     "hyper-parameter unknown": lambda: optim.with_hyperparams(None, lr=0.1),
     "lbfgs without memory": lambda: optim.lbfgs(lambda p: p, memory=0),
+    "lbfgs of a batch": lambda: optim.lbfgs(lambda params, x, y: params),
+    "natural gradient of a number": lambda: optim.natural_gradient(3, optim.global_norm),
     "temperature of zero": lambda: pb.random.gumbel_softmax(pb.random.key(0), np.ones(3), 0.0),
 }
 

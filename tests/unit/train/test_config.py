@@ -113,6 +113,24 @@ def test_gpt_has_the_size_of_nanogpts():
     np.testing.assert_allclose(model(tokens[:, :4]).numpy(), whole[:, :4], rtol=1e-4, atol=1e-6)
 
 
+def test_gpt_starts_with_weights_that_fit_its_width():
+    def deviations(**choice):
+        model = models.parse_model({"name": "gpt", **choice}).build((), 65, key=pb.random.key(0))
+        block = model.blocks[2]
+        layers = (block.attention.query, block.attention.output, block.expand, block.contract)
+        return [layer.weight.numpy().std() for layer in layers], model.tokens.weight.numpy().std()
+
+    shrink = 1 / np.sqrt(2 * 4)
+    found, embedding = deviations()
+    expected = np.array([1, shrink, 1, shrink / 2]) / np.sqrt(128)  # `contract` has 512 inputs
+    np.testing.assert_allclose(found, expected, rtol=0.02)
+    np.testing.assert_allclose(embedding, 0.02, rtol=0.02)
+    found, _ = deviations(init_std=0.02)  # GPT-2's
+    np.testing.assert_allclose(found, [0.02, 0.02 * shrink, 0.02, 0.02 * shrink], rtol=0.02)
+    with pytest.raises(ArgumentError, match=r"model\.init_std is above 0"):
+        deviations(init_std=0.0)
+
+
 @pytest.mark.parametrize("name", ["cnn", "gpt"])
 def test_dropout_acts_in_training_alone(name):
     choice = models.parse_model({"name": name, "dropout": 0.5})
@@ -122,6 +140,12 @@ def test_dropout_acts_in_training_alone(name):
     np.testing.assert_array_equal(*used)
     trained = [models.apply(model, x, pb.random.key(i)).numpy() for i in range(2)]
     assert not np.allclose(*trained)
+
+
+def test_an_optimiser_that_needs_the_loss_of_all_data_is_none_of_a_run():
+    with pytest.raises(ArgumentError, match="another batch in each step") as caught:
+        optimizers.OptimizerChoice.parse({"name": "lbfgs"})
+    assert caught.value.hint.startswith("from Python, pb.optim.lbfgs is given the loss of all data")
 
 
 # ---- the examples ---------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import pullback as pb
+from pullback._settings import override
 from pullback.ir.samples import normal
 from pullback.train import LossScale, TrainState, eval_step, train_step
 
@@ -131,6 +132,38 @@ def test_a_scale_that_is_too_large_comes_down_until_it_fits():
     assert skipped == [True] * count + [False] * (20 - count)
     assert 4 < count < 20
     assert float(state.scale.value) == 2.0 ** (24 - count)
+
+
+def test_where_numbers_are_checked_a_scale_may_still_be_too_large():
+    """At CHECK = 1 an overflow of the scaled gradients is a skipped step, and a NaN an error."""
+    state = TrainState.create(
+        network(), ADAM, precision="fp16", loss_scale=LossScale(initial=2.0**24)
+    )
+    step = train_step(lambda m, x, y: loss(m, x, y) * 1000.0, ADAM, precision="fp16")
+    with override(check=1):
+        before = bits(state.model)
+        state, metrics = step(state, X, Y)
+        assert bool(metrics.skipped)
+        assert float(state.scale.value) == 2.0**23
+        assert bits(state.model) == before
+        with pytest.raises(pb.errors.NonFiniteError):
+            step(state, np.full_like(X, 60_000.0) * np.sign(X), Y)
+    assert bits(state.model) == before  # the state was not lost
+
+
+def test_a_step_is_taken_as_it_comes_where_skipping_is_off():
+    state = TrainState.create(network(), ADAM)
+    step = train_step(loss, ADAM, skip_nonfinite=False)
+    plain, _ = train_step(loss, ADAM)(TrainState.create(network(), ADAM), X, Y)
+    state, metrics = step(state, X, Y)
+    assert bits(state.model, state.optimizer) == bits(plain.model, plain.optimizer)
+    state, metrics = step(state, np.full_like(X, np.nan), Y)
+    assert not bool(metrics.skipped)
+    assert int(state.step) == 2
+    assert np.isnan(np.array(state.model.layers[0].weight)).any()
+    scaled = TrainState.create(network(), ADAM, precision="fp16")
+    with pytest.raises(pb.errors.ArgumentError, match="such a step is skipped"):
+        train_step(loss, ADAM, precision="fp16", skip_nonfinite=False)(scaled, X, Y)
 
 
 def test_good_steps_let_the_scale_grow():

@@ -23,7 +23,21 @@ class Hazard(Rule):
         raise NotImplementedError
 
 
-class NUM04(Hazard):
+class Inward(Hazard):
+    """A hazard that may also lie inside a loop, a branch or a checkpoint."""
+
+    @classmethod
+    def find(cls, program: Program) -> Iterator[Finding]:
+        for each in program.every:
+            yield from cls.within(each)
+
+    @classmethod
+    def within(cls, program: Program) -> Iterator[Finding]:
+        """What one graph has."""
+        raise NotImplementedError
+
+
+class NUM04(Inward):
     """A function that is not defined everywhere is applied to what may lie outside its domain.
 
     log, √, division, powers, asin, acosh, atanh and their like. The range of the operand is
@@ -42,7 +56,7 @@ class NUM04(Hazard):
     source = "GRIST's list of operations; interval analysis"
 
     @classmethod
-    def find(cls, program: Program) -> Iterator[Finding]:
+    def within(cls, program: Program) -> Iterator[Finding]:
         for node, operand, smooth in partial_nodes(program):
             if masks(program, node) or NUM06.applies(program, node):
                 continue
@@ -68,7 +82,7 @@ class NUM04(Hazard):
         )
 
 
-class NUM05(Hazard):
+class NUM05(Inward):
     """`where(mask, f(x), …)` with a function that is not defined where the mask is false.
 
     The value is right, because the other branch is chosen. The derivative is not safe: the
@@ -87,7 +101,7 @@ class NUM05(Hazard):
     source = "pytorch issue 68425; the JAX FAQ (gradients contain NaN where using where)"
 
     @classmethod
-    def find(cls, program: Program) -> Iterator[Finding]:
+    def within(cls, program: Program) -> Iterator[Finding]:
         for node, _, smooth in partial_nodes(program):
             way = masks(program, node)
             if not way:
@@ -111,7 +125,7 @@ class NUM05(Hazard):
             )
 
 
-class NUM06(Hazard):
+class NUM06(Inward):
     """The logarithm of a softmax or of a sigmoid, in two steps.
 
     The probability underflows to 0 (in float32 for a logit 104 below the largest) or rounds to 1,
@@ -128,7 +142,7 @@ class NUM06(Hazard):
     source = "TheDeepChecker; every framework's documentation of log_softmax"
 
     @classmethod
-    def find(cls, program: Program) -> Iterator[Finding]:
+    def within(cls, program: Program) -> Iterator[Finding]:
         for node in program.nodes:
             name = cls.applies(program, node)
             if name:

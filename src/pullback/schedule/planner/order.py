@@ -16,15 +16,14 @@ from pullback.schedule.packing import SLAB
 Schedule = tuple[int, ...]
 
 
-def frugal_order(workload: Workload) -> Schedule:
+def frugal_order(given: Lifetimes) -> Lifetimes:
     """A permutation of the steps: the one given, where another order holds no less."""
-    given = tuple(range(len(workload.steps)))
-    found = _Order(workload).schedule()
-    if found == given:
+    found = _Order(given.workload).schedule()
+    if found == given.schedule:
         return given
-    before, after = lifetimes(workload), lifetimes(workload, found)
-    better = _held(after) < _held(before) and len(after.conflicts) <= len(before.conflicts)
-    return found if better else given
+    other = lifetimes(given.workload, found)
+    better = _held(other) < _held(given) and len(other.conflicts) <= len(given.conflicts)
+    return other if better else given
 
 
 def _held(lives: Lifetimes) -> tuple[int, int]:
@@ -82,12 +81,14 @@ class _Order:
                 continue
             self.has_run[k] = True
             self.done.append(k)
+            near = set(self.followers[k])
             for i in self.workload.reads[k]:
-                self.readers[i].discard(k)
+                left = self.readers[i]
+                left.discard(k)
+                if len(left) == 1:  # it frees the value now
+                    near |= left
             for after in self.followers[k]:
                 self.missing[after] -= 1
-            touched = (*self.workload.reads[k], *self.workload.writes[k])
-            near = {j for i in touched for j in self.readers.get(i, ())} | set(self.followers[k])
             pending.extend([j for j in sorted(near) if self._is_free(j)])
 
     def _is_free(self, k: int) -> bool:

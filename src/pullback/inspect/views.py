@@ -1,0 +1,89 @@
+"""`View`: something seen, as text, in a notebook, as a page, as a picture."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import sys
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from pullback.inspect.figures import Figure, HeatMap
+from pullback.inspect.pictures import picture
+from pullback.inspect.plotting import sheet
+
+
+class View:
+    """Figures with numbers behind them. `str(view)` fits 80 columns, without colour."""
+
+    @property
+    def figures(self) -> tuple[Figure, ...]:
+        """What it is made of."""
+        raise NotImplementedError
+
+    def text(self, ascii_only: bool = False) -> str:
+        """The figures as text; `ascii_only` for a terminal without shades."""
+        return "\n\n".join(each.text(ascii_only) for each in self.figures)
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def __repr__(self) -> str:
+        return self.text()
+
+    def show(self) -> None:
+        """Print it, in what the terminal can show."""
+        text, encoding = self.text(), sys.stdout.encoding or "ascii"
+        try:
+            text.encode(encoding)
+        except UnicodeEncodeError:
+            text = self.text(ascii_only=True).encode(encoding, "replace").decode(encoding)
+        print(text)
+
+    def _repr_html_(self) -> str:
+        return "".join(map(picture, self.figures))
+
+    def to_html(self, path: str | PathLike[str], title: str = "pullback") -> None:
+        """Write one page that needs no other file."""
+        Path(path).write_text(page_of([self], title), encoding="utf-8")
+
+    def to_png(self, path: str | PathLike[str]) -> None:
+        """Write a picture. Raises `PullbackError` where matplotlib is not installed."""
+        sheet(self.figures).savefig(path, format="png", dpi=150)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON; a number that is not finite is a string."""
+        return {"figures": [_plain(each) for each in self.figures]}
+
+
+def page_of(views: Sequence[View], title: str) -> str:
+    """One self-contained page with all views, and their numbers as JSON for tools."""
+    parts = "".join(f"<section>{each._repr_html_()}</section>" for each in views)
+    data = json.dumps([each.to_dict() for each in views]).replace("<", "\\u003c")
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f"<title>{html.escape(title)}</title>"
+        "<style>body{font:15px/1.5 sans-serif;max-width:62em;margin:2em auto;padding:0 1em;"
+        "color:#111;background:#fff}section{margin:2em 0}</style></head><body>"
+        f"<h1>{html.escape(title)}</h1>{parts}"
+        f'<script type="application/json" id="numbers">{data}</script></body></html>'
+    )
+
+
+def _plain(figure: Figure) -> dict[str, Any]:
+    found: dict[str, Any] = {"title": figure.title, "unit": figure.unit, "rows": list(figure.rows)}
+    if isinstance(figure, HeatMap):
+        return found | {
+            "columns": list(figure.columns),
+            "values": [[_number(x) for x in row] for row in figure.values.tolist()],
+        }
+    if hasattr(figure, "series"):
+        return found | {x.name: [_number(y) for y in x.values] for x in figure.series}
+    return found | {"parts": [[[n, _number(x)] for n, x in row] for row in figure.parts]}
+
+
+def _number(x: float) -> float | str:
+    return x if math.isfinite(x) else str(x)
