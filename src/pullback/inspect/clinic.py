@@ -15,6 +15,7 @@ import numpy as np
 from pullback.inspect.case import Case
 from pullback.inspect.findings import Finding, Remedy, Severity
 from pullback.inspect.initial import rescaled
+from pullback.inspect.trials import ENOUGH
 from pullback.ir.array import Array
 from pullback.ir.types import Numbers, float32, float64, is_float
 from pullback.ops.operators import constant
@@ -25,6 +26,8 @@ from pullback.train.step import TrainStep
 from pullback.transforms.tree import flatten, map_leaves
 
 STEPS = 40
+MOST = 200
+"""Steps of a trial where the run came to grief only later."""
 SECONDS = 4.0
 """The longest time of one trial, after its program is compiled."""
 BETTER = 0.1
@@ -65,11 +68,16 @@ class Trial:
 
     def effect(self, other: Trial) -> float:
         """By how much it ends lower than `other`, as a share of where that began, to 1; or 0."""
-        if not self.is_finite or self.end > self.start - BETTER * abs(self.start):
+        if not self.is_finite:
+            return 0.0
+        learns = self.end <= self.start - BETTER * abs(self.start)
+        holds = self.end <= self.start and self.end < abs(other.end) / 2
+        if not (learns or holds):
             return 0.0
         if not math.isfinite(other.end):
             return 1.0
-        gain = (other.end - self.end) / max(abs(other.start), 1e-12)
+        scale = min(abs(self.start), abs(other.start))  # weights too large make the other one huge
+        gain = (other.end - self.end) / max(scale, 1e-12)
         least = BETTER / 2 if 0 <= self.end < other.end / 2 else BETTER
         return min(gain, 1.0) if gain >= least else 0.0
 
@@ -91,6 +99,8 @@ class Clinic:
         self._job, self._optimizer = case.job, case.job.optimizer
         self._steps: dict[float | None, TrainStep] = {}
         self._known: dict[Remedy, Trial] = {}
+        grief = case.course.grief
+        self._steps_of_trial = min(max(STEPS, 3 * grief // 2), MOST)
 
     @property
     def own(self) -> Trial:
@@ -116,7 +126,12 @@ class Clinic:
         optimizer = adam(ADAM)
         state = self._case.initial
         state = state.replace(optimizer=optimizer.init(trained_part(state.model)))
-        return _trained(self._job.step(optimizer), state, self._case.batches[:1])
+        return _trained(self._job.step(optimizer), state, self._case.batches[:1], STEPS)
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether a run with a symptom has none where it is tried again, for fewer steps."""
+        return bool(self._case.course.symptom) and self.own.fall >= ENOUGH
 
     # ---- one trial ----
 
@@ -125,7 +140,8 @@ class Clinic:
         if remedy.initialises:
             state = state.replace(model=rescaled(self._case.first, state.model))
         factor = constant(remedy.rate, float32)
-        return _trained(step, state.replace(optimizer=(state.optimizer, factor)), batches)
+        state = state.replace(optimizer=(state.optimizer, factor))
+        return _trained(step, state, batches, self._steps_of_trial)
 
     def _program(self, clip: float | None) -> TrainStep:
         """The step of the run, with a factor of its updates in the optimiser's state."""
@@ -145,11 +161,11 @@ class Clinic:
 AS_IT_IS = Remedy("as it is")
 
 
-def _trained(step: TrainStep, state: Any, batches: Sequence[tuple[Any, ...]]) -> Trial:
+def _trained(step: TrainStep, state: Any, batches: Sequence[tuple[Any, ...]], count: int) -> Trial:
     state = copied(state)
     losses: list[float] = []
     until = math.inf
-    for i in range(STEPS):
+    for i in range(count):
         state, metrics = step(state, *batches[i % len(batches)])
         losses.append(float(metrics.loss))
         until = min(until, time.monotonic() + SECONDS)  # the first step compiles
@@ -225,6 +241,8 @@ def tried(clinic: Clinic, finding: Finding) -> Finding:
     effect = trial.effect(own)
     told = f"{best.said}: tried for {len(trial.losses)} steps: loss {trial} (yours: {own})"
     numbers = {**finding.numbers, "tried": [best.said, trial.end, own.end]}
+    if not effect and clinic.is_calm:
+        return finding  # what went wrong in the run did not do so here: nothing is shown
     if not effect:
         severity = Severity.INFO
         return replace(finding, severity=severity, notes=(*finding.notes, told), numbers=numbers)

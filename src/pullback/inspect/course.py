@@ -16,12 +16,16 @@ LAST = 40
 """Noted steps that are kept, the first ones included."""
 STRIDE = 10
 """After them the sizes of gradients and updates are noted at each so many steps."""
+WAITING = 32
+"""Losses that wait to be read: few, or the collector of cycles has to walk over them."""
 WINDOW = 20
 """Steps of which a loss is the mean."""
+NEAR = 0.95
+"""A loss that stands still above so much of that of a constant output has learnt nothing."""
 FAR = 2.0
 """A loss so many times that of a constant output is a symptom even while it falls."""
 STUCK = 0.02
-"""A loss that falls by less than this share from one half of the run to the other stands still."""
+"""A loss that falls by less than this share between sixths of the run stands still."""
 
 
 class Course:
@@ -32,6 +36,8 @@ class Course:
         self.count = 0
         self.baseline = math.nan
         """The loss of the best constant output, where it is known."""
+        self.is_broken = False
+        """Whether a step was not finite, and so not applied."""
         self._waiting: list[Any] = []
         self._losses = np.empty(1024)
         self._read = 0
@@ -46,21 +52,26 @@ class Course:
         self._waiting.append(metrics.loss)
         if self.count <= FIRST or not self.count % STRIDE:
             self._sizes.append(metrics)
+            self._noted()  # what else the metrics hold is let go
+        if len(self._waiting) >= WAITING:
+            self._read_losses()
 
     # ---- series ----
 
     @property
     def losses(self) -> Numbers:
         """Of every step."""
-        if self._waiting:
-            new = [float(x) for x in self._waiting]
-            self._waiting.clear()
-            end = self._read + len(new)
-            while end > len(self._losses):
-                self._losses = np.concatenate([self._losses, np.empty(len(self._losses))])
-            self._losses[self._read : end] = new
-            self._read = end
+        self._read_losses()
         return self._losses[: self._read]
+
+    def _read_losses(self) -> None:
+        new = [float(x) for x in self._waiting]
+        self._waiting.clear()
+        end = self._read + len(new)
+        while end > len(self._losses):
+            self._losses = np.concatenate([self._losses, np.empty(len(self._losses))])
+        self._losses[self._read : end] = new
+        self._read = end
 
     @property
     def norms(self) -> Numbers:
@@ -110,7 +121,7 @@ class Course:
     @property
     def fall(self) -> float:
         """(start - end) / |start|; -∞ where a loss is not finite."""
-        if not np.isfinite(self.losses).all():
+        if self.is_broken or not np.isfinite(self.losses).all():
             return -math.inf
         return (self.start - self.end) / max(abs(self.start), 1e-12)
 
@@ -126,11 +137,19 @@ class Course:
         return float(np.max(smooth) / abs(losses[0])) if losses[0] else 0.0
 
     @property
-    def stands_still(self) -> bool:
-        """Whether the second half of the run is no better than the first."""
+    def grief(self) -> int:
+        """The first step at which the loss was twice the first one; 0 where it never was."""
         losses = self.losses
-        late = float(np.mean(losses[-len(losses) // 4 :]))
-        before = float(np.mean(losses[len(losses) // 4 : len(losses) // 2]))
+        high = np.flatnonzero(~(losses <= losses[0] + abs(losses[0]))) if len(losses) else losses
+        return int(high[0]) if len(high) else 0
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether the last sixth of the run is no better than the one before it."""
+        losses = self.losses
+        size = max(len(losses) // 6, 1)
+        late = float(np.mean(losses[-size:]))
+        before = float(np.mean(losses[-2 * size : -size]))
         return before - late < STUCK * abs(before)
 
     @property
@@ -145,14 +164,14 @@ class Course:
             return ""
         fall = self.fall
         if fall == -math.inf:
-            return f"the loss is not finite at step {self.count}"
+            return f"the loss or its gradient is not finite at step {self.count}"
         if self.count < LEAST:
             return ""
         if fall < -1:
             return f"the loss rose from {self.start:.4g} to {self.end:.4g} in {self.count} steps"
         if fall < ENOUGH:
             return f"in {self.count} steps the loss fell by {max(fall, 0):.1%}"
-        above = self.end > 0.98 * self.baseline
+        above = self.end > NEAR * self.baseline
         if above and (self.stands_still or self.end > FAR * self.baseline):
             return (
                 f"after {self.count} steps the loss is {self.end:.4g}; that of a constant output "

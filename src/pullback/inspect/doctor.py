@@ -160,6 +160,7 @@ class Doctor:
         case = self._required()
         start = time.perf_counter()
         case.course.add(metrics if metrics is not None else Told.nothing())
+        case.course.is_broken = True
         if case.course.count == 1:
             case.keep(batch)
         case.now = self._last = state, batch

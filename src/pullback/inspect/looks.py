@@ -17,7 +17,7 @@ from pullback.inspect.rules import CHECKS, GUESSES, HAZARDS, SIGNS
 from pullback.inspect.rules.cuts import CUT04
 from pullback.inspect.rules.loop import OBJ05
 from pullback.inspect.rules.order import DAT03
-from pullback.inspect.rules.signal import SIG03, SIG04
+from pullback.inspect.rules.signal import SIG01, SIG03, SIG04
 from pullback.inspect.rules.start import OPT01, OPT02, VER01
 from pullback.inspect.rules.task import OBJ02, Terms
 from pullback.inspect.trials import ENOUGH
@@ -71,7 +71,8 @@ def examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
     found += _silent(case)
     if case.course.symptom:
         found += _measured(case)
-    if any(x.severity.is_error for x in (*known, *found)) or not case.can_try:
+    facts = [x for x in (*known, *found) if x.severity.is_error and x.rule.kind is Kind.FACT]
+    if facts or not case.can_try:
         return found
     clinic = case.clinic = case.clinic or Clinic(case)
     found = [tried(clinic, x) for x in found]
@@ -84,6 +85,9 @@ def examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
 
 def unexplained(case: Case, clinic: Clinic) -> list[Finding]:
     """What is left where neither another step nor a rule explains the symptom."""
+    unheard = [*SIG01.likely(case.first), *DAT03.unheard(case)]
+    if unheard:
+        return unheard
     heart, adam = clinic.by_heart, clinic.by_adam
     if heart.fall >= ENOUGH:
         return list(DAT03.unlearnt(case, heart))
@@ -138,12 +142,15 @@ def _silent(case: Case) -> list[Finding]:
     norms = course.norms
     if len(norms) < 3 or norms.shape[1] == 0 or norms[1:].any(axis=0).all() or not case.present:
         return []
-    silent = {name for name, x in zip(course.names, norms[1:].T, strict=True) if not x.any()}
+    columns = list(zip(course.names, norms.T, strict=True))
+    silent = {name for name, x in columns if not x[1:].any()}
+    never = {name for name, x in columns if not x.any()}
     found = []
     for each in gradients(case.present):
         names = each.numbers.get("parameters") or [each.numbers["parameter"]]
         if each.rule is CUT04 and any(_own(x) in silent for x in names):
-            found.append(replace(each, severity=Severity.FAIL))
+            fact = any(_own(x) in never for x in names)  # else a step has made it so
+            found.append(replace(each, severity=Severity.FAIL if fact else Severity.WARN))
     return found
 
 

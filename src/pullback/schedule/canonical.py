@@ -16,6 +16,7 @@ from pullback.ir.array import Array
 from pullback.ir.op import Op
 from pullback.schedule.kernels import (
     Apply,
+    Call,
     Extent,
     Fold,
     Kernel,
@@ -58,6 +59,8 @@ class _Reader:
             return x  # type: ignore[no-any-return]
         if kind is Loops:
             return self._loops(x)
+        if kind is Call:
+            return self._call(x)
         if kind is Operand:
             layout = x.layout
             place = layout.shape, layout.strides, layout.offset
@@ -107,6 +110,13 @@ class _Reader:
             at = store.access
             parts.append((store.value, number(at.buffer), at.offset, at.outer, at.inner))
         return tuple(parts)
+
+    def _call(self, x: Call) -> Hashable:
+        self.sites.append(x.site)
+        ends = [tuple([self.read(each) for each in part]) for part in (x.inputs, x.outputs)]
+        after = None if x.after is None else self._loops(x.after)
+        start = None if x.start is None else self.read(x.start)
+        return Call, self._op(x.op), *ends, after, start, x.adds, x.fixed
 
     def _op(self, op: Op) -> Hashable:
         kind: Any = type(op)

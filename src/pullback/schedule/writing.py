@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from pullback.ir.array import Array
 from pullback.ir.families import Elementwise
@@ -182,8 +182,7 @@ class _Writer:
         return Access(self._buffer(y), 0, row_major_strides(group.shape[:split]), ())
 
 
-@dataclass(frozen=True, slots=True)
-class _Domain:
+class _Domain(NamedTuple):
     """The elements of a value of `shape`, as a kernel walks over them."""
 
     group: Group

@@ -331,3 +331,42 @@ def test_steps_uphill():
 
     finding = first(own_loop(uphill, 5))
     assert (finding.id, finding.severity) == ("OBJ05", inspect.Severity.FAIL)
+
+
+# ---- losses ---------------------------------------------------------------------------------
+
+
+def test_minus_a_cross_entropy_is_told_at_the_first_step():
+    finding = first(watch(loss_fn=lambda model, x, y: -loss(model, x, y), steps=2))
+    assert (finding.id, finding.severity) == ("OBJ05", inspect.Severity.FAIL)
+
+
+def test_a_penalty_that_dominates_and_one_that_does_not():
+    def penalised(factor):
+        def total(model, x, y):
+            squares = sum(pb.sum(layer.weight**2) for layer in model.layers)
+            return loss(model, x, y) + factor * squares
+
+        return total
+
+    assert first(watch(loss_fn=penalised(0.5), optimizer=pb.optim.adam(3e-3))).id == "OBJ08"
+    assert watch(loss_fn=penalised(1e-4), optimizer=pb.optim.adam(3e-3)).alarms == ()
+
+
+def test_classes_as_numbers():
+    def squared(model, x, y):
+        return nn.mse(model(x)[:, 0], y)
+
+    model = nn.MLP(32, 1, 64, 2, key=pb.random.key(0))
+    assert first(watch(model, squared, steps=2)).id == "OBJ02"
+    real = [(x, y.astype(np.float32)) for x, y in batches()]
+    assert watch(model, squared, real, steps=2).alarms == ()
+
+
+def test_a_sum_over_the_batch_explains_a_large_first_loss():
+    def summed(model, x, y):
+        return nn.cross_entropy(model(x), y, reduction="sum")
+
+    report = watch(loss_fn=summed, optimizer=pb.optim.sgd(0.5))
+    assert first(report).id == "OBJ06"
+    assert {x.explained_by for x in report.findings if x.id == "OBJ04"} <= {"OBJ06"}

@@ -59,7 +59,6 @@ SIGNS: tuple[type[Any], ...] = (
     OBJ05,
     OBJ08,
     DAT02,
-    DAT03,
     DAT05,
     OPT01,
     OPT02,
@@ -71,7 +70,7 @@ GUESSES: tuple[type[Rule], ...] = (OBJ05, OPT01, OPT02)
 FAMILIES = ("NUM", "CUT", "LOOP", "OBJ", "DAT", "OPT", "SIG", "VER", "GEN")
 RULES: tuple[type[Rule], ...] = tuple(
     sorted(
-        dict.fromkeys((NUM01, NUM02, CUT01, CUT04, *HAZARDS, *CHECKS, *SIGNS, *GUESSES)),
+        dict.fromkeys((NUM01, NUM02, CUT01, CUT04, *HAZARDS, *CHECKS, *SIGNS, *GUESSES, DAT03)),
         key=lambda each: (FAMILIES.index(each.id[:-2]), each.id),
     )
 )

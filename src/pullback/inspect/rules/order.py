@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pullback.inspect.case import Case
-from pullback.inspect.findings import Finding, Kind, Severity, Threshold
+from pullback.inspect.findings import Finding, Kind, Rule, Severity, Threshold
 from pullback.inspect.rules.running import Sign
 from pullback.ir.array import Array
 from pullback.ir.types import Numbers, is_integer
@@ -60,7 +60,7 @@ class DAT02(Sign):
             )
 
 
-class DAT03(Sign):
+class DAT03(Rule):
     """The targets do not follow from the inputs, or the network does not look at the inputs.
 
     One batch is learnt by heart, so network, loss and optimiser do work; yet the run is no better
@@ -80,8 +80,9 @@ class DAT03(Sign):
     same = Threshold(1e-6, "largest difference of outputs / largest output, at most", "own")
 
     @classmethod
-    def running(cls, case: Case) -> Iterator[Finding]:
-        if not case.course.symptom or case.present is None:
+    def unheard(cls, case: Case) -> Iterator[Finding]:
+        """Where the output does not depend on the inputs."""
+        if case.present is None:
             return
         probe = case.present.probe
         if probe.output is None or probe.batch < 2:
@@ -101,7 +102,8 @@ class DAT03(Sign):
     @classmethod
     def unlearnt(cls, case: Case, heart: Trial) -> Iterator[Finding]:
         """Where one batch was learnt by heart, and the run has a symptom all the same."""
-        if heart.fall >= cls.heart and case.course.count >= cls.least and _differ(case.batches):
+        long = case.course.count >= cls.least and not case.course.grief
+        if heart.fall >= cls.heart and long and _differ(case.batches):
             yield cls.found(
                 f"one batch is learnt by heart (loss {heart}), new ones are not",
                 None,

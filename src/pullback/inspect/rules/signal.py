@@ -37,6 +37,9 @@ class SIG01(Check):
     remedies = (FRESH,)
     per_layer = Threshold(0.5, "mean factor a layer below", "TheDeepChecker")
     in_all = Threshold(1e-3, "first / last below", "AUTOTRAINER")
+    in_doubt = Threshold(
+        0.02, "and where nothing else explains a symptom: first / last below", "own"
+    )
     lost = Threshold(1e-6, "a symptom by itself: first / last below", "resolution of float32")
 
     @classmethod
@@ -45,6 +48,13 @@ class SIG01(Check):
         if flow is not None and flow.factor < cls.per_layer and flow.total < cls.in_all:
             severity = Severity.WARN if flow.total < cls.lost else cls.gated(seen)
             yield _along(cls, "vanishes", flow, severity)
+
+    @classmethod
+    def likely(cls, seen: Seen) -> Iterator[Finding]:
+        """In a run with a symptom that nothing else explains."""
+        flow = _flow(seen.signals)
+        if flow is not None and flow.factor < cls.per_layer and flow.total < cls.in_doubt:
+            yield _along(cls, "vanishes", flow, Severity.WARN)
 
 
 class SIG02(Check):

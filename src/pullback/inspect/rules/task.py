@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pullback.inspect.case import Case
+from pullback.inspect.course import NEAR
 from pullback.inspect.findings import Finding, Kind, Severity, Threshold
 from pullback.inspect.probe import Probe, norm
 from pullback.inspect.rules.objective import is_error
@@ -114,7 +115,7 @@ class OBJ08(Sign):
     """A penalty of the parameters decides the steps: the data are not learnt.
 
     The loss is a sum, and one part of it depends on the parameters alone. Its gradient is longer
-    than that of the rest, and the rest does not fall.
+    than that of the rest, and the rest does not fall, or is still that of a constant output.
     """
 
     id = "OBJ08"
@@ -134,7 +135,10 @@ class OBJ08(Sign):
         if before is None or case.course.count < cls.least or not before.ratio > cls.dominates:
             return
         now = None if case.present is None else Terms.of(case.present.probe)
-        if now is None or before.data - now.data >= cls.still * abs(before.data):
+        if now is None:
+            return
+        learns = before.data - now.data >= cls.still * abs(before.data)
+        if learns and not now.data > NEAR * case.course.baseline:
             return
         yield cls.found(
             f"the penalty dominates: its gradient is {before.ratio:.3g}x that of the rest",
