@@ -148,7 +148,7 @@ class Case:
         self.clinic: Any = None
         """Where remedies are tried, once one is."""
         self._jump: float | None = None
-        self._gradients: dict[int, list[Numbers]] = {}
+        self._gradients: dict[tuple[int, int], list[Numbers]] = {}
         self._model: Any = getattr(self.initial, "model", None)
 
     def keep(self, batch: Any) -> None:
@@ -287,11 +287,11 @@ class Case:
 
     def gradient_of(self, handed: Handed) -> list[Numbers]:
         """The gradient of the loss before a step, computed again."""
-        i = self.handed.index(handed)
-        if i not in self._gradients:
+        key = id(handed.state), handed.step
+        if key not in self._gradients:
             visit = self.visit(handed.state, self.batches[handed.step - 1])
-            self._gradients[i] = [g.numpy().astype(float64) for g in visit.trained_gradients()]
-        return self._gradients[i]
+            self._gradients[key] = [g.numpy().astype(float64) for g in visit.trained_gradients()]
+        return self._gradients[key]
 
 
 def is_gone(tree: Tree) -> bool:

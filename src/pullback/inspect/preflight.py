@@ -17,6 +17,7 @@ from pullback.inspect.birth import births
 from pullback.inspect.causes import gradients, place, rooted
 from pullback.inspect.findings import Finding
 from pullback.inspect.paths import require_parameters
+from pullback.inspect.probe import Probe
 from pullback.inspect.report import Report
 from pullback.inspect.rules import CHECKS, HAZARDS, rule
 from pullback.inspect.rules.cuts import CUT01, CUT04
@@ -97,9 +98,9 @@ def _examined(seen: Seen) -> tuple[list[Finding], list[str]]:
     """Everything that was found, and what could not be looked at, with the reason."""
     probe = seen.probe
     found = [x for each in HAZARDS for x in each.find(probe)]
-    if not math.isfinite(probe.loss):
+    if not _is_finite(probe):
         born = births(seen.loss, seen.subject.model, *seen.subject.batch)
-        return [*born.findings, *found], ["what needs a finite loss"]
+        return [*born.findings, *found], ["what needs a finite loss and gradient"]
     found += gradients(seen)
     if all(x not in probe.replay.totals for x in probe.replay.parameters):
         return found, ["what needs a gradient"]
@@ -110,6 +111,13 @@ def _examined(seen: Seen) -> tuple[list[Finding], list[str]]:
         except PullbackError as error:
             skipped.append(f"{check.id}: {error.what}")
     return _still_silent(seen, found), skipped
+
+
+def _is_finite(probe: Probe) -> bool:
+    """Whether the loss and its gradient are."""
+    bars = [probe.bar(x) for x in probe.replay.parameters]
+    slopes = [x.astype(np.float64) for x in bars if x is not None]
+    return math.isfinite(probe.loss) and all(np.isfinite(x).all() for x in slopes)
 
 
 def _still_silent(seen: Seen, found: list[Finding]) -> list[Finding]:

@@ -15,7 +15,7 @@ from pullback.errors import PullbackError
 from pullback.inspect.held import Held
 from pullback.inspect.probe import Probe, norm
 from pullback.ir.array import Array, concrete
-from pullback.ir.graph import Node
+from pullback.ir.graph import Graph, Node
 from pullback.ir.interpret import evaluate_node
 from pullback.ir.types import Numbers, float64, is_float
 from pullback.ops.reduce import Sum
@@ -69,6 +69,12 @@ class Fitted:
             return -math.inf
         return (self.start - self.end) / max(abs(self.start), 1e-12)
 
+    def lags(self, other: Fitted) -> bool:
+        """Whether after as many steps the loss fell by less than half of what the other's did."""
+        count = min(len(self.losses), len(other.losses))
+        mine, others = [(x.losses[0] - x.losses[count - 1]) for x in (self, other)]
+        return not mine >= others / 2
+
     @property
     def is_sound(self) -> bool:
         """The loss fell, never rose, and no weight jumped."""
@@ -99,6 +105,7 @@ def overfit(
     losses: list[float] = []
     ratio = 0.0
     seen: set[str] = set()
+    zero = [not np.any(x.numpy()) for x in flatten(trained_part(state.model))[0]]
     names: tuple[str, ...] = ()
     until: float | None = None
     for i in range(steps):
@@ -110,8 +117,9 @@ def overfit(
             seen |= {n for n, x in zip(names, metrics.norms.tolist(), strict=True) if x != 0}
         if i < 20:
             shares = zip(names, metrics.ratios.tolist(), strict=True)
-            weights = [x for name, x in shares if name.endswith("weight")]
-            ratio = max([ratio, *[x for x in weights if x < 0.999]])  # 1: it began at 0
+            told = zip(shares, zero, strict=True)  # of what began at 0 the first step is all
+            weights = [x for (name, x), began in told if name.endswith("weight") and not began]
+            ratio = max([ratio, *weights])
         if not math.isfinite(losses[-1]) or losses[-1] <= 0.1 * losses[0]:
             break
         lower = losses[0] - losses[-1] >= ENOUGH * abs(losses[0])
@@ -227,6 +235,16 @@ def leak(probe: Probe) -> Leak | None:
         if y in changed and y.shape[:1] == (probe.batch,) and _spread(probe, y, changed) > LEAKED:
             return Leak(node, size)
     return None
+
+
+def carried(probe: Probe, graph: Graph, changed: dict[Array, Numbers]) -> dict[Array, Numbers]:
+    """The numbers of all values that change when those of some inputs do."""
+    found = dict(changed)
+    for node in graph.nodes:
+        if any(x in found for x in node.inputs):
+            given = [found.get(x, probe.numbers(x)) for x in node.inputs]
+            found.update(zip(node.outputs, evaluate_node(node, given), strict=True))
+    return found
 
 
 def _is_statistic(node: Node, batch: int) -> bool:

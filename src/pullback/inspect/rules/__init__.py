@@ -8,6 +8,7 @@ from typing import Any
 from pullback.errors import ArgumentError
 from pullback.inspect.findings import Rule
 from pullback.inspect.rules.cuts import CUT01, CUT04
+from pullback.inspect.rules.graph import DAT06, LOOP04, SIG09
 from pullback.inspect.rules.hazards import NUM04, NUM05, NUM06, Hazard
 from pullback.inspect.rules.loop import LOOP01, LOOP02, LOOP03, OBJ05
 from pullback.inspect.rules.numeric import NUM01, NUM02
@@ -24,18 +25,19 @@ from pullback.inspect.rules.start import (
     OPT02,
     VER01,
     VER02,
-    Check,
 )
 from pullback.inspect.rules.task import OBJ02, OBJ08
 
 HAZARDS: tuple[type[Hazard], ...] = (NUM04, NUM05, NUM06, OBJ01, OBJ03, OBJ07)
-CHECKS: tuple[type[Check], ...] = (
+CHECKS: tuple[type[Any], ...] = (
     VER02,
     OBJ02,
     OBJ04,
     OBJ06,
     DAT01,
     DAT04,
+    DAT06,
+    LOOP04,
     OPT01,
     OPT02,
     SIG01,
@@ -45,6 +47,7 @@ CHECKS: tuple[type[Check], ...] = (
     SIG05,
     SIG06,
     SIG07,
+    SIG09,
     VER01,
 )
 SIGNS: tuple[type[Any], ...] = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,22 @@ class LOOP01(Sign):
                     numbers={"step": now.step},
                 )
                 return
+        yield from cls._multiple(case)
+
+    @classmethod
+    def _multiple(cls, case: Case) -> Iterator[Finding]:
+        """Parts that were added up and never averaged: in each step k times the gradient."""
+        factors = [_factor(x.grads, case.gradient_of(x)) for x in case.handed]
+        if len(factors) < 2 or factors[0] < 2 or len(set(factors)) > 1:
+            return
+        yield cls.found(
+            f"each step uses {factors[0]} times the gradient of its batch",
+            None,
+            severity=Severity.WARN,
+            why="gradients of parts of a batch are averaged, where the loss is a mean",
+            fix=f"divide their sum by {factors[0]}; accumulate=k of train_step does",
+            numbers={"factor": factors[0]},
+        )
 
 
 class LOOP02(Sign):
@@ -123,6 +140,21 @@ class LOOP03(Sign):
                     why="bit for bit the same for another batch; computed again it is another",
                 )
                 return
+        yield from cls._stale(case)
+
+    @classmethod
+    def _stale(cls, case: Case) -> Iterator[Finding]:
+        """The gradient of the present batch, but of the first model."""
+        first, last = case.handed[0], case.handed[-1]
+        if _equal(first.before, last.before) or _same(last.grads, case.gradient_of(last)):
+            return
+        if _same(last.grads, case.gradient_of(replace(last, state=first.state))):
+            yield cls.found(
+                f"step {last.step} uses the gradient of the model before step {first.step}",
+                None,
+                why="computed again with the first model it is the same, not with the present one",
+                fix="value_and_grad(loss)(model, *batch) of the model that the last step returned",
+            )
 
 
 class OBJ05(Sign):
@@ -179,6 +211,14 @@ def _cosine(x: Sequence[Numbers], y: Sequence[Numbers]) -> float:
     a, b = [np.concatenate([z.ravel() for z in each] or [np.zeros(0)]) for each in (x, y)]
     size = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / size if size else 0.0
+
+
+def _factor(x: Sequence[Numbers], y: Sequence[Numbers]) -> int:
+    """k where x is k times y, up to rounding; else 0."""
+    size = sum(float((b**2).sum()) for b in y)
+    along = sum(float((a * b).sum()) for a, b in zip(x, y, strict=True))
+    k = round(along / size) if size else 0
+    return k if k and _same(x, [k * b for b in y]) else 0
 
 
 def _same(x: Sequence[Numbers], y: Sequence[Numbers]) -> bool:

@@ -302,6 +302,8 @@ class OPT01(Check):
             return
         if fitted.fall >= 0.9 or not seen.fitted_by_adam.fall >= ENOUGH:
             return
+        if not fitted.lags(seen.fitted_by_adam):
+            return
         step = seen.step
         factor = math.nan if step is None else step.factor
         long = (

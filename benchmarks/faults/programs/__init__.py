@@ -1,0 +1,1 @@
+"""The programs, written as a user of this library writes them."""
