@@ -44,6 +44,7 @@ _LIBRARIES = tuple(
     os.path.dirname(os.path.abspath(each)) + os.sep
     for each in (__file__, np.__file__, optree.__file__)
 )
+_COMMAND = os.path.join(_LIBRARIES[0], "cli", "")
 
 
 # ---- where ----------------------------------------------------------------------------------
@@ -144,12 +145,21 @@ def in_library(file: str) -> bool:
     return file.startswith(_LIBRARIES)
 
 
+@functools.cache
+def is_called(file: str) -> bool:
+    """Whether a file is of the library, and the user's code may have called it: the command is
+    called by no code of the user's."""
+    return in_library(file) and not file.startswith(_COMMAND)
+
+
 def calling_frame() -> Frame | None:
-    """The innermost frame outside this package."""
+    """The innermost frame outside this package; None below the command."""
     frame = sys._getframe(1)
-    while frame is not None and is_library(frame.f_code):
+    while frame is not None and is_called(frame.f_code.co_filename):
         frame = frame.f_back  # type: ignore[assignment]
-    return None if frame is None else Frame(frame.f_code, frame.f_lasti)
+    if frame is None or is_library(frame.f_code):
+        return None
+    return Frame(frame.f_code, frame.f_lasti)
 
 
 def calling_site() -> Site:

@@ -153,3 +153,10 @@ def test_what_makes_no_sense_is_told(arguments, code, said):
     shown = invoke(*arguments)
     assert shown.exit_code == code, shown.output
     assert said in " ".join(shown.output.split())
+
+
+def test_a_refusal_names_no_line_of_the_command_itself():
+    shown = invoke("mlp", "--memory", "100kB")
+    assert shown.exit_code == 1
+    assert "contract" in shown.output
+    assert ".py:" not in shown.output

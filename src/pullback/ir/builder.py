@@ -30,6 +30,7 @@ from pullback.errors import (
     Site,
     calling_site,
     in_library,
+    is_called,
 )
 from pullback.ir.array import CONCRETE, DONATED, Array
 from pullback.ir.graph import Graph, Node
@@ -204,7 +205,7 @@ def _innermost(frame: FrameType) -> FrameType:
     outermost where there is none."""
     while frame.f_back is not None:
         code = frame.f_code
-        if code is _CALL_USER or not in_library(code.co_filename):
+        if code is _CALL_USER or not is_called(code.co_filename):
             break
         frame = frame.f_back
     return frame
@@ -217,13 +218,16 @@ _RESUMED = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERA
 def _user_frames(frame: FrameType | None, depth: int) -> list[FrameType]:
     """The user's frames, innermost first, up to the outermost of `depth` nested calls of the user.
 
-    When the function is the library's own, as in `grad(pb.linalg.det)`, the line that traces it.
+    When the function is the library's own, as in `grad(pb.linalg.det)`, the line that traces it;
+    nothing where that is the command's.
     """
-    frames = []
+    frames: list[FrameType] = []
     outermost = frame
     while frame is not None:
         code = frame.f_code
-        if not in_library(code.co_filename):
+        if not is_called(code.co_filename):
+            if in_library(code.co_filename):
+                return frames
             frames.append(frame)
         elif code is _CALL_USER:
             depth -= 1
@@ -234,10 +238,11 @@ def _user_frames(frame: FrameType | None, depth: int) -> list[FrameType]:
         frame = frame.f_back
     if frames:
         return frames
-    while frame is not None and in_library(frame.f_code.co_filename):
+    while frame is not None and is_called(frame.f_code.co_filename):
         frame = frame.f_back
-    caller = frame or outermost
-    return [] if caller is None else [caller]
+    if frame is None:
+        return [] if outermost is None else [outermost]
+    return [] if in_library(frame.f_code.co_filename) else [frame]
 
 
 # ---- the one road ---------------------------------------------------------------------------
