@@ -17,7 +17,7 @@ def explain(identifier: str | None) -> None:
     """
     if identifier is None:
         for each in RULES:
-            click.echo(f"{each.id}  {each.severity.value:4}  {each.title}")
+            click.echo(f"{each.id:6}  {each.severity.value:4}  {each.title}")
         return
     try:
         click.echo(rule(identifier).explanation())

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
-from pullback.errors import ArgumentError
+from pullback.errors import ArgumentError, nearest
 from pullback.inspect.findings import Rule
 from pullback.inspect.rules.cuts import CUT01, CUT04
 from pullback.inspect.rules.graph import DAT06, LOOP04, SIG09
@@ -81,9 +80,9 @@ def rule(identifier: str) -> type[Rule]:
     known = {each.id: each for each in RULES}
     found = known.get(identifier.strip().upper())
     if found is None:
-        near = difflib.get_close_matches(identifier.upper(), known, 1, 0.5)
+        near = nearest(identifier.upper(), known, 0.5)
         raise ArgumentError(
             f"no rule has the id {identifier!r}",
-            hint=f"did you mean {near[0]}?" if near else f"the ids are {', '.join(known)}",
+            hint=f"did you mean {near}?" if near else f"the ids are {', '.join(known)}",
         )
     return found
