@@ -88,6 +88,7 @@ def test_digits_are_learnt():
     assert result["scores"]["accuracy"] > result["baselines"]["linear model"]["accuracy"] > 0.9
     assert "test part" in shown.stdout
     assert "linear model" in shown.stdout
+    assert "\nok " in shown.stdout  # the doctor
     names = {path.name for path in Path("run").iterdir()}
     assert names >= {
         "config.toml",
@@ -302,6 +303,16 @@ def test_a_loss_that_explodes_is_told():
     assert shown.exit_code == 1
     assert "take a smaller --lr" in shown.output
     assert document("run")["state"] == "failed"
+
+
+def test_the_doctor_names_what_went_wrong_and_what_helps():
+    chosen = ["digits", "--lr", "3", "--epochs", "3", "--quiet", "--no-report"]
+    told = trained(*chosen, "--out", "run").stdout
+    assert "WARN OPT01  the learning rate is too high" in told
+    assert "the learning rate: tried for 40 steps: loss" in told
+    assert "OPT01" not in trained(*chosen, "--no-doctor", "--out", "alone").stdout
+    same = [Path(run, "model.safetensors").read_bytes() for run in ("run", "alone")]
+    assert same[0] == same[1]
 
 
 def test_help_and_version():

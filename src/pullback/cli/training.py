@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 
 from pullback.cli.failures import failures
+from pullback.inspect import Doctor
 from pullback.schedule.memory import Plan
 from pullback.schedule.picture import bytes_text
 from pullback.train.config import PRECISIONS, Tables, read_toml
@@ -77,6 +78,11 @@ COUNT = click.IntRange(min=1)
 @click.option("--seed", type=int, help="Decides first weights and order.  [default: 0]")
 @click.option("--threads", type=click.IntRange(min=0), help="0: all cores.  [default: 0]")
 @click.option("--memory", metavar="BYTES", help="The most that a step may hold, as 500MB.")
+@click.option(
+    "--doctor/--no-doctor",
+    default=True,
+    help="Look on for what goes wrong, and say why.  [default: on, but with --resume]",
+)
 @click.option("--quiet", is_flag=True, help="No progress.")
 @click.option("--no-report", is_flag=True, help="No page and no plots.")
 def train(
@@ -85,6 +91,7 @@ def train(
     out: Path | None,
     *,
     resume: bool,
+    doctor: bool,
     quiet: bool,
     no_report: bool,
     **options: Any,
@@ -103,12 +110,16 @@ def train(
         session = Session(choices, folder, resume=resume)
         _introduce(console, session)
     with failures(begun=True):
-        result = session.train(progress=not quiet)
+        # What goes on was looked at when it began, and its loss need not fall any more.
+        watch = Doctor() if doctor and not resume else None
+        result = session.train(progress=not quiet, doctor=watch)
         if result.stopped is Stopped.INTERRUPTED:
             console.print(_stopped(result, folder))
             raise KeyboardInterrupt
         outcome = session.finish(result)
         _conclude(console, session, outcome)
+        if watch is not None:
+            console.print(f"\n{watch.report()}")
         if not no_report:
             write_report(session.run, page_of(session, outcome))
             console.print(f"report: {folder / 'report.html'}")

@@ -41,6 +41,7 @@ from pullback.train.step import TrainStep, eval_step, train_step
 from pullback.train.tables import TABLES, TableTask
 from pullback.train.tasks import ExampleTask, Task
 from pullback.train.texts import TextTask, written
+from pullback.train.watch import Watch
 
 MODEL = "model.safetensors"
 MAY_CHANGE = tuple([("training", key) for key in ("epochs", "steps", "threads", "memory")])
@@ -214,7 +215,7 @@ class Session:
         batch = batch_types(self.task, training, self.choices.model)
         return self._step.lower(state, *batch).plan
 
-    def train(self, *, progress: bool = True) -> FitResult:
+    def train(self, *, progress: bool = True, doctor: Watch | None = None) -> FitResult:
         """Train, and keep checkpoints and numbers in the folder. Raises as `fit` does."""
         training, folder = self.choices.training, self.run.folder
         state = TrainState.create(
@@ -236,6 +237,7 @@ class Session:
                 config=_lasting(self.choices.sections()),
                 log_every=training.log,
                 progress=progress,
+                doctor=doctor,
             )
         except BaseException as error:
             interrupted = isinstance(error, KeyboardInterrupt)

@@ -108,8 +108,9 @@ class CUT03(Sign):
 class GEN01(Sign):
     """Nothing tells whether the network does more than learn its examples by heart, or it does not.
 
-    Where evaluations have a validation loss: it has grown to more than 1.1 times its least for
-    three evaluations while the training loss fell. Where there is none: a note after three.
+    Where evaluations have a validation loss: for three of them it has been above its least, by the
+    factor below and by a share of the loss at the start, while the training loss fell. Where there
+    is none: a note after three.
     """
 
     id = "GEN01"
@@ -120,6 +121,7 @@ class GEN01(Sign):
     intended = "intended=('GEN01',)"
     source = "the practice of early stopping"
     grown = Threshold(1.1, "validation loss / its least above", "the practice of early stopping")
+    share = Threshold(0.05, "and above it by this share of the loss at the start", "own")
     evaluations = Threshold(3, "evaluations in a row", "the practice of early stopping")
 
     @classmethod
@@ -140,7 +142,8 @@ class GEN01(Sign):
         losses = [row[names[0]] for row in rows]
         least, late = min(losses[:-often], default=losses[0]), losses[-often:]
         falls = rows[-1].get("train_loss", 0.0) < rows[-often].get("train_loss", 0.0)
-        if falls and least > 0 and min(late) > cls.grown * least:
+        bar = max(cls.grown * least, least + cls.share * abs(case.course.start))
+        if falls and least > 0 and min(late) > bar:
             yield cls.found(
                 f"the network overfits: {names[0]} was {least:.3g} and is {late[-1]:.3g}",
                 None,
