@@ -1,18 +1,18 @@
 """The fixture `healthy` of pytest: a model, its loss and a batch pass preflight, or a test fails.
 
-It is a module of its own, so that pytest, which loads the plugins of every installed package, does
-not import pullback for tests that have nothing to do with it.
+`pytest_plugins = ["pullback_pytest"]` in `conftest.py` asks for it. It is no entry point, by which
+pytest would rewrite the assertions of the whole library in every test run of whoever installed it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from pullback.inspect import Report
+from pullback import preflight
+from pullback.inspect import Report
 
 
 @pytest.fixture
@@ -22,7 +22,6 @@ def healthy() -> Callable[..., Report]:
     Errors and warnings fail, with the report as the message. The options are those of
     `pb.preflight`; `intended=("SIG01",)` says what is meant. Returns the report.
     """
-    from pullback import preflight  # noqa: PLC0415  (nothing is imported before a test asks)
 
     def check(model: Any, loss_fn: Callable[..., Any], batch: Any, **options: Any) -> Report:
         report: Report = preflight(model, loss_fn, batch, **options)
