@@ -53,7 +53,7 @@ def draw(found, out):
             if column == 0:
                 panel.set_ylabel(title)
     panels[0][0].legend()
-    figure.suptitle("A transformer (4 layers, 192 wide, batch 8) and what grows in it")
+    figure.suptitle("A transformer (4 layers, 192 wide, batch 8)\nand what grows in it")
     figure.tight_layout()
     figure.savefig(out, dpi=150)
     plt.close(figure)
