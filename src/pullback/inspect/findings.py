@@ -96,6 +96,8 @@ class Rule:
     """Who met or described it."""
     remedies: ClassVar[tuple[Remedy, ...]] = ()
     """What can be tried on a copy of a run."""
+    is_early: ClassVar[bool] = False
+    """Of a rule that looks at a run: whether the first steps say all that it asks for."""
 
     @classmethod
     def thresholds(cls) -> tuple[Threshold, ...]:

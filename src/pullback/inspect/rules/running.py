@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
 
 import numpy as np
 
@@ -15,9 +14,6 @@ from pullback.inspect.rules.start import OPT01
 
 class Sign(Rule):
     """A rule that looks at a run."""
-
-    is_early: ClassVar[bool] = False
-    """Whether the first steps say all that it asks for."""
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
