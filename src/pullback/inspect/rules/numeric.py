@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import ml_dtypes
 import numpy as np
 
+from pullback.errors import counted
 from pullback.inspect.findings import Finding, Rule, Severity, short_place
 from pullback.ir.families import Elementwise
 from pullback.ir.graph import Node
@@ -167,17 +168,12 @@ def _why(birth: Birth) -> str:
         parts.append(f"{birth.count} elements are born so")
     if birth.within is not None:
         parts.append(f"inside the {birth.within.op.name}, turn {birth.turn}")
-    parts.append(f"it reaches {_listed(birth.reached)}")
+    parts.append(f"it reaches {counted(birth.reached, 3)}")
     return "; ".join(parts)
 
 
 def _largest(dtype: DType) -> float:
     return float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
-
-
-def _listed(names: Sequence[str], most: int = 3) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def _outside(node: Node, operands: Sequence[float | None], smooth: bool) -> str | None:
