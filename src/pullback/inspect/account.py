@@ -304,7 +304,7 @@ def _double(x: Array) -> Numbers:
 
 
 def _place(site: Site) -> str:
-    return f"{site.scope} {short_place(site)}".lstrip()
+    return short_place(site) if site.frame is None else f"{site.scope} {short_place(site)}".lstrip()
 
 
 def _row(place: str, factor: float, so_far: float, steps: Sequence[Gain]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import ml_dtypes
 import numpy as np
 
-from pullback.errors import counted
+from pullback.errors import Site, counted
 from pullback.inspect.findings import Finding, Rule, Severity, short_place
 from pullback.ir.families import Elementwise
 from pullback.ir.graph import Node
@@ -27,6 +27,8 @@ MASKED = (
 
 
 OVERFLOW = "scale the operands down before, or compute in a wider element type"
+ROOM = 75
+"""Columns of a line below a finding."""
 
 
 class NUM01(Rule):
@@ -160,8 +162,9 @@ def _why(birth: Birth) -> str:
     if birth.because:
         parts.append(birth.because)
     if birth.mask is not None:
+        place = short_place(birth.mask.site)
         parts.append(
-            f"the element is left out by {birth.mask.op.name} at {short_place(birth.mask.site)}, "
+            f"the element is left out by {birth.mask.op.name}{place and f' at {place}'}, "
             "but only after it was computed: 0·∞ is NaN"
         )
     if birth.count > 1:
@@ -203,19 +206,24 @@ def _notes(birth: Birth) -> tuple[str, ...]:
     """The run-up, a line for each operation."""
     if not birth.run_up:
         return ()
-    head = f"{'least |x|':>10} {'largest':>10}  the last operations before it"
+    head = f"{'least |x|':>9} {'largest':>9}  the last operations before it"
     return (head, *map(_frame_line, birth.run_up))
 
 
 def _frame_line(frame: Frame) -> str:
-    place = short_place(frame.site)
-    scope = f" {frame.site.scope}" if frame.site.scope else ""
     text = f"{frame.op} {frame.type}"
     mark = "  " if frame.is_finite else " !"
-    sizes = [
-        f"{x:10.3g}" if math.isfinite(x) else f"{'-':>10}" for x in (frame.least, frame.largest)
-    ]
-    return f"{' '.join(sizes)}{mark}{text}  {place}{scope}"[:74].rstrip()
+    sizes = [f"{x:9.3g}" if math.isfinite(x) else f"{'-':>9}" for x in (frame.least, frame.largest)]
+    row = f"{' '.join(sizes)}{mark}{text}  "
+    return f"{row}{_place(frame.site, ROOM - len(row))}"[:ROOM].rstrip()
+
+
+def _place(site: Site, room: int) -> str:
+    """The line and the module; of a path that is too long the end."""
+    line = "" if site.frame is None else f"{short_place(site)} "
+    room = max(room - len(line), 1)
+    scope = site.scope
+    return line + (scope if len(scope) <= room else f"…{scope[len(scope) - room + 1 :]}")
 
 
 def _numbers(birth: Birth) -> dict[str, object]:
