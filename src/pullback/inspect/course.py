@@ -97,7 +97,7 @@ class Course:
         """(noted steps, parameters): ‖update‖ / ‖parameter‖."""
         return self._table(1)
 
-    @property
+    @_once
     def is_lively(self) -> bool:
         """Whether in the last noted step every parameter had a gradient and was moved."""
         sizes = [numbers_of(x) for row in self._rows[-1:] for x in row]
