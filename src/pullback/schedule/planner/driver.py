@@ -44,13 +44,28 @@ NAMED = 6
 
 
 class Proposal(NamedTuple):
-    """A schedule, and who made it for how much room: the cheapest first."""
+    """The lifetimes of a schedule, and who proposed it for how much room."""
 
-    cost: int
-    schedule: Schedule
+    lives: Lifetimes
     room: int
     proposer: int
-    lives: Lifetimes
+
+
+class _Queue:
+    """Proposals, the cheapest first, each schedule once."""
+
+    def __init__(self) -> None:
+        self.proposals: dict[Schedule, Proposal] = {}
+        self.waiting: list[tuple[int, Schedule]] = []
+
+    def add(self, proposal: Proposal) -> None:
+        schedule = proposal.lives.schedule
+        if schedule not in self.proposals:
+            self.proposals[schedule] = proposal
+            heapq.heappush(self.waiting, (proposal.lives.cost, schedule))
+
+    def pop(self) -> Proposal:
+        return self.proposals[heapq.heappop(self.waiting)[1]]
 
 
 class Planner:
@@ -135,17 +150,15 @@ class Planner:
         began = time.perf_counter()
         arena = budget - self.workload.resident_bytes
         small = len(self.workload.steps) <= SMALL
-        queue: list[Proposal] = []
+        queue = _Queue()
         for share in SHARES if small and again else SHARES[:1]:
             for proposer in range(len(self.proposers)):
                 self._propose(queue, proposer, int(arena * share))
-        seen: set[Schedule] = set()
-        while queue:
-            best = heapq.heappop(queue)
+        while queue.waiting:
+            best = queue.pop()
             lives = best.lives
-            if best.schedule in seen or len(lives.conflicts) > len(self.full.conflicts):
+            if len(lives.conflicts) > len(self.full.conflicts):
                 continue
-            seen.add(best.schedule)
             size = lives.max_live
             if size <= arena:
                 packing = pack(lives.buffers, arena, ORDERS * len(lives.buffers))
@@ -157,10 +170,10 @@ class Planner:
                 self._propose(queue, best.proposer, room)
         return None
 
-    def _propose(self, queue: list[Proposal], proposer: int, room: int) -> None:
+    def _propose(self, queue: _Queue, proposer: int, room: int) -> None:
         lives = self.proposers[proposer](room)
         if lives is not None:
-            heapq.heappush(queue, Proposal(lives.cost, lives.schedule, room, proposer, lives))
+            queue.add(Proposal(lives, room, proposer))
 
     @functools.cached_property
     def proposers(self) -> list[Proposer]:
