@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from pullback._settings import settings
@@ -14,10 +14,12 @@ from pullback.passes.cleanup import CLEANUP, PRIMAL
 from pullback.passes.dump import Dump
 from pullback.passes.indexing import INDEXING
 from pullback.passes.layout import SINKING
+from pullback.passes.loop_order import in_loop_order
 from pullback.passes.loops import LOOPS
 from pullback.passes.pieces import PIECES
 from pullback.passes.rewrite import Rewrites, settled, sweep
 from pullback.passes.saved import choose_saved
+from pullback.passes.segments import cuts, has_loops, in_segments
 from pullback.passes.stability import TOLERANCE, stabilize
 from pullback.passes.stacked import unstacked
 from pullback.passes.turns import in_turns
@@ -51,7 +53,7 @@ def simplify(graph: Graph) -> Graph:
     return settled(graph, EXACT)
 
 
-PIPELINE: tuple[Pass, ...] = (simplify, unstacked, in_turns, choose_saved)
+PIPELINE: tuple[Pass, ...] = (simplify, unstacked, in_loop_order, in_turns, choose_saved)
 """Exact passes, for a graph whose derivatives have been taken; `in_turns` adds in another order."""
 
 BEFORE_DERIVATIVES: tuple[Pass, ...] = (stabilize,)
@@ -67,6 +69,15 @@ def optimize(graph: Graph, observe: Observer | None = None) -> Graph:
     site of the node it stands for.
     """
     return run(PIPELINE, graph, observer() if observe is None else observe)
+
+
+def forms(graph: Graph) -> Iterator[tuple[str, Graph]]:
+    """Other forms of `optimize(graph)`, with the same results to the bit, that may need less
+    memory; and how each differs."""
+    whole = run(PIPELINE[:-1], graph, _nobody) if has_loops(graph) else graph
+    for count in cuts(whole):
+        text, cut = in_segments(whole, count)
+        yield text, run(PIPELINE[-1:], cut, _nobody)
 
 
 def prepare(graph: Graph, observe: Observer | None = None) -> Graph:
