@@ -54,7 +54,10 @@ def simplify(graph: Graph) -> Graph:
 
 
 PIPELINE: tuple[Pass, ...] = (simplify, unstacked, in_loop_order, in_turns, choose_saved)
-"""Exact passes, for a graph whose derivatives have been taken; `in_turns` adds in another order."""
+"""Exact passes, for a graph whose derivatives have been taken, but for those below."""
+
+REORDERING: tuple[Pass, ...] = (in_loop_order, in_turns)
+"""Passes that add in another order."""
 
 BEFORE_DERIVATIVES: tuple[Pass, ...] = (stabilize,)
 """Approximate passes. A derivative taken afterwards is that of the rewritten function, so forward
@@ -64,7 +67,8 @@ and backward agree; rewriting both apart would not keep them so."""
 def optimize(graph: Graph, observe: Observer | None = None) -> Graph:
     """`graph` with the same results, from fewer nodes and layouts.
 
-    To the bit, but for sums over what is made and used part by part (`in_turns`). Last it is
+    To the bit, but for sums over the steps of a loop (`in_loop_order`), and over what is made and
+    used part by part (`in_turns`). Last it is
     decided what the forward pass keeps for the backward one. Each node keeps, or inherits, the
     site of the node it stands for.
     """
@@ -91,7 +95,7 @@ def run(passes: Iterable[Pass], graph: Graph, observe: Observer, tolerance: floa
     for step in passes:
         after = step(graph)
         if after is not graph:
-            _check(step, graph, after, TOLERANCE if step is in_turns else tolerance)
+            _check(step, graph, after, TOLERANCE if step in REORDERING else tolerance)
             observe(step.__name__, graph, after)
         graph = after
     return graph

@@ -41,8 +41,8 @@ def has_loops(graph: Graph) -> bool:
 
 def cuts(graph: Graph) -> list[int]:
     """In how many segments it may be worth to cut the loops of a graph: √T of T steps."""
-    longest = max((length for length in _pairs(graph)), default=0)
-    return [math.isqrt(longest)] if longest else []
+    lengths = [length for length in _pairs(graph) if _nearest_divisor(length, length) > 1]
+    return [math.isqrt(max(lengths))] if lengths else []
 
 
 def in_segments(graph: Graph, count: int) -> tuple[str, Graph]:
@@ -59,7 +59,7 @@ def in_segments(graph: Graph, count: int) -> tuple[str, Graph]:
 
 def _nearest_divisor(length: int, count: int) -> int:
     """In how many equal segments a loop is cut: at best `count`."""
-    divisors = [n for n in range(1, length + 1) if length % n == 0]
+    divisors = [n for n in range(1, length) if length % n == 0]
     return min(divisors, key=lambda n: (abs(math.log2(n / count)), n))
 
 
@@ -149,12 +149,13 @@ class _Cut:
 
     def _follow(self, node: Node, x: Array, origin: dict[Array, Node]) -> None:
         """Cut the result of a node as its operand is cut, if it can be."""
-        (y,) = node.outputs
-        for axis in range(y.ndim):
+        (made,) = node.outputs
+        for axis in range(made.ndim):
             way = self._way(node, axis)
-            places = () if way is None else zip(node.inputs, way[1], strict=True)
-            if way is not None and (x, self.axes[x]) in places:
-                self.ways[node], self.axes[y], origin[y] = way, axis, origin[x]
+            if way is None:
+                continue
+            if any(y is x and a == self.axes[x] for y, a in zip(node.inputs, way[1], strict=True)):
+                self.ways[node], self.axes[made], origin[made] = way, axis, origin[x]
                 return
 
     def _add_sum(self, op: Contract, node: Node, origin: dict[Array, Node]) -> bool:
