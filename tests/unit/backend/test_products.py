@@ -256,7 +256,7 @@ def test_a_product_in_parts(pattern, sizes):
             np.take(x, range(first, last), axis).copy()
             for x, axis in zip((left, right), axes, strict=True)
         )
-        call, _ = prepare(pattern, *pieces, parts, adds=first > 0)
+        call, _ = prepare(pattern, *pieces, parts, adds="stored" if first else None)
         call.run(2)
     np.testing.assert_array_equal(parts, whole)
 
