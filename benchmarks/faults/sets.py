@@ -50,5 +50,5 @@ def load(which: str = ",".join(SETS)) -> dict[str, Program]:
 def set_of(program: Program) -> str:
     if not program.make.__module__.startswith("benchmarks.faults.fresh."):
         return "calibration"
-    parts = 2 if program.kind else 3
-    return "fresh" if crc32(program.name.encode()) % parts != parts - 1 else "reserve"
+    number = crc32(program.name.encode())
+    return "fresh" if (number % 2 == 0 if program.kind else number % 3 > 0) else "reserve"

@@ -36,7 +36,7 @@ def test_a_set_is_as_large_as_it_says(which, faults, kinds, healthy):
 
 
 def test_every_fault_of_the_fresh_sets_bites():
-    rows = list(csv.DictReader(TABLE.open()))
+    rows = list(csv.DictReader(TABLE.read_text().splitlines()))
     assert {x["program"] for x in rows} == {*load("fresh,reserve")}
     for row in rows:
         healthy, faulty = float(row["healthy"]), float(row["faulty"] or "nan")
