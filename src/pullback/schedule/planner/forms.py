@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 
 from pullback.schedule.memory import Plan, Workload
-from pullback.schedule.planner.driver import SHRINKS, Planner
+from pullback.schedule.planner.driver import Planner
 
 
 class Forms(Planner):
@@ -29,8 +29,9 @@ class Forms(Planner):
     def least(self) -> Plan:
         return min((each.least for each in self.every), key=lambda plan: plan.peak_bytes)
 
-    def _search(self, budget: int, shares: Sequence[float] = SHRINKS) -> Plan | None:
+    def _search(self, budget: int, *, again: bool = True) -> Plan | None:
         if self.full.peak_bytes <= budget:
             return self.full
-        found = [plan for each in self.every if (plan := each._search(budget, shares)) is not None]
+        plans = [each._search(budget, again=again) for each in self.every]
+        found = [plan for plan in plans if plan is not None]
         return min(found, key=lambda plan: plan.lifetimes.cost, default=None)
