@@ -73,7 +73,7 @@ def friedman_likelihood(seed: int) -> Setup:
 def curve_mixture(seed: int) -> Setup:
     """A mixture of three normal densities: a logarithm of a sum of powers of e."""
     x, y, x_valid, y_valid = tasks.curve(seed)
-    model = nn.MLP(1, 9, 48, 2, pb.tanh, key=pb.random.key(seed))
+    model = nn.MLP(1, 9, 48, 2, nn.silu, key=pb.random.key(seed))
 
     def parts(model, x):
         out = model(x)
@@ -89,7 +89,7 @@ def curve_mixture(seed: int) -> Setup:
         return pb.sum(pb.exp(log_share) * mean, axis=1, keepdims=True)
 
     score = data.r_squared(expected, x_valid, y_valid)
-    return Setup(model, loss, pb.optim.adam(1e-2), (x, y), score, batch=128, steps=300)
+    return Setup(model, loss, pb.optim.adam(1.5e-2), (x, y), score, batch=128, steps=500)
 
 
 @healthy("curve_whole")
