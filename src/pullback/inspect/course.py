@@ -87,12 +87,12 @@ class Course:
         """Of every step."""
         return np.array(self._losses)
 
-    @property
+    @_once
     def norms(self) -> Numbers:
         """(noted steps, parameters): the norm of each gradient, of the first and the last steps."""
         return self._table(0)
 
-    @property
+    @_once
     def ratios(self) -> Numbers:
         """(noted steps, parameters): ‖update‖ / ‖parameter‖."""
         return self._table(1)
