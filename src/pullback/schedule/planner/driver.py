@@ -16,7 +16,7 @@ from pullback.errors import MemoryPlanError
 from pullback.schedule.memory import Lifetimes, Plan, Workload, evaluate, lifetimes, packed
 from pullback.schedule.packing import aligned, pack
 from pullback.schedule.picture import bytes_text
-from pullback.schedule.planner.eviction import TASTES, evicted
+from pullback.schedule.planner.eviction import TASTES, Eviction
 from pullback.schedule.planner.optimum import STEPS, Search
 from pullback.schedule.planner.refine import refine
 from pullback.schedule.planner.stack import Stack
@@ -121,6 +121,11 @@ class Planner:
         return Stack(self.workload)
 
     @functools.cached_property
+    def eviction(self) -> Eviction:
+        """The workload to be played in order."""
+        return Eviction(self.workload)
+
+    @functools.cached_property
     def states(self) -> Search:
         """What a small workload can hold."""
         return Search(self.workload)
@@ -221,7 +226,7 @@ class Planner:
         return [*found, self.stack.proposal] if self.stack.is_chain else found
 
     def _evicted(self, taste: tuple[float, float], room: int) -> Lifetimes | None:
-        schedule = evicted(self.workload, room, *taste)
+        schedule = self.eviction.schedule(room, *taste)
         return None if schedule is None else refine(self.workload, schedule, room)
 
     # ---- the refusal ----
