@@ -41,6 +41,9 @@ ORDERS = 10
 PLACEMENTS = 2_000
 """So many buffers may be placed where there are few: in more orders."""
 
+TRIES = 3
+"""How often each proposer is asked whether a budget can be met."""
+
 NEAR = 64
 """The smallest possible budget is looked for to one part in so many."""
 
@@ -182,11 +185,15 @@ class Planner:
         began = time.perf_counter()
         arena = budget - self.workload.resident_bytes
         for proposer in self.proposers:
-            lives = proposer(arena)
-            if lives is not None:
-                plan, _ = self._packed(lives, arena, began)
+            room = arena
+            for _ in range(TRIES):
+                lives = proposer(room)
+                if lives is None:
+                    break
+                plan, size = self._packed(lives, arena, began)
                 if plan is not None:
                     return plan
+                room -= max(size - arena, int(arena * LESS))
         return self._optimum(arena, None, began)
 
     def _optimum(self, arena: int, known: Plan | None, began: float) -> Plan | None:
