@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from pullback._trusted import trusted
 from pullback.schedule.memory import Place, Plan
 
 OWNERS = 4
@@ -30,7 +31,7 @@ class Span(NamedTuple):
     end: int
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Footprint:
     """What a kernel reads and writes."""
 
@@ -38,7 +39,7 @@ class Footprint:
     writes: tuple[Span, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Turn:
     """Who runs a kernel (None: all threads together), and whether all wait before it."""
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
 
+from pullback._trusted import trusted
 from pullback.ir.types import Axes, Shape
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Strided:
     """Element (i, j, …) lies at offset + i·strides[0] + j·strides[1] + …, counted in elements."""
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Hashable
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+from pullback._trusted import trusted
 from pullback.errors import Site
 from pullback.ir.array import Array
 from pullback.ir.op import Op
@@ -27,7 +28,7 @@ from pullback.schedule.kernels import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Canonical:
     """The key of a kernel, its buffers in the order they are met, and so its lines."""
 

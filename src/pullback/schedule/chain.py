@@ -12,8 +12,9 @@ import functools
 import heapq
 import math
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from pullback._trusted import trusted
 from pullback.ir.types import TensorType
 from pullback.ops.contract import Contract
 from pullback.schedule.cuts import THIN, Clash, Cut, Level, cut_alike, share, taken, without
@@ -52,7 +53,7 @@ def why_apart(schedule: Schedule) -> dict[int, str]:
     return reasons
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@trusted(frozen=True, slots=True, eq=False)
 class _Plan:
     """Kernels to chain, how each is cut, and the buffers that become scratch."""
 
