@@ -14,12 +14,13 @@ from pullback.backend.nested import write_nested
 from pullback.backend.roster import Roster
 from pullback.backend.sharing import share
 from pullback.backend.target import Target
-from pullback.backend.written import Check, Placed, Written
+from pullback.backend.written import Check, Part, Placed, Written
 from pullback.schedule.aliasing import Use
 from pullback.schedule.canonical import Canonical, canonical, renumbered
 from pullback.schedule.cost import nanoseconds
 from pullback.schedule.kernels import Kernel, Nested, Schedule
 from pullback.schedule.memory import Plan
+from pullback.schedule.parts import parts_of
 
 LONELY = 100_000
 """Nanoseconds below which a whole program is run by its caller alone: to wake another thread and
@@ -149,7 +150,8 @@ class Emitter:
             return write_nested(kernel, name, self.module, self.write)
         written = write_kernel(kernel, name, self.module, self.target)
         cost = nanoseconds(kernel) + CALL_BACK * len(written.callbacks)
-        return replace(written, cost=cost, use=Use.of(kernel))
+        parts = tuple([Part(Use.of(part), nanoseconds(part)) for part in parts_of(kernel)])
+        return replace(written, cost=cost, use=Use.of(kernel), parts=parts)
 
 
 def _on_buffers_of(form: Canonical, written: Written, first: Canonical) -> Written:
@@ -172,4 +174,5 @@ def _on_buffers_of(form: Canonical, written: Written, first: Canonical) -> Writt
         written.use.on(form.buffers),
         written.nested,
         None if packing is None else replace(packing, source=operands[1]),
+        tuple([part.on(form.buffers) for part in written.parts]),
     )

@@ -18,16 +18,16 @@ from pullback.backend.donation import Donation, checks_first, first_overwriting,
 from pullback.backend.image import ARENA, Image
 from pullback.backend.jit import Library, assembly
 from pullback.backend.main import Emitter, is_worth_threads, write_main, write_steps
-from pullback.backend.storage import workload
+from pullback.backend.storage import Spare, spare_parts, workload
 from pullback.backend.target import Target
 from pullback.backend.threads import Team, team, thread_count
 from pullback.backend.written import CALLBACK, STATUS, Written
 from pullback.errors import MemoryPlanError, PullbackError
 from pullback.ir.types import Numbers, TensorType
-from pullback.schedule.kernels import Schedule
+from pullback.schedule.kernels import Kernel, Schedule
 from pullback.schedule.memory import Lifetimes, Plan, lifetimes, packed
 from pullback.schedule.packing import aligned, pack
-from pullback.schedule.parts import Part, parts
+from pullback.schedule.parts import parts_of
 from pullback.schedule.picture import bytes_text
 from pullback.schedule.planner.driver import Planner
 from pullback.schedule.planner.order import frugal_order
@@ -86,7 +86,7 @@ def write_code(
         order = checks_first(donation.schedule, kernels)
         kernels = tuple([kernels[i] for i in order])
         donation = donation.ordered(order)
-    spare = parts(donation.schedule)
+    spare = spare_parts(donation.schedule, kernels)
     count, scratch, lives = _lives(donation, kernels, threads, names, spare)
     with_copies = settled(donation, lives)
     if with_copies is not donation:
@@ -96,9 +96,11 @@ def write_code(
         count, scratch, lives = _lives(donation, kernels, threads, names, spare)
     schedule = donation.schedule
     plan, runs = _planned(lives, memory)
-    every = (*schedule.kernels, *[part.kernel for part in spare])
-    schedule = replace(schedule, kernels=tuple([every[k] for k in runs]))
-    kernels = tuple([kernels[k] if k < len(kernels) else emitter.write(every[k]) for k in runs])
+    whole, n = schedule.kernels, len(kernels)
+    chosen = tuple([whole[k] if k < n else _part(whole, spare[k - n]) for k in runs])
+    schedule = replace(schedule, kernels=chosen)
+    every = zip(runs, chosen, strict=True)
+    kernels = tuple([kernels[k] if k < n else emitter.write(part) for k, part in every])
     may_fail = any(kernel.checks for kernel in kernels)
     guard = first_overwriting(plan, schedule) if may_fail else None
     text = write_main(emitter.module, kernels, plan, guard)
@@ -110,7 +112,7 @@ def _lives(
     kernels: Sequence[Written],
     threads: int | None,
     names: Sequence[str],
-    spare: Sequence[Part],
+    spare: Sequence[Spare],
 ) -> tuple[int, int, Lifetimes]:
     """How many threads run the kernels, the scratch of each, and the lifetimes in order."""
     count = 1 if threads is None and not is_worth_threads(kernels) else threads or thread_count()
@@ -118,6 +120,11 @@ def _lives(
     donors, all_scratch = donation.donors, scratch * count
     asked = workload(donation.schedule, kernels, donors, all_scratch, names, True, spare)
     return count, scratch, lifetimes(asked)
+
+
+def _part(kernels: Sequence[Kernel], spare: Spare) -> Kernel:
+    whole, number = spare
+    return parts_of(kernels[whole])[number]
 
 
 def _planned(lives: Lifetimes, memory: int | None) -> tuple[Plan, list[int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import field, replace
 
 from pullback._trusted import trusted
@@ -95,6 +95,8 @@ class Written:
     nested: Nest | None = None
     packing: Packing | None = None
     """What is done once before the kernel runs many times: its operand 1 is what that wrote."""
+    parts: tuple[Part, ...] = ()
+    """What can be made again alone, as `schedule/parts` says: in its order, not written yet."""
 
     @property
     def status(self) -> int:
@@ -109,6 +111,18 @@ class Written:
     @property
     def callbacks(self) -> tuple[Callback, ...]:
         return tuple([x.callback for x in self.checks if x.callback is not None])
+
+
+@trusted(frozen=True, slots=True)
+class Part:
+    """A kernel that makes one result of another again."""
+
+    use: Use
+    cost: int
+
+    def on(self, buffers: Sequence[int]) -> Part:
+        """The same where buffer i is another."""
+        return Part(self.use.on(buffers), self.cost)
 
 
 @trusted(frozen=True, slots=True)

@@ -82,12 +82,23 @@ class _Plan:
         return math.prod(self.levels[i].count for i in self.parallel)
 
 
+@trusted(frozen=True, slots=True)
+class _Form:
+    """A kernel's walk: the number that all equal ones have, and the buffers that it reaches."""
+
+    number: int
+    buffers: tuple[int, ...]
+
+
 class _Chains:
     def __init__(self, schedule: Schedule) -> None:
         self.given = schedule
         self.kernels = schedule.kernels
+        self.sizes = [buffer.type.nbytes for buffer in schedule.buffers]
         self.walks: dict[int, Walk | None] = {}
         self.cuttable: dict[int, bool] = {}
+        self.forms: dict[int, _Form] = {}
+        self.numbers: dict[Hashable, int] = {}
         self.reads = [kernel.reads() for kernel in self.kernels]
         self.writes = [kernel.writes() for kernel in self.kernels]
         self.maker: dict[int, int] = {}
@@ -118,8 +129,8 @@ class _Chains:
 
     def _large(self) -> list[int]:
         """Buffers worth to be scratch, the largest first."""
-        sizes = {i: self.given.buffers[i].type.nbytes for i in self.maker if i in self.readers}
-        chosen = [i for i, n in sizes.items() if n >= WORTH and i not in self.outside]
+        sizes, inside = self.sizes, self.maker.keys() & self.readers.keys()
+        chosen = [i for i in inside if sizes[i] >= WORTH and i not in self.outside]
         return sorted(chosen, key=lambda i: (-sizes[i], i))
 
     def _try(self, buffer: int) -> str | None:
@@ -161,45 +172,49 @@ class _Chains:
         """The plan of these kernels, or why there is none: that of equal ones, as in another layer,
         where it is known.
         """
-        numbers: dict[int, int] = {}
-        key = self._key(members, numbers)
-        if key not in self.known:
-            self.known[key] = self._plan(members), list(numbers)
-            return self.known[key][0]
-        plan, given = self.known[key]
+        forms = [self._form(i) for i in members]
+        buffers = dict.fromkeys([buffer for form in forms for buffer in form.buffers])
+        key = self._key(members, forms, buffers)
+        known = self.known.get(key)
+        if known is None:
+            made = self._plan(members)
+            self.known[key] = made, list(buffers)
+            return made
+        plan, given = known
         if isinstance(plan, str):
             return plan
-        buffers = dict(zip(given, numbers, strict=True))
+        renamed = dict(zip(given, buffers, strict=True))
         cuts = {}
         for old, new in zip(plan.members, members, strict=True):
-            walk = self.walks[new]
+            walk, each = self.walks[new], plan.cuts[old]
             assert walk is not None
-            cuts[new] = replace(plan.cuts[old], walk=walk)
-        return _Plan(members, cuts, plan.levels, frozenset([buffers[b] for b in plan.local]))
+            cuts[new] = Cut(walk, each.axes, each.rests, each.counts, each.sizes)
+        return _Plan(members, cuts, plan.levels, frozenset([renamed[b] for b in plan.local]))
 
-    def _key(self, members: Sequence[int], numbers: dict[int, int]) -> Hashable:
-        """All that the plan of these kernels depends on, their buffers numbered as they are met."""
-        kernels: list[Hashable] = []
-        for i in members:
-            walk = self.walks[i]
+    def _form(self, i: int) -> _Form:
+        """What the plan of a kernel depends on."""
+        form = self.forms.get(i)
+        if form is None:
+            walk, product, writes = self.walks[i], _product(self.kernels[i]), self.writes[i]
             assert walk is not None
-            for reach in walk.reaches:
-                numbers.setdefault(reach.buffer, len(numbers))
-            reaches = tuple([(numbers[x.buffer], x.offset, x.steps) for x in walk.reaches])
-            written = tuple(sorted([numbers[b] for b in self.writes[i]]))
-            product = _product(self.kernels[i])
+            reaches = [(x.offset, x.steps, x.buffer in writes) for x in walk.reaches]
             made = None if product is None else (product.op, product.outputs[0].dtype)
-            kernels.append((walk.axes, reaches, written, made))
-        inside = set(members)
-        buffers = [
-            (
-                self.given.buffers[b].type.nbytes,
-                b in self.outside,
-                inside.issuperset(self.readers.get(b, ())),
-            )
-            for b in numbers
-        ]
-        return tuple(kernels), tuple(buffers)
+            key = walk.axes, tuple(reaches), made
+            number = self.numbers.setdefault(key, len(self.numbers))
+            form = self.forms[i] = _Form(number, tuple([x.buffer for x in walk.reaches]))
+        return form
+
+    def _key(
+        self, members: Sequence[int], forms: Sequence[_Form], buffers: Iterable[int]
+    ) -> Hashable:
+        """All that the plan of these kernels depends on, their buffers numbered as they are met."""
+        inside, numbers, seen = set(members), {}, []
+        for b in buffers:
+            numbers[b] = len(numbers)
+            alone = inside.issuperset(self.readers.get(b, ()))
+            seen.append((self.sizes[b], b in self.outside, alone))
+        kernels = [(form.number, *[numbers[b] for b in form.buffers]) for form in forms]
+        return tuple(kernels), tuple(seen)
 
     def _plan(self, members: tuple[int, ...]) -> _Plan | str:
         """The plan with the most iterations, of those that begin with the batches of a product.
@@ -312,7 +327,7 @@ class _Chains:
         return most
 
     def _bytes(self, buffers: Iterable[int], plan: _Plan) -> int:
-        return sum(share(plan.counts, self.given.buffers[b].type.nbytes) for b in buffers)
+        return sum(share(plan.counts, self.sizes[b]) for b in buffers)
 
     # ---- order ----
 
@@ -321,7 +336,7 @@ class _Chains:
         if self._between(members):
             return False
         inside, limit = set(members), members[-1]
-        others = [plan.members for plan in self.chosen if inside.isdisjoint(plan.members)]
+        others = [plan.members for plan in self.chosen if plan.members[-1] > limit]
         for other in sorted(others):
             if other[0] <= limit:  # what lies behind all of these leads nowhere back
                 limit = max(limit, other[-1])
@@ -433,13 +448,14 @@ class _Body:
             window = Window(reach.buffer, ordered)
             number = self._number(window, given)
             self.windows[number] = window
-            return replace(reach, buffer=number)
+            return Reach(number, reach.offset, reach.steps)
         counts = self.plan.counts
+        digits = sorted(zip(steps, counts, strict=True), reverse=True)
         part = TensorType((share(counts, given.type.size),), given.type.dtype)
         return Reach(
             self._number(reach.buffer, Buffer(part, given.value)),
-            without(reach.offset, steps, counts),
-            tuple([without(step, steps, counts) for step in reach.steps]),
+            without(reach.offset, digits),
+            tuple([without(step, digits) for step in reach.steps]),
         )
 
     def _number(self, key: object, buffer: Buffer) -> int:

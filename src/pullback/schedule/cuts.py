@@ -149,9 +149,12 @@ def _is_digit(cut: Cut, reach: Reach, level: int) -> bool:
     return below < step
 
 
-def without(position: int, steps: Sequence[int], counts: Sequence[int]) -> int:
-    """An address, or a step of one, in memory that holds the elements of one iteration only."""
-    for step, count in sorted(zip(steps, counts, strict=True), reverse=True):
+def without(position: int, digits: Sequence[tuple[int, int]]) -> int:
+    """An address, or a step of one, in memory that holds the elements of one iteration only.
+
+    The `digits` are the steps of the levels and their counts, the largest first.
+    """
+    for step, count in digits:
         top = step * count
         position = position // top * step + position % step if position >= top else position
     return position

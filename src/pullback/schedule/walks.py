@@ -6,6 +6,7 @@ rest of the kernel looks.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -116,6 +117,7 @@ def _cut_loops(loops: Loops, sizes: Sequence[int], reaches: Iterator[Reach]) -> 
 # ---- products -------------------------------------------------------------------------------
 
 
+@functools.lru_cache(maxsize=256)
 def _letters(op: Contract) -> tuple[str, str, str]:
     """The letters of a contraction: shared by all, of one operand, summed."""
     batch = "".join(c for c in op.result if c in op.left and c in op.right)

@@ -66,10 +66,11 @@ class Workload:
         for step in self.steps:
             _verify_step(step, self.values)
         written = [value for step in self.steps[: self.count] for value in step.writes]
+        made = set(written)
         for spare in self.steps[self.count :]:
-            if not set(spare.writes) <= set(written):
+            if not made.issuperset(spare.writes):
                 raise MemoryPlanError(f"{spare.label!r} makes again what no step makes")
-        if len(set(written)) != len(written):
+        if len(made) != len(written):
             twice = next(value for value in written if written.count(value) > 1)
             raise MemoryPlanError(f"two steps write {self.values[twice].label!r}")
 
