@@ -103,7 +103,7 @@ def write_code(
     kernels = tuple([kernels[k] if k < n else emitter.write(part) for k, part in every])
     may_fail = any(kernel.checks for kernel in kernels)
     guard = first_overwriting(plan, schedule) if may_fail else None
-    text = write_main(emitter.module, kernels, plan, guard)
+    text = write_main(emitter.module, target, kernels, plan, guard)
     return Code(schedule, kernels, donation.donors, plan, text, target, count, scratch, guard)
 
 
@@ -325,7 +325,7 @@ class Program:
         emitter = Emitter.begin(self.code.target)
         kernels = [emitter.write(kernel) for kernel in self.schedule.kernels]
         names = [f"step{i}" for i in range(len(kernels))]
-        text = write_steps(emitter.module, kernels)
+        text = write_steps(emitter.module, emitter.target, kernels)
         return load(text, names, self.code.target, ObjectCache.chosen())
 
     def stepwise(self) -> Iterator[float]:

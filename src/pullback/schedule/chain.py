@@ -208,11 +208,12 @@ class _Chains:
         self, members: Sequence[int], forms: Sequence[_Form], buffers: Iterable[int]
     ) -> Hashable:
         """All that the plan of these kernels depends on, their buffers numbered as they are met."""
-        inside, numbers, seen = set(members), {}, []
-        for b in buffers:
-            numbers[b] = len(numbers)
-            alone = inside.issuperset(self.readers.get(b, ()))
-            seen.append((self.sizes[b], b in self.outside, alone))
+        inside = set(members)
+        numbers = {b: i for i, b in enumerate(buffers)}
+        seen = [
+            (self.sizes[b], b in self.outside, inside.issuperset(self.readers.get(b, ())))
+            for b in numbers
+        ]
         kernels = [(form.number, *[numbers[b] for b in form.buffers]) for form in forms]
         return tuple(kernels), tuple(seen)
 
