@@ -90,13 +90,14 @@ class _Reader:
 
     def _loops(self, x: Loops) -> Hashable:
         """As every other dataclass, but quicker: most of what is read are these."""
-        number, sites, row = self._number, self.sites, Extent.ROW
+        sites, row, numbers = self.sites, Extent.ROW, self.numbers
         parts: list[Hashable] = [Loops, x.outer, x.inner, len(x.steps)]
         for step in x.steps:
             kind = type(step)
             if isinstance(step, Load):
                 at, made = step.access, (step.dtype, step.extent is row)
-                parts.append((kind, number(at.buffer), at.offset, at.outer, at.inner, *made))
+                number = numbers.setdefault(at.buffer, len(numbers))
+                parts.append((kind, number, at.offset, at.outer, at.inner, *made))
             elif isinstance(step, Apply):
                 sites.append(step.site)
                 made = step.dtype, step.extent is row
@@ -109,7 +110,8 @@ class _Reader:
                 parts.append(self.read(step))
         for store in x.stores:
             at = store.access
-            parts.append((store.value, number(at.buffer), at.offset, at.outer, at.inner))
+            number = numbers.setdefault(at.buffer, len(numbers))
+            parts.append((store.value, number, at.offset, at.outer, at.inner))
         return tuple(parts)
 
     def _call(self, x: Call) -> Hashable:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import heapq
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from pullback._trusted import trusted
@@ -55,18 +55,24 @@ def why_apart(schedule: Schedule) -> dict[int, str]:
 
 @trusted(frozen=True, slots=True, eq=False)
 class _Plan:
-    """Kernels to chain, how each is cut, and the buffers that become scratch."""
+    """Kernels to chain, how each is cut, and the buffers that become scratch.
+
+    The cut of a kernel may be that of an equal one, on other buffers.
+    """
 
     members: tuple[int, ...]
-    cuts: dict[int, Cut]
+    cuts: tuple[Cut, ...]
     levels: tuple[Level, ...]
     local: frozenset[int]
+
+    def cut(self, member: int) -> Cut:
+        return self.cuts[self.members.index(member)]
 
     @property
     def serial(self) -> list[int]:
         """The levels along which some kernel adds up."""
         every = range(len(self.levels))
-        return [i for i in every if any(each.sums(i) for each in self.cuts.values())]
+        return [i for i in every if any(each.sums(i) for each in self.cuts)]
 
     @property
     def parallel(self) -> list[int]:
@@ -117,7 +123,7 @@ class _Chains:
         for buffer in self._large():
             self._try(buffer)
         for plan in self.chosen:
-            made = _Body(self.given, plan).chain()
+            made = _Body(self.given, self.walks, plan).chain()
             if made is None:
                 for i in plan.members:
                     del self.plans[i]
@@ -184,12 +190,8 @@ class _Chains:
         if isinstance(plan, str):
             return plan
         renamed = dict(zip(given, buffers, strict=True))
-        cuts = {}
-        for old, new in zip(plan.members, members, strict=True):
-            walk, each = self.walks[new], plan.cuts[old]
-            assert walk is not None
-            cuts[new] = Cut(walk, each.axes, each.rests, each.counts, each.sizes)
-        return _Plan(members, cuts, plan.levels, frozenset([renamed[b] for b in plan.local]))
+        local = frozenset([renamed[b] for b in plan.local])
+        return _Plan(members, plan.cuts, plan.levels, local)
 
     def _form(self, i: int) -> _Form:
         """What the plan of a kernel depends on."""
@@ -278,7 +280,7 @@ class _Chains:
         local = [
             b for b in shared if b not in self.outside and set(self.readers[b]) <= set(members)
         ]
-        return _Plan(members, cuts, levels, frozenset(local))
+        return _Plan(members, tuple([cuts[i] for i in members]), levels, frozenset(local))
 
     def _allowed(self, i: int, each: Cut, shared: set[int]) -> bool:
         """Tiles stay thick; what is summed up in turns is read by none of the others."""
@@ -303,7 +305,7 @@ class _Chains:
             over = -(-self._scratch(plan) // FITS)
             if over <= 1:
                 break
-            for count in _divisors(plan.cuts[seed].sizes[axis], over):
+            for count in _divisors(plan.cut(seed).sizes[axis], over):
                 finer = self._cut(seed, plan.members, [*parts, (axis, count)], free)
                 if isinstance(finer, _Plan):
                     plan, parts = finer, [*parts, (axis, count)]
@@ -312,7 +314,7 @@ class _Chains:
 
     def _rows_of(self, seed: int, plan: _Plan) -> list[int]:
         """The tiled axes of the seed, the outermost of its result first."""
-        walk = plan.cuts[seed].walk
+        walk = plan.cut(seed).walk
         result = walk.reaches[-1]
         tiled = [i for i, axis in enumerate(walk.axes) if axis.role is Role.TILED and axis.size > 1]
         return sorted(tiled, key=lambda i: -result.steps[i])
@@ -410,8 +412,8 @@ class _Chains:
 class _Body:
     """The schedule inside a chain."""
 
-    def __init__(self, given: Schedule, plan: _Plan) -> None:
-        self.given, self.plan = given, plan
+    def __init__(self, given: Schedule, walks: Mapping[int, Walk | None], plan: _Plan) -> None:
+        self.given, self.walks, self.plan = given, walks, plan
         self.order = [*plan.parallel, *plan.serial]
         self.buffers: list[Buffer] = []
         self.number: dict[object, int] = {}
@@ -420,7 +422,7 @@ class _Body:
     def chain(self) -> Chain | None:
         """None where a kernel cannot run on a part of its operands."""
         plan = self.plan
-        kernels = [self._cut(i) for i in plan.members]
+        kernels = [self._cut(i, each) for i, each in zip(plan.members, plan.cuts, strict=True)]
         body = tuple([kernel for kernel in kernels if kernel is not None])
         if len(body) < len(kernels):
             return None
@@ -434,9 +436,10 @@ class _Body:
             tuple([self.windows[i] for i in (*inputs, *outputs)]),
         )
 
-    def _cut(self, i: int) -> Kernel | None:
-        each = self.plan.cuts[i]
-        reaches = [self._moved(reach, each) for reach in each.walk.reaches]
+    def _cut(self, i: int, each: Cut) -> Kernel | None:
+        walk = self.walks[i]
+        assert walk is not None
+        reaches = [self._moved(reach, each) for reach in walk.reaches]
         kernel = cut(self.given.kernels[i], each.sizes, reaches)
         if isinstance(kernel, Call) and any(each.sums(level) for level in self.order):
             return replace(kernel, adds=True)

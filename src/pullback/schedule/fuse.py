@@ -104,7 +104,7 @@ class _Fuser:
             self._settled(x) if anew else x for x, anew in zip(node.inputs, made_anew, strict=True)
         )
         group = self._open(_squeezed(node.outputs[0].shape))
-        self._place(Node(node.op, inputs, node.outputs, node.site), group, None)
+        self._place(Node(node.op, inputs, node.outputs, node.site), group, Extent.FULL)
 
     def _reduce(self, op: Reduction, node: Node) -> None:
         """Trailing axes are folded row by row; each other block of axes in a kernel of its own."""
@@ -204,7 +204,8 @@ class _Fuser:
         for other in reversed(candidates):
             if other is not group and self._may_merge(node, shape, split, other, group):
                 self._merge(other, group)
-        self._place(node, group, split)
+        full = split is None and shape == group.shape
+        self._place(node, group, Extent.FULL if full else Extent.ROW)
 
     def _makers(self, node: Node) -> list[Group]:
         """The groups that make the operands.
@@ -333,7 +334,7 @@ class _Fuser:
         self.groups.append(group)
         return group
 
-    def _place(self, node: Node, group: Group, split: int | None) -> None:
+    def _place(self, node: Node, group: Group, extent: Extent) -> None:
         group.nodes.append(node)
         needed = 0
         for root in self._roots(node):
@@ -344,8 +345,7 @@ class _Fuser:
         if needed:
             self._need(group, needed)
         for y in node.outputs:
-            full = split is None and _squeezed(y.type.shape) == group.shape
-            group.extents[y] = Extent.FULL if full else Extent.ROW
+            group.extents[y] = extent
             self.home[y] = group
         self._made(node)
 
@@ -370,7 +370,7 @@ class _Fuser:
         else:
             inputs = tuple(self._settled(x) for x in inputs)
         group = self._open((), fusible=False)
-        self._place(Node(node.op, inputs, node.outputs, node.site), group, None)
+        self._place(Node(node.op, inputs, node.outputs, node.site), group, Extent.FULL)
 
     def _results(self) -> tuple[Array, ...]:
         """The outputs in row-major buffers, each in one of its own, or an input as it is."""

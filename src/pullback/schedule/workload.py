@@ -6,6 +6,7 @@ import functools
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from pullback._trusted import trusted
 from pullback.errors import NOWHERE, MemoryPlanError, Site
 from pullback.schedule.packing import aligned
 
@@ -13,7 +14,7 @@ SOON = 16
 """Steps within which a value is better made again before what it is made of is gone."""
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Value:
     """An array of a program. A view lives in the buffer of the value it is a view of.
 
@@ -30,7 +31,7 @@ class Value:
     site: Site = NOWHERE
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Step:
     """A kernel: the values it reads and writes, and its workspace in bytes.
 
