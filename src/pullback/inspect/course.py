@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from pullback.inspect.trials import ENOUGH, LEAST
-from pullback.ir.types import Numbers
+from pullback.ir.array import numbers_of
+from pullback.ir.types import Numbers, float64
 
 FIRST = 20
 """Steps at the beginning of which everything is noted."""
@@ -93,7 +94,8 @@ class Course:
         for metrics in self._sizes:
             if hasattr(metrics, "norms"):
                 self.names = metrics.names.paths
-                self._rows.append((_numbers(metrics.norms), _numbers(metrics.ratios)))
+                sizes = [numbers_of(x, float64) for x in (metrics.norms, metrics.ratios)]
+                self._rows.append((sizes[0], sizes[1]))
         self._sizes.clear()
         del self._rows[FIRST : -(LAST - FIRST)]
         return self._rows
@@ -178,7 +180,3 @@ class Course:
                 f"is {self.baseline:.4g}"
             )
         return ""
-
-
-def _numbers(x: Any) -> Numbers:
-    return np.asarray(x.numpy() if hasattr(x, "numpy") else x, np.float64)

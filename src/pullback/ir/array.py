@@ -305,6 +305,11 @@ def concrete(data: Any) -> Array:
     return Array(TensorType(numbers.shape, numbers.dtype), numbers)
 
 
+def numbers_of(x: Any, dtype: DType | None = None) -> Numbers:
+    """The numbers of an Array, or of what NumPy reads; without a copy where they are of `dtype`."""
+    return np.asarray(x.numpy() if isinstance(x, Array) else x, dtype)
+
+
 def _printable(data: Numbers) -> Numbers:
     return data.astype(np.float32) if data.dtype.kind == "V" else data
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pullback._trusted import trusted
@@ -84,6 +84,19 @@ def active_values(graph: Graph, sources: Iterable[Array]) -> set[Array]:
         if node.op.differentiable and not reached.isdisjoint(node.inputs):
             reached.update([x for x in node.outputs if is_float(x.dtype)])
     return reached
+
+
+def held_graphs(op: Op) -> tuple[Graph, ...]:
+    """The graphs that an op holds, whether they run or not."""
+    return tuple([x for x in vars(op).values() if isinstance(x, Graph)])
+
+
+def every_node(nodes: Iterable[Node]) -> Iterator[Node]:
+    """The nodes, and those of the graphs that they hold."""
+    for node in nodes:
+        yield node
+        for graph in held_graphs(node.op):
+            yield from every_node(graph.nodes)
 
 
 def with_outputs(graph: Graph, outputs: Sequence[Array]) -> Graph:
