@@ -23,6 +23,8 @@ MODULES = {
     ),
     "fresh": (
         "healthy",
+        "structured",
+        "odd",
         "losses",
         "arithmetic",
         "networks",

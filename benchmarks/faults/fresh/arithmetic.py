@@ -5,14 +5,8 @@ from __future__ import annotations
 import numpy as np
 from benchmarks.faults import data
 from benchmarks.faults.fresh import tasks
-from benchmarks.faults.fresh.healthy import (
-    call,
-    class_loss,
-    shape_net,
-    square_loss,
-    topic,
-    topic_net,
-)
+from benchmarks.faults.fresh.healthy import call, class_loss, square_loss
+from benchmarks.faults.fresh.structured import shape_net, topic, topic_net
 from benchmarks.faults.program import Setup, fault
 
 import pullback as pb

@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 from benchmarks.faults import data
 from benchmarks.faults.fresh import tasks
-from benchmarks.faults.fresh.healthy import (
+from benchmarks.faults.fresh.healthy import binary_loss, call, class_loss, square_loss
+from benchmarks.faults.fresh.structured import (
     Last,
-    binary_loss,
-    call,
-    class_loss,
+    mask_net,
+    paint,
     shape_net,
     speaker,
-    square_loss,
     topic_net,
     verdict,
     writer,
@@ -390,3 +389,67 @@ def mask_turned_round(seed: int) -> Setup:
 
     score = data.accuracy(predict, x_valid, y_valid)
     return Setup(topic_net(seed), loss, pb.optim.adam(3e-3), (x, y), score)
+
+
+@fault("targets_transposed", "targets in another order", "DAT03", "sums_gru", also="GEN01 GEN02")
+def targets_transposed(seed: int) -> Setup:
+    """Predictions are laid out by sentence, targets by time: each meets another one's word."""
+    x, y, x_valid, y_valid = tasks.sums(seed)
+
+    def loss(model, x, y):
+        logits = model(x).reshape(-1, tasks.MODULUS)
+        words = pb.permute_dims(y, (1, 0)).reshape(-1)  # here
+        return nn.cross_entropy(logits, words)  # here
+
+    score = tasks.next_word(call, x_valid, y_valid)
+    return Setup(speaker(seed), loss, pb.optim.adam(2e-2), (x, y), score, batch=32)
+
+
+@fault("drawn_apart", "labels do not match", "DAT03", "digits_distilled", also="GEN01 GEN02")
+def drawn_apart(seed: int) -> Setup:
+    """Batches of images and of labels are drawn one after the other, each at random."""
+    x, y, x_valid, y_valid = data.standard_digits(seed)
+    model = nn.MLP(64, 10, 72, 1, nn.gelu, key=pb.random.key(seed))
+    rng = np.random.default_rng([seed, 34])
+
+    def batches(i):
+        return x[rng.integers(0, len(x), 64)], y[rng.integers(0, len(y), 64)]
+
+    score = data.accuracy(call, x_valid, y_valid)
+    optimizer = pb.optim.lion(1e-3)
+    return Setup(model, class_loss, optimizer, (x, y), score, batches=batches)
+
+
+@fault(
+    "images_turned", "augmentation of the inputs alone", "DAT03", "boxes_mask", also="VER01 GEN02"
+)
+def images_turned(seed: int) -> Setup:
+    """Images are turned at random, the masks that belong to them are not."""
+    x, y, x_valid, y_valid = tasks.boxes(seed)
+    rng = np.random.default_rng([seed, 35])
+    x = np.stack([np.rot90(z, rng.integers(0, 4), (1, 2)) for z in x])
+
+    def loss(model, x, y):
+        return nn.binary_cross_entropy_with_logits(paint(model, x), y)
+
+    score = data.binary_accuracy(paint, x_valid, y_valid)
+    return Setup(mask_net(seed), loss, pb.optim.adam(1e-2), (x, y), score, batch=32, steps=150)
+
+
+@fault(
+    "signs_as_labels",
+    "labels of -1 and 1 for BCE",
+    "OBJ03 OBJ02",
+    "rare_weighted",
+    also="OBJ04 OPT03",
+)
+def signs_as_labels(seed: int) -> Setup:
+    """Labels of -1 and 1 in a loss that wants 0 and 1: it falls without end."""
+    x, y, x_valid, y_valid = tasks.rare(seed)
+    model = nn.MLP(12, 1, 48, 2, key=pb.random.key(seed))
+
+    def loss(model, x, sign):
+        return nn.binary_cross_entropy_with_logits(model(x), sign)  # here
+
+    score = tasks.balanced(call, x_valid, y_valid)
+    return Setup(model, loss, pb.optim.adam(5e-3), (x, 2 * y - 1), score)

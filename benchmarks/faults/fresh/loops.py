@@ -7,16 +7,13 @@ from typing import Any
 import optree
 from benchmarks.faults import data
 from benchmarks.faults.fresh import tasks
-from benchmarks.faults.fresh.healthy import (
+from benchmarks.faults.fresh.healthy import binary_loss, call, class_loss, square_loss
+from benchmarks.faults.fresh.structured import (
     Last,
-    binary_loss,
-    call,
-    class_loss,
     finder,
     normed_shapes,
     shape_net,
     speaker,
-    square_loss,
     verdict,
     with_state,
     writer,
@@ -357,3 +354,22 @@ def plus_for_minus(seed: int) -> Setup:
 
     score = data.accuracy(call, x_valid, y_valid)
     return Setup(model, class_loss, pb.optim.sgd(0.3), (x, y), score, batch=100, step=step)
+
+
+@fault("new_optimizer", "optimiser made anew in each step", "LOOP03", "rings_by_hand", also="OPT01")
+def new_optimizer(seed: int) -> Setup:
+    """The optimiser's memory begins anew in each step, so Adam steps by signs alone."""
+    x, y, x_valid, y_valid = tasks.rings(seed)
+    model = nn.MLP(2, 4, 48, 2, pb.tanh, key=pb.random.key(seed))
+    optimizer = pb.optim.adam(4e-2)
+
+    @pb.compile
+    def step(state, x, y):
+        model, _ = state
+        loss, grads = pb.value_and_grad(class_loss)(model, x, y)
+        memory = optimizer.init(model)  # here
+        updates, memory = optimizer.update(grads, memory, model)
+        return (pb.optim.apply_updates(model, updates), memory), (loss, grads)
+
+    score = data.accuracy(call, x_valid, y_valid)
+    return Setup(model, class_loss, optimizer, (x, y), score, batch=100, step=step)

@@ -7,15 +7,8 @@ from functools import partial
 import numpy as np
 from benchmarks.faults import data
 from benchmarks.faults.fresh import tasks
-from benchmarks.faults.fresh.healthy import (
-    Last,
-    call,
-    flat,
-    mask_net,
-    paint,
-    speaker,
-    verdict,
-)
+from benchmarks.faults.fresh.healthy import call
+from benchmarks.faults.fresh.structured import Last, flat, mask_net, paint, speaker, verdict
 from benchmarks.faults.program import Setup, fault
 
 import pullback as pb

@@ -6,16 +6,8 @@ from functools import partial
 
 from benchmarks.faults import data
 from benchmarks.faults.fresh import tasks
-from benchmarks.faults.fresh.healthy import (
-    Last,
-    Verdict,
-    binary_loss,
-    call,
-    class_loss,
-    flat,
-    shape_net,
-    square_loss,
-)
+from benchmarks.faults.fresh.healthy import binary_loss, call, class_loss, square_loss
+from benchmarks.faults.fresh.structured import Last, Verdict, flat, shape_net
 from benchmarks.faults.program import Setup, fault
 
 import pullback as pb

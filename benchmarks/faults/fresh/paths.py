@@ -7,16 +7,8 @@ from functools import partial
 import numpy as np
 from benchmarks.faults import data
 from benchmarks.faults.fresh import tasks
-from benchmarks.faults.fresh.healthy import (
-    Finder,
-    binary_loss,
-    call,
-    class_loss,
-    finder,
-    mask_net,
-    shape_net,
-    topic_net,
-)
+from benchmarks.faults.fresh.healthy import binary_loss, call, class_loss
+from benchmarks.faults.fresh.structured import Finder, finder, mask_net, shape_net, topic_net
 from benchmarks.faults.program import Setup, fault
 
 import pullback as pb

@@ -81,6 +81,8 @@ def forms(graph: Graph) -> Iterator[tuple[str, Graph]]:
     whole = run(PIPELINE[:-1], graph, _nobody) if has_loops(graph) else graph
     for count in cuts(whole):
         text, cut = in_segments(whole, count)
+        if settings().check >= 1:
+            verify(cut)
         yield text, run(PIPELINE[-1:], cut, _nobody)
 
 

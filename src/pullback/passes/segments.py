@@ -14,6 +14,7 @@ on the same operands, and so is a row of a product.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -41,8 +42,8 @@ def has_loops(graph: Graph) -> bool:
 
 def cuts(graph: Graph) -> list[int]:
     """In how many segments it may be worth to cut the loops of a graph: √T of T steps."""
-    lengths = [length for length in _pairs(graph) if _nearest_divisor(length, length) > 1]
-    return [math.isqrt(max(lengths))] if lengths else []
+    longest = max(_pairs(graph), default=0)
+    return [math.isqrt(longest)] if longest else []
 
 
 def in_segments(graph: Graph, count: int) -> tuple[str, Graph]:
@@ -50,17 +51,18 @@ def in_segments(graph: Graph, count: int) -> tuple[str, Graph]:
     what was cut in how many."""
     told = []
     for length, loops in _pairs(graph).items():
-        parts = _nearest_divisor(length, count)
-        if parts > 1:
-            graph = _Cut(graph, frozenset(loops), parts).graph()
-            told.append(f"{len(loops)} loops of {length} steps in {parts} segments")
+        bounds = _bounds(length, count)
+        graph = _Cut(graph, frozenset(loops), bounds).graph()
+        told.append(f"{len(loops)} loops of {length} steps in {len(bounds) - 1} segments")
     return ", ".join(told), graph
 
 
-def _nearest_divisor(length: int, count: int) -> int:
-    """In how many equal segments a loop is cut: at best `count`."""
-    divisors = [n for n in range(1, length) if length % n == 0]
-    return min(divisors, key=lambda n: (abs(math.log2(n / count)), n))
+def _bounds(length: int, count: int) -> tuple[int, ...]:
+    """Where the segments of a loop begin and end: equal ones, if their number is near to `count`,
+    since their code is the same; else as many, of two sizes."""
+    near = [n for n in range(2, length) if length % n == 0 and count <= 2 * n <= 4 * count]
+    parts = min(near, key=lambda n: abs(math.log2(n / count)), default=min(count, length))
+    return tuple([k * length // parts for k in range(parts + 1)])
 
 
 def _pairs(graph: Graph) -> dict[int, list[Node]]:
@@ -104,7 +106,8 @@ class _Cut:
 
     given: Graph
     loops: frozenset[Node]
-    count: int
+    bounds: tuple[int, ...]
+    """The steps at which segments begin, and the last end."""
     axes: dict[Array, int] = field(default_factory=dict)
     """The values that are made in parts, and the axis along which each is cut."""
     ways: dict[Node, Parted] = field(default_factory=dict)
@@ -117,6 +120,8 @@ class _Cut:
     """Views that nothing but they read, and the axis of what is viewed."""
 
     def __post_init__(self) -> None:
+        self.count, self.length = len(self.bounds) - 1, self.bounds[-1]
+        self.sizes = [b - a for a, b in itertools.pairwise(self.bounds)]
         self.ends = set(self.given.outputs)
         self.maker = {y: node for node in self.given.nodes for y in node.outputs}
         self.place = {node: i for i, node in enumerate(self.given.nodes)}
@@ -226,12 +231,32 @@ class _Cut:
         (y,) = node.outputs
         if not isinstance(node.op, Elementwise | Layout | Contract | Gather):
             return None
-        if y.shape[axis] % self.count or y.shape[axis] <= 1:
+        if y.shape[axis] % self.length or not y.shape[axis]:
             return None
-        way = node.op.parted(axis, self.count, *[x.type for x in node.inputs])
-        if way is None or not _keeps_bits(node, way, self.count):
+        even = len(set(self.sizes)) == 1
+        number = self.count if even else self.length
+        way = node.op.parted(axis, number, *[x.type for x in node.inputs])
+        if way is None or not (even or way[0] is node.op) or not self._keeps_bits(node, way):
             return None
         return way
+
+    def _keeps_bits(self, node: Node, way: Parted) -> bool:
+        """A product of one row and one column adds in an order of its own."""
+        if not isinstance(node.op, Contract):
+            return True
+        shapes = [
+            [x.shape, *[self.part_type(x.type, axis, k).shape for k in range(self.count)]]
+            for x, axis in zip(node.inputs, way[1], strict=True)
+        ]
+        return len({node.op.is_dot(*each) for each in zip(*shapes, strict=True)}) == 1
+
+    def part_type(self, kind: TensorType, axis: int | None, k: int) -> TensorType:
+        """The type of part `k` of a value."""
+        if axis is None:
+            return kind
+        shape = list(kind.shape)
+        shape[axis] = shape[axis] // self.length * self.sizes[k]
+        return kind.reshaped(tuple(shape))
 
 
 def _stacked(node: Node) -> tuple[Array, ...]:
@@ -242,23 +267,6 @@ def _stacked(node: Node) -> tuple[Array, ...]:
 def _flipped(node: Node) -> tuple[int, ...]:
     assert isinstance(node.op, Flip)
     return node.op.axes
-
-
-def _keeps_bits(node: Node, way: Parted, count: int) -> bool:
-    """A product of one row and one column adds in an order of its own."""
-    if not isinstance(node.op, Contract):
-        return True
-    whole = [x.shape for x in node.inputs]
-    part = [_part(x.type, axis, count).shape for x, axis in zip(node.inputs, way[1], strict=True)]
-    return node.op.is_dot(*whole) == node.op.is_dot(*part)
-
-
-def _part(kind: TensorType, axis: int | None, count: int) -> TensorType:
-    if axis is None:
-        return kind
-    shape = list(kind.shape)
-    shape[axis] //= count
-    return kind.reshaped(tuple(shape))
 
 
 # ---- the graph that comes of it -------------------------------------------------------------
@@ -306,25 +314,25 @@ class _Writer:
 
     def _loop(self, node: Node) -> None:
         """A loop for each segment, and after it what it adds to sums."""
-        op, count = node.op, self.cut.count
+        op, cut = node.op, self.cut
         assert isinstance(op, Scan)
         fixed = op.constants + op.carries
         for x in node.inputs[:fixed]:
             self._whole(x)
         constants, carry = node.inputs[: op.constants], node.inputs[op.constants : fixed]
-        piece = replace(op, length=op.length // count)
         sums: list[Node] = []
         for number, k in enumerate(self._order(node)):
             rows = [self._part(x, 0, k) for x in node.inputs[fixed:]]
             inputs = (*constants, *carry, *rows)
             carry = node.outputs[: op.carries]
-            if number < count - 1:
+            if number < cut.count - 1:
                 carry = tuple([self._like(x.type) for x in carry])
-            rows = [self._like(_part(y.type, 0, count)) for y in _stacked(node)]
+            rows = [self._like(cut.part_type(y.type, 0, k)) for y in _stacked(node)]
+            piece = replace(op, length=cut.sizes[k])
             self.made.append(Node(piece, inputs, (*carry, *rows), node.site))
             self.parts |= {(y, 0, k): row for y, row in zip(_stacked(node), rows, strict=True)}
             if number == 0:
-                sums = [each for each, loop in self.cut.drivers.items() if loop is node]
+                sums = [each for each, loop in cut.drivers.items() if loop is node]
                 sums = [each for each in sums if self._is_ready(each, k)]
                 self.adding.update(sums)
             for each in sums:
@@ -386,9 +394,9 @@ class _Writer:
         return self.parts[key]
 
     def _slice(self, x: Array, axis: int, k: int) -> Array:
-        size = x.shape[axis] // self.cut.count
-        start = tuple([k * size if i == axis else 0 for i in range(x.ndim)])
-        stop = tuple([(k + 1) * size if i == axis else n for i, n in enumerate(x.shape)])
+        unit, bounds = x.shape[axis] // self.cut.length, self.cut.bounds
+        start = tuple([bounds[k] * unit if i == axis else 0 for i in range(x.ndim)])
+        stop = tuple([bounds[k + 1] * unit if i == axis else n for i, n in enumerate(x.shape)])
         return self._one(Slice(start, stop, (1,) * x.ndim), [x], self._site(x))
 
     def _whole(self, x: Array) -> Array:

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import functools
 import heapq
+import math
 import time
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from pullback.errors import MemoryPlanError
-from pullback.schedule.memory import Lifetimes, Plan, Workload, evaluate, packed
+from pullback.schedule.memory import Lifetimes, Plan, Workload, evaluate, lifetimes, packed
 from pullback.schedule.packing import aligned, pack
 from pullback.schedule.picture import bytes_text
 from pullback.schedule.planner.eviction import TASTES, evicted
+from pullback.schedule.planner.optimum import STEPS, Search
 from pullback.schedule.planner.refine import refine
 from pullback.schedule.planner.stack import Stack
 
@@ -35,6 +37,9 @@ LESS = 0.005
 
 ORDERS = 10
 """In how many orders the buffers of a schedule are placed."""
+
+PLACEMENTS = 2_000
+"""So many buffers may be placed where there are few: in more orders."""
 
 NEAR = 64
 """The smallest possible budget is looked for to one part in so many."""
@@ -89,7 +94,7 @@ class Planner:
 
     def fits(self, budget: int) -> bool:
         """Whether a plan for a budget is found at once."""
-        return self._search(budget, again=False) is not None
+        return self._any(budget) is not None
 
     def sweep(self, budgets: Iterable[int]) -> dict[int, Plan]:
         """A plan for each budget that can be met; with more bytes a plan never costs more."""
@@ -116,6 +121,11 @@ class Planner:
         return Stack(self.workload)
 
     @functools.cached_property
+    def states(self) -> Search:
+        """What a small workload can hold."""
+        return Search(self.workload)
+
+    @functools.cached_property
     def floor(self) -> tuple[int, int]:
         """What the hungriest step needs with all it reads and writes: (bytes, step).
 
@@ -131,7 +141,7 @@ class Planner:
         best, low = self.full, self.floor[0]
         while best.peak_bytes - low > best.arena_bytes // NEAR:
             middle = (low + best.peak_bytes) // 2
-            plan = self._search(middle, again=False)
+            plan = self._any(middle)
             if plan is None:
                 low = middle + 1
             else:
@@ -140,35 +150,65 @@ class Planner:
 
     # ---- the search ----
 
-    def _search(self, budget: int, *, again: bool = True) -> Plan | None:
-        """The cheapest proposal that can be packed; `again`: one that cannot is made for less room,
-        by as much as is missing."""
-        if self.full.peak_bytes <= budget:
-            return self.full
-        if self.floor[0] > budget:
-            return None
+    def _search(self, budget: int) -> Plan | None:
+        """The cheapest plan found. A proposal that cannot be packed is made again for less room, by
+        as much as is missing."""
+        if self.full.peak_bytes <= budget or self.floor[0] > budget:
+            return self.full if self.full.peak_bytes <= budget else None
         began = time.perf_counter()
         arena = budget - self.workload.resident_bytes
-        small = len(self.workload.steps) <= SMALL
         queue = _Queue()
-        for share in SHARES if small and again else SHARES[:1]:
+        for share in SHARES if len(self.workload.steps) <= SMALL else SHARES[:1]:
             for proposer in range(len(self.proposers)):
                 self._propose(queue, proposer, int(arena * share))
-        while queue.waiting:
-            best = queue.pop()
-            lives = best.lives
-            if len(lives.conflicts) > len(self.full.conflicts):
-                continue
-            size = lives.max_live
-            if size <= arena:
-                packing = pack(lives.buffers, arena, ORDERS * len(lives.buffers))
-                size = packing.size
-                if size <= arena:
-                    return packed(lives, packing, began)
-            room = best.room - max(size - arena, int(arena * LESS))
-            if again and room >= arena * SHARES[-1]:
-                self._propose(queue, best.proposer, room)
-        return None
+        best: Plan | None = None
+        while best is None and queue.waiting:
+            proposal = queue.pop()
+            best, size = self._packed(proposal.lives, arena, began)
+            room = proposal.room - max(size - arena, int(arena * LESS))
+            if best is None and room >= arena * SHARES[-1]:
+                self._propose(queue, proposal.proposer, room)
+        return self._optimum(arena, best, began)
+
+    def _any(self, budget: int) -> Plan | None:
+        """A plan for a budget if one is found at once."""
+        if self.full.peak_bytes <= budget or self.floor[0] > budget:
+            return self.full if self.full.peak_bytes <= budget else None
+        began = time.perf_counter()
+        arena = budget - self.workload.resident_bytes
+        for proposer in self.proposers:
+            lives = proposer(arena)
+            if lives is not None:
+                plan, _ = self._packed(lives, arena, began)
+                if plan is not None:
+                    return plan
+        return self._optimum(arena, None, began)
+
+    def _optimum(self, arena: int, known: Plan | None, began: float) -> Plan | None:
+        """A cheaper plan than the one that is known, where the workload is small enough to look for
+        the cheapest."""
+        if len(self.workload.steps) > STEPS:
+            return known
+        room, below = arena, math.inf if known is None else known.lifetimes.cost
+        while room >= arena * SHARES[-1]:
+            schedule = self.states.schedule(room, below)
+            if schedule is None:
+                break
+            lives = lifetimes(self.workload, schedule)
+            plan, size = self._packed(lives, arena, began)
+            if plan is not None:
+                return plan
+            room -= max(size - arena, int(arena * LESS))
+        return known
+
+    def _packed(self, lives: Lifetimes, arena: int, began: float) -> tuple[Plan | None, int]:
+        """The plan of a schedule if it fits, and the bytes that it takes."""
+        if len(lives.conflicts) > len(self.full.conflicts):
+            return None, arena
+        if lives.max_live > arena:
+            return None, lives.max_live
+        packing = pack(lives.buffers, arena, max(ORDERS * len(lives.buffers), PLACEMENTS))
+        return (packed(lives, packing, began) if packing.size <= arena else None), packing.size
 
     def _propose(self, queue: _Queue, proposer: int, room: int) -> None:
         lives = self.proposers[proposer](room)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
+from pullback.errors import MemoryPlanError
 from pullback.schedule.memory import Plan, Workload
 from pullback.schedule.planner.driver import Planner
 
@@ -29,9 +30,20 @@ class Forms(Planner):
     def least(self) -> Plan:
         return min((each.least for each in self.every), key=lambda plan: plan.peak_bytes)
 
-    def _search(self, budget: int, *, again: bool = True) -> Plan | None:
+    def fit(self, budget: int) -> Plan:
         if self.full.peak_bytes <= budget:
             return self.full
-        plans = [each._search(budget, again=again) for each in self.every]
-        found = [plan for plan in plans if plan is not None]
-        return min(found, key=lambda plan: plan.lifetimes.cost, default=None)
+        found = [plan for each in self.every if (plan := _fitting(each, budget)) is not None]
+        if not found:
+            raise self._too_little(budget)
+        return min(found, key=lambda plan: plan.lifetimes.cost)
+
+    def fits(self, budget: int) -> bool:
+        return self.full.peak_bytes <= budget or any(each.fits(budget) for each in self.every)
+
+
+def _fitting(planner: Planner, budget: int) -> Plan | None:
+    try:
+        return planner.fit(budget)
+    except MemoryPlanError:
+        return None
