@@ -34,11 +34,12 @@ import os
 import sys
 import types
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 import optree
+
+from pullback._trusted import trusted
 
 _LIBRARIES = tuple(
     os.path.dirname(os.path.abspath(each)) + os.sep
@@ -58,7 +59,7 @@ class Phase(Enum):
     TANGENT = "tangent"
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Frame:
     """One place in the user's code: a code object and an instruction, read when printed."""
 
@@ -111,7 +112,7 @@ class Frame:
         return f"{self.file}:{self.line} in {self.function}"
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Site:
     """Where a node comes from: user frames (innermost first), the module path, the phase."""
 
@@ -170,7 +171,7 @@ def calling_site() -> Site:
 # ---- what -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Operand:
     """One line of the `why` part of a message."""
 
@@ -216,6 +217,17 @@ def _table(operands: Sequence[Operand]) -> list[str]:
     label = max((len(each.label) for each in operands), default=0)
     kind = max((len(each.type) for each in operands), default=0)
     return [f"    {x.label:<{label}}  {x.type:<{kind}}  {x.origin}".rstrip() for x in operands]
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """The first few names, for a message."""
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+
+
+def counted(names: Sequence[str], most: int) -> str:
+    """The first few names and how many more there are, for a message."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def nearest(name: object, known: Iterable[str], cutoff: float = 0.6) -> str | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pullback.ir.array import Array
+from pullback.ir.array import numbers_of
 from pullback.ir.types import Numbers
 from pullback.transforms.tree import Tree, flatten
 
@@ -26,7 +26,7 @@ def fingerprint(tree: Tree) -> str:
     leaves, structure = flatten(tree)
     found.update(str(structure).encode())
     for leaf in leaves:
-        array = np.asarray(leaf.numpy() if isinstance(leaf, Array) else leaf)
+        array = numbers_of(leaf)
         found.update(f"{array.dtype}{array.shape}".encode())
         for part in _parts(array):
             found.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)

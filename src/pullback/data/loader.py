@@ -16,7 +16,7 @@ from pullback.data.fingerprint import fingerprint
 from pullback.data.philox import permutation, require_count, require_seed, words
 from pullback.data.prefetch import prefetched
 from pullback.errors import ArgumentError, DTypeError, ShapeError, StructureError
-from pullback.ir.array import Array
+from pullback.ir.array import Array, numbers_of
 from pullback.ir.types import Numbers, int64
 from pullback.transforms.tree import Tree, flatten, paths, unflatten
 
@@ -234,7 +234,7 @@ def _numbers(leaf: Any, name: str) -> Numbers:
             f"{name} is no array but a {type(leaf).__name__}: {leaf!r:.60}",
             hint="make it one with np.asarray",
         )
-    array = leaf.numpy() if isinstance(leaf, Array) else np.asarray(leaf)
+    array = numbers_of(leaf)
     if array.ndim == 0:
         raise ShapeError(f"{name} is a single number; axis 0 of every array counts the examples")
     return array

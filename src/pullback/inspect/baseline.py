@@ -11,7 +11,7 @@ import numpy as np
 
 from pullback.inspect.probe import Probe
 from pullback.inspect.rules.objective import is_error
-from pullback.ir.array import Array
+from pullback.ir.array import numbers_of
 from pullback.ir.types import Numbers, float64, is_float, is_integer
 from pullback.ops.pointwise import LogAddExp, Subtract
 from pullback.transforms.tree import flatten
@@ -35,7 +35,7 @@ class Baseline:
 
     def loss(self, batches: Sequence[Any]) -> float:
         """Entropy of the labels, or variance of the targets; NaN where batches differ in form."""
-        columns = [_numbers(flatten(batch)[0][self.place]) for batch in batches]
+        columns = [numbers_of(flatten(batch)[0][self.place]) for batch in batches]
         if len({c.shape[1:] for c in columns}) != 1:
             return math.nan
         targets = np.concatenate(columns)
@@ -87,8 +87,3 @@ def _found(probe: Probe) -> Iterator[Baseline]:
         for place, x in beside:
             if x.ndim and np.isin(x, (0, 1)).all():
                 yield Baseline(place, 1)
-
-
-def _numbers(x: Any) -> Numbers:
-    found: Numbers = x.numpy() if isinstance(x, Array) else np.asarray(x)
-    return found

@@ -15,8 +15,8 @@ from pullback.inspect.course import FIRST, Course
 from pullback.inspect.findings import Finding
 from pullback.inspect.probe import Probe
 from pullback.inspect.seen import Seen, Subject
-from pullback.ir.array import DONATED, Array
-from pullback.ir.graph import Graph, Node
+from pullback.ir.array import DONATED, Array, numbers_of
+from pullback.ir.graph import every_node
 from pullback.ir.types import Numbers, float64
 from pullback.nn.dropout import Dropout
 from pullback.nn.module import Module
@@ -241,7 +241,7 @@ class Case:
     @functools.cached_property
     def draws(self) -> bool:
         """Whether the loss draws random numbers."""
-        return any(isinstance(node.op, RandomBits) for node in _every(self.first.probe.nodes))
+        return any(isinstance(x.op, RandomBits) for x in every_node(self.first.probe.nodes))
 
     @functools.cached_property
     def inputs(self) -> list[int]:
@@ -311,19 +311,10 @@ def _modules(x: Any) -> Iterator[Any]:
             yield from _modules(each)
 
 
-def _every(nodes: Sequence[Node]) -> Iterator[Node]:
-    """The nodes, and those of the graphs that they hold."""
-    for node in nodes:
-        yield node
-        for x in vars(node.op).values():
-            for graph in x if isinstance(x, tuple) else (x,):
-                if isinstance(graph, Graph):
-                    yield from _every(graph.nodes)
-
-
 def _numbers(tree: Tree) -> list[Numbers]:
+    """Copies: the memory of the arrays may be given away."""
     leaves = flatten(tree)[0]
-    return [np.asarray(x.numpy() if isinstance(x, Array) else x).astype(float64) for x in leaves]
+    return [numbers_of(x).astype(float64) for x in leaves]
 
 
 def _ratio(moved: Numbers, after: Numbers) -> float:
@@ -332,4 +323,4 @@ def _ratio(moved: Numbers, after: Numbers) -> float:
 
 
 def _copied(x: Any) -> Any:
-    return np.array(x.numpy() if isinstance(x, Array) else x)
+    return np.array(numbers_of(x))

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from pullback.errors import listed
 from pullback.inspect.account import Paths, account_of
 from pullback.inspect.findings import Finding, Kind, Severity
+from pullback.inspect.probe import within_model
 from pullback.inspect.rules.cuts import CUT01, CUT04
 from pullback.inspect.seen import Seen
 
@@ -46,9 +48,7 @@ def rooted(found: Sequence[Finding]) -> list[Finding]:
 def _blamed(found: Sequence[Finding]) -> list[Finding]:
     """Known pairs: a number not finite because the steps were too long, as a shorter one has shown;
     an initial loss that is large because it is a sum."""
-    if any(
-        x.id == "OBJ06" and x.severity is Severity.WARN for x in found
-    ):  # its size is the batch's
+    if any(x.id == "OBJ06" and x.severity is Severity.WARN for x in found):
         found = [replace(x, explained_by="OBJ06") if x.id == "OBJ04" else x for x in found]
     long = next((x for x in found if x.id == "OPT01" and x.effect), None)
     if long is None:
@@ -90,11 +90,16 @@ def gradients(seen: Seen) -> list[Finding]:
     return [_together(group, [names[id(x)] for x in group], total) for group in groups.values()]
 
 
+def silenced(finding: Finding) -> list[str]:
+    """The parameters that CUT01 or CUT04 speaks of, by their paths within the model."""
+    names = finding.numbers.get("parameters") or [finding.numbers["parameter"]]
+    return [within_model(x) for x in names]
+
+
 def _together(group: Sequence[Finding], names: Sequence[str], total: int) -> Finding:
     first = group[0]
     if len(group) == 1:
         return first
-    listed = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
     never = "can never learn" if first.rule is CUT01 else "have gradient 0"
     what = f"{len(names)} of {total} parameters {never}"
     if len(names) == total and first.rule is CUT01:
@@ -102,6 +107,6 @@ def _together(group: Sequence[Finding], names: Sequence[str], total: int) -> Fin
     return replace(
         first,
         what=what,
-        notes=(listed, first.what, *first.notes),
+        notes=(listed(names), first.what, *first.notes),
         numbers={**first.numbers, "parameters": list(names)},
     )

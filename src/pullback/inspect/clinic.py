@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 import time
 from collections.abc import Sequence
@@ -15,9 +14,10 @@ import numpy as np
 from pullback.inspect.case import Case
 from pullback.inspect.findings import Finding, Remedy, Severity
 from pullback.inspect.initial import rescaled
-from pullback.inspect.trials import ENOUGH
-from pullback.ir.array import Array
-from pullback.ir.types import Numbers, float32, float64, is_float
+from pullback.inspect.seen import USUAL_RATE
+from pullback.inspect.trials import ENOUGH, Descent
+from pullback.ir.array import numbers_of
+from pullback.ir.types import float32, float64, is_float
 from pullback.ops.operators import constant
 from pullback.optim.adaptive import adam
 from pullback.optim.optimizer import Optimizer
@@ -33,38 +33,16 @@ SECONDS = 4.0
 BETTER = 0.1
 """A remedy helps where the loss ends lower by this share of where it began (diagnoses, N8); by
 half of it where it also ends at less than half."""
-ADAM = 3e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class Trial(Descent):
     """Some steps from the beginning of a run, changed in one way."""
-
-    losses: tuple[float, ...]
-
-    @property
-    def start(self) -> float:
-        return self.losses[0]
 
     @property
     def end(self) -> float:
         """The mean of the last losses; ∞ where one is not finite."""
         return float(np.mean(self.losses[-5:])) if self.is_finite else math.inf
-
-    @property
-    def fall(self) -> float:
-        """(start - end) / |start|; -∞ where a loss is not finite."""
-        return (self.start - self.end) / max(abs(self.start), 1e-12)
-
-    @property
-    def is_finite(self) -> bool:
-        return all(map(math.isfinite, self.losses))
-
-    @property
-    def rises(self) -> float:
-        """Share of the first 20 steps after which the loss was higher."""
-        pairs = list(itertools.pairwise(self.losses[:21]))
-        return sum(not b <= a for a, b in pairs) / max(len(pairs), 1)
 
     def effect(self, other: Trial) -> float:
         """By how much it ends lower than `other`, as a share of where that began, to 1; or 0."""
@@ -123,7 +101,7 @@ class Clinic:
     @functools.cached_property
     def by_adam(self) -> Trial:
         """One batch again and again, with an optimiser that is known to do."""
-        optimizer = adam(ADAM)
+        optimizer = adam(USUAL_RATE)
         state = self._case.initial
         state = state.replace(optimizer=optimizer.init(trained_part(state.model)))
         return _trained(self._job.step(optimizer), state, self._case.batches[:1], STEPS)
@@ -197,7 +175,7 @@ def _with_factor(optimizer: Optimizer) -> Optimizer:
 
 def _standard(x: Any, is_input: bool) -> Any:
     """Inputs with mean 0 and variance 1, feature by feature."""
-    numbers = _numbers(x)
+    numbers = numbers_of(x)
     if not is_input or not is_float(numbers.dtype) or numbers.ndim < 2:
         return x
     wide = numbers.astype(float64)
@@ -217,15 +195,10 @@ def _mixed(batches: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
     def mix(i: int) -> Any:
         rows = order[i * size : (i + 1) * size]
-        return lambda *xs: np.concatenate([_numbers(x) for x in xs])[rows]
+        return lambda *xs: np.concatenate([numbers_of(x) for x in xs])[rows]
 
     first, *rest = batches
     return [map_leaves(mix(i), first, *rest) for i in range(len(batches))]
-
-
-def _numbers(x: Any) -> Numbers:
-    found: Numbers = x.numpy() if isinstance(x, Array) else np.asarray(x)
-    return found
 
 
 # ---- findings with their remedy -------------------------------------------------------------

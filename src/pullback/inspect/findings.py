@@ -96,6 +96,8 @@ class Rule:
     """Who met or described it."""
     remedies: ClassVar[tuple[Remedy, ...]] = ()
     """What can be tried on a copy of a run."""
+    is_early: ClassVar[bool] = False
+    """Of a rule that looks at a run: whether the first steps say all that it asks for."""
 
     @classmethod
     def thresholds(cls) -> tuple[Threshold, ...]:
@@ -206,9 +208,11 @@ class Finding:
 
 
 def short_place(site: Site | None) -> str:
-    """`model.py:41`, for tables and asides."""
-    if site is None or site.frame is None:
-        return "an unknown line"
+    """`model.py:41`, for tables and asides; of a line of the library's own the module path."""
+    if site is None:
+        return ""
+    if site.frame is None:
+        return site.scope
     return f"{PurePath(site.frame.file).name}:{site.frame.line}"
 
 

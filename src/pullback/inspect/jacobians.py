@@ -16,12 +16,12 @@ import numpy as np
 
 from pullback._public import public
 from pullback._settings import override
-from pullback.compile.driver import CompiledFunction
-from pullback.inspect.figures import Dots, Figure, Series
+from pullback.compile.driver import uncompiled
 from pullback.inspect.flow import distinct
 from pullback.inspect.paths import require_parameters
 from pullback.inspect.probe import Layer, Probe
-from pullback.inspect.views import View
+from pullback.inspect.seeing.figures import Dots, Figure, Series
+from pullback.inspect.seeing.views import View
 from pullback.ir.array import Array, concrete
 from pullback.ir.graph import Graph, depends_on, needed_nodes
 from pullback.ir.types import Numbers, float64
@@ -93,7 +93,7 @@ def layer_jacobians(
     >>> round(seen.largest, 6), round(seen.smallest, 6), round(seen.rms, 1)
     (1.0, 1.0, 1.0)
     """
-    f = loss_fn._function if isinstance(loss_fn, CompiledFunction) else loss_fn
+    f = uncompiled(loss_fn)
     require_parameters(model)
     with override(check=0):
         probe = Probe(f, (model, *batch))

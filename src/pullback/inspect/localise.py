@@ -12,7 +12,7 @@ from pullback.inspect.differences import Tolerance
 from pullback.inspect.mismatch import Flat, Mismatch, Mode, directions, first_mismatch
 from pullback.ir.array import Array, concrete
 from pullback.ir.families import Elementwise, Linear, Multilinear
-from pullback.ir.graph import Graph, Node
+from pullback.ir.graph import Graph, Node, held_graphs
 from pullback.ir.op import HigherOrder, Op
 from pullback.ir.types import Numbers, is_float
 from pullback.transforms.derivatives import linearize, vjp
@@ -104,12 +104,10 @@ def _inside(
     op: HigherOrder, order: int, modes: Sequence[Mode], allowed: Tolerance
 ) -> Culprit | None:
     """A wrong rule in a graph that the op holds, looked for at made-up values."""
-    for held in vars(op).values():
-        for graph in held if isinstance(held, tuple) else (held,):
-            if isinstance(graph, Graph):
-                found = find_culprit(_with_numbers(graph), order, modes, allowed)
-                if found is not None and not found.mismatch.kink:
-                    return Culprit(found.node, found.mismatch, found.guess, inside=op.name)
+    for graph in held_graphs(op):
+        found = find_culprit(_with_numbers(graph), order, modes, allowed)
+        if found is not None and not found.mismatch.kink:
+            return Culprit(found.node, found.mismatch, found.guess, inside=op.name)
     return None
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from pullback.errors import PullbackError
 from pullback.inspect.baseline import Baseline
 from pullback.inspect.case import KEPT, Case
-from pullback.inspect.causes import gradients
-from pullback.inspect.clinic import ADAM, Clinic, tried
+from pullback.inspect.causes import gradients, silenced
+from pullback.inspect.clinic import Clinic, tried
 from pullback.inspect.findings import Finding, Kind, Severity
 from pullback.inspect.rules import CHECKS, GUESSES, HAZARDS, SIGNS
 from pullback.inspect.rules.cuts import CUT04
@@ -20,11 +20,12 @@ from pullback.inspect.rules.order import DAT03
 from pullback.inspect.rules.signal import SIG01, SIG03, SIG04
 from pullback.inspect.rules.start import OPT01, OPT02, VER01
 from pullback.inspect.rules.task import OBJ02, Terms
+from pullback.inspect.seen import USUAL_RATE
 from pullback.inspect.trials import ENOUGH
 
 CLEARLY = 0.25
 """What a remedy must show where no rule has seen anything, as a share of the loss at the start."""
-EARLY = tuple(x for x in SIGNS if getattr(x, "is_early", False))
+EARLY = tuple(x for x in SIGNS if x.is_early)
 LATE = tuple(x for x in SIGNS if x not in EARLY)
 TRAINED = (OPT01, OPT02, VER01)
 """Checks that train on one batch: a run has been trained already."""
@@ -94,7 +95,8 @@ def unexplained(case: Case, clinic: Clinic) -> list[Finding]:
     if adam.fall >= ENOUGH:
         return [
             OPT02.found(
-                f"the optimiser does not learn one batch: loss {heart}; Adam({ADAM:g}): {adam}",
+                f"the optimiser does not learn one batch: loss {heart}; "
+                f"Adam({USUAL_RATE:g}): {adam}",
                 None,
                 why=case.course.symptom,
                 numbers={"own": heart.end, "adam": adam.end},
@@ -147,12 +149,8 @@ def _silent(case: Case) -> list[Finding]:
     never = {name for name, x in columns if not x.any()}
     found = []
     for each in gradients(case.present):
-        names = each.numbers.get("parameters") or [each.numbers["parameter"]]
-        if each.rule is CUT04 and any(_own(x) in silent for x in names):
-            fact = any(_own(x) in never for x in names)  # else a step has made it so
+        names = silenced(each)
+        if each.rule is CUT04 and not silent.isdisjoint(names):
+            fact = not never.isdisjoint(names)  # else a step has made it so
             found.append(replace(each, severity=Severity.FAIL if fact else Severity.WARN))
     return found
-
-
-def _own(path: str) -> str:
-    return path.removeprefix("model").removeprefix(".")

@@ -18,7 +18,7 @@ from pullback.compile.driver import CompiledFunction
 from pullback.compile.signature import Chosen, Kind, ScalarType, read
 from pullback.errors import Phase, ShapeError
 from pullback.inspect.names import captured_name
-from pullback.ir.array import Array
+from pullback.ir.array import Array, numbers_of
 from pullback.ir.builder import Builder, building
 from pullback.ir.graph import Graph, Node
 from pullback.ir.types import DType, Numbers, is_float
@@ -272,10 +272,7 @@ def _feeds(f: CompiledFunction, args: Sequence[Any]) -> list[Numbers]:
     """What a call brings for each leaf, of the element type that the program takes."""
     signature, feeds = read(f._function, args, {}, f._static)
     leaves = [x for feed in feeds for x in (feed if isinstance(feed, list) else flatten(feed)[0])]
-    return [
-        np.asarray(x.numpy() if isinstance(x, Array) else x, _dtype(kind))
-        for x, kind in zip(leaves, signature.kinds, strict=True)
-    ]
+    return [numbers_of(x, _dtype(kind)) for x, kind in zip(leaves, signature.kinds, strict=True)]
 
 
 def _dtype(kind: Kind) -> DType:

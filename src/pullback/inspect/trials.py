@@ -14,8 +14,8 @@ import numpy as np
 from pullback.errors import PullbackError
 from pullback.inspect.held import Held
 from pullback.inspect.probe import Probe, norm
-from pullback.ir.array import Array, concrete
-from pullback.ir.graph import Graph, Node
+from pullback.ir.array import Array, concrete, numbers_of
+from pullback.ir.graph import Graph, Node, depends_on
 from pullback.ir.interpret import evaluate_node
 from pullback.ir.types import Numbers, float64, is_float
 from pullback.ops.reduce import Sum
@@ -44,14 +44,10 @@ WRONG = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
-    """Steps on one batch, with the losses before each."""
+class Descent:
+    """Some steps, with the losses before each."""
 
     losses: tuple[float, ...]
-    ratio: float
-    """The largest ‖update‖/‖parameter‖ of a weight in the first 20 steps."""
-    silent: frozenset[str]
-    """Parameters whose gradient was exactly 0 in every step but the first."""
 
     @property
     def start(self) -> float:
@@ -59,15 +55,40 @@ class Fitted:
 
     @property
     def end(self) -> float:
-        """The mean of the last three losses; of a short run the last."""
-        return float(np.mean(self.losses[-3 if len(self.losses) >= SHORT else -1 :]))
+        """The mean of the last losses."""
+        raise NotImplementedError
+
+    @property
+    def is_finite(self) -> bool:
+        return all(map(math.isfinite, self.losses))
 
     @property
     def fall(self) -> float:
-        """(start - end) / |start|; -∞ where the loss is no longer finite."""
-        if not all(map(math.isfinite, self.losses)):
+        """(start - end) / |start|; -∞ where a loss is not finite."""
+        if not self.is_finite:
             return -math.inf
         return (self.start - self.end) / max(abs(self.start), 1e-12)
+
+    @property
+    def rises(self) -> float:
+        """Share of the first 20 steps after which the loss was higher."""
+        pairs = list(itertools.pairwise(self.losses[:21]))
+        return sum(not b <= a for a, b in pairs) / max(len(pairs), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted(Descent):
+    """Steps on one batch."""
+
+    ratio: float
+    """The largest ‖update‖/‖parameter‖ of a weight in the first 20 steps."""
+    silent: frozenset[str]
+    """Parameters whose gradient was exactly 0 in every step but the first."""
+
+    @property
+    def end(self) -> float:
+        """The mean of the last three losses; of a short run the last."""
+        return float(np.mean(self.losses[-3 if len(self.losses) >= SHORT else -1 :]))
 
     def lags(self, other: Fitted) -> bool:
         """Whether after as many steps the loss fell by less than half of what the other's did."""
@@ -79,14 +100,6 @@ class Fitted:
     def is_sound(self) -> bool:
         """The loss fell, never rose, and no weight jumped."""
         return self.fall >= ENOUGH and self.rises == 0 and self.ratio <= 10**JUMP
-
-    @property
-    def rises(self) -> float:
-        """Share of the first 20 steps after which the loss of the same batch was higher."""
-        first = self.losses[:21]
-        if len(first) < 2:
-            return 0.0
-        return sum(not b <= a for a, b in itertools.pairwise(first)) / (len(first) - 1)
 
 
 def overfit(
@@ -132,7 +145,7 @@ def first_samples(batch: Sequence[Any], size: int, count: int) -> tuple[Any, ...
     """The first `count` of the samples of a batch of `size`."""
 
     def cut(x: Any) -> Any:
-        numbers = x.numpy() if isinstance(x, Array) else np.asarray(x)
+        numbers = numbers_of(x)
         return numbers[:count] if numbers.shape[:1] == (size,) else x
 
     found: tuple[Any, ...] = map_leaves(cut, tuple(batch))
@@ -176,12 +189,7 @@ def step_along(loss: Loss, model: Any, grads: Any, update: Any) -> Step:
 
 def _inner(x: Any, y: Any) -> float:
     pairs = zip(flatten(x)[0], flatten(y)[0], strict=True)
-    return sum(float(np.vdot(_wide(a), _wide(b))) for a, b in pairs)
-
-
-def _wide(x: Any) -> Numbers:
-    numbers = x.numpy() if isinstance(x, Array) else np.asarray(x)
-    return numbers.astype(float64)
+    return sum(float(np.vdot(*[numbers_of(z, float64) for z in pair])) for pair in pairs)
 
 
 def first_step(loss: Loss, model: Any, gradients: Sequence[Array], optimizer: Optimizer) -> Step:
@@ -213,20 +221,17 @@ def leak(probe: Probe) -> Leak | None:
     graph = probe.network
     if graph is None or probe.output is None:
         return None
-    changed: dict[Array, Numbers] = {}
+    others: dict[Array, Numbers] = {}
     for x in probe.inputs_of(graph):
         numbers = probe.numbers(x).copy()
         numbers[0] = numbers[1] * -2 if is_float(x.dtype) else numbers[1]
-        changed[x] = numbers
-    for node in graph.nodes:
-        if any(x in changed for x in node.inputs):
-            given = [changed.get(x, probe.numbers(x)) for x in node.inputs]
-            found = evaluate_node(node, given)
-            changed.update(zip(node.outputs, found, strict=True))
-            if _is_statistic(node, probe.batch):
-                return None
-    if probe.output not in changed:
+        others[x] = numbers
+    reached = depends_on(graph.nodes, others)
+    if probe.output not in reached:
         return None
+    if any(_is_statistic(n, probe.batch) and n.outputs[0] in reached for n in graph.nodes):
+        return None
+    changed = carried(probe, graph, others)
     size = _spread(probe, probe.output, changed)
     if not size > LEAKED:
         return None
@@ -269,7 +274,7 @@ def copies_ratio(
     """loss(copies of the batch) / loss(batch)."""
 
     def repeated(x: Any) -> Any:
-        numbers = x.numpy() if isinstance(x, Array) else np.asarray(x)
+        numbers = numbers_of(x)
         return np.concatenate([numbers] * copies) if numbers.shape[:1] == (size,) else x
 
     return float(loss(model, *map_leaves(repeated, tuple(batch)))) / once if once else math.nan
@@ -365,5 +370,5 @@ def _length(parts: Sequence[Numbers]) -> float:
 
 
 def _widened(x: Any) -> Any:
-    numbers = x.numpy() if isinstance(x, Array) else np.asarray(x)
+    numbers = numbers_of(x)
     return numbers.astype(float64) if is_float(numbers.dtype) else numbers

@@ -19,7 +19,7 @@ from pullback._public import public
 from pullback.compile import compile
 from pullback.errors import ArgumentError
 from pullback.inspect.paths import require_parameters
-from pullback.ir.array import Array, concrete
+from pullback.ir.array import Array, concrete, numbers_of
 from pullback.ir.types import Numbers, float64, is_float
 from pullback.optim.hyperparameters import require_count, require_positive
 from pullback.transforms.derivatives import value_and_grad
@@ -159,7 +159,7 @@ class _Point:
         self._leaves, self._structure = flatten(model)
         self._floating = [i for i, x in enumerate(self._leaves) if is_float(x.dtype)]
         self._start = _flat([_wide(self._leaves[i]) for i in self._floating])
-        self._batch = tuple(_wide(x) if is_float(_numbers(x).dtype) else x for x in batch)
+        self._batch = tuple(_wide(x) if is_float(numbers_of(x).dtype) else x for x in batch)
         self.size = self._start.size
 
         def loss(floating: list[Array]) -> Any:
@@ -195,12 +195,8 @@ class _Point:
         return [concrete(x) for x in self.split(self._start + away)]
 
 
-def _numbers(x: Any) -> Numbers:
-    return x.numpy() if isinstance(x, Array) else np.asarray(x)
-
-
 def _wide(x: Any) -> Numbers:
-    return _numbers(x).astype(float64)
+    return numbers_of(x, float64)
 
 
 def _flat(parts: Sequence[Numbers]) -> Numbers:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from pullback._trusted import trusted
 from pullback.errors import GraphError, Site
 from pullback.ir.array import Array
 from pullback.ir.text import print_graph
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pullback.ir.op import Op
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@trusted(frozen=True, slots=True, eq=False)
 class Node:
     """One application of an op: `outputs = op(*inputs)`, and the user's line it comes from."""
 
@@ -25,7 +25,7 @@ class Node:
     site: Site
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@trusted(frozen=True, slots=True, eq=False)
 class Graph:
     """A closed program: every node reads inputs or earlier outputs; nothing else is visible."""
 
@@ -84,6 +84,19 @@ def active_values(graph: Graph, sources: Iterable[Array]) -> set[Array]:
         if node.op.differentiable and not reached.isdisjoint(node.inputs):
             reached.update([x for x in node.outputs if is_float(x.dtype)])
     return reached
+
+
+def held_graphs(op: Op) -> tuple[Graph, ...]:
+    """The graphs that an op holds, whether they run or not."""
+    return tuple([x for x in vars(op).values() if isinstance(x, Graph)])
+
+
+def every_node(nodes: Iterable[Node]) -> Iterator[Node]:
+    """The nodes, and those of the graphs that they hold."""
+    for node in nodes:
+        yield node
+        for graph in held_graphs(node.op):
+            yield from every_node(graph.nodes)
 
 
 def with_outputs(graph: Graph, outputs: Sequence[Array]) -> Graph:

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from pullback._trusted import trusted
 from pullback.errors import NOWHERE, MemoryPlanError, Site
 from pullback.schedule.packing import aligned
 
@@ -13,7 +14,7 @@ SOON = 16
 """Steps within which a value is better made again before what it is made of is gone."""
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Value:
     """An array of a program. A view lives in the buffer of the value it is a view of.
 
@@ -30,7 +31,7 @@ class Value:
     site: Site = NOWHERE
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Step:
     """A kernel: the values it reads and writes, and its workspace in bytes.
 
@@ -49,27 +50,38 @@ class Step:
     guards: frozenset[int] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a program is written, where that is not as it would be without a budget; and what it
+    costs there, in nanoseconds."""
+
+    text: str
+    plain: int
+
+
 @dataclass(frozen=True, eq=False)
 class Workload:
     """Values and steps, the steps in a valid order. Raises `MemoryPlanError` when they disagree.
 
     The last `spares` of the steps are no part of the program: each makes again what one of the
-    others makes, of other values.
+    others makes, of other values. `form` is None for what a program does without a budget.
     """
 
     values: tuple[Value, ...]
     steps: tuple[Step, ...]
     spares: int = 0
+    form: Form | None = None
 
     def __post_init__(self) -> None:
         _verify_values(self.values)
         for step in self.steps:
             _verify_step(step, self.values)
         written = [value for step in self.steps[: self.count] for value in step.writes]
+        made = set(written)
         for spare in self.steps[self.count :]:
-            if not set(spare.writes) <= set(written):
+            if not made.issuperset(spare.writes):
                 raise MemoryPlanError(f"{spare.label!r} makes again what no step makes")
-        if len(set(written)) != len(written):
+        if len(made) != len(written):
             twice = next(value for value in written if written.count(value) > 1)
             raise MemoryPlanError(f"two steps write {self.values[twice].label!r}")
 
@@ -163,10 +175,16 @@ class Workload:
         """Nanoseconds, as the cost model says."""
         return sum(self.steps[i].cost for i in schedule)
 
+    @functools.cached_property
+    def once(self) -> int:
+        """What the program costs without a budget, in nanoseconds."""
+        return self.cost(range(self.count)) if self.form is None else self.form.plain
+
     def ordered(self, order: Sequence[int]) -> Workload:
         """The same with its steps in another order."""
         chosen = (*order, *range(self.count, len(self.steps)))
-        return Workload(self.values, tuple([self.steps[i] for i in chosen]), self.spares)
+        steps = tuple([self.steps[i] for i in chosen])
+        return Workload(self.values, steps, self.spares, self.form)
 
 
 def _verify_values(values: Sequence[Value]) -> None:

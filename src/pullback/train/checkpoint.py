@@ -30,7 +30,7 @@ from pullback.errors import (
     StructureError,
     nearest,
 )
-from pullback.ir.array import Array
+from pullback.ir.array import Array, numbers_of
 from pullback.ir.types import Numbers, TensorType
 from pullback.nn.module import Module
 from pullback.ops.operators import lift
@@ -165,7 +165,7 @@ def _stored(name: str, leaf: Any) -> Numbers:
             f"{type(leaf).__name__}: {leaf!r:.60}",
             hint="save(path, tree, config=...) keeps plain data beside the arrays",
         )
-    return leaf.numpy() if isinstance(leaf, Array) else np.asarray(leaf)
+    return numbers_of(leaf)
 
 
 def fitted(source: str, found: Mapping[str, Any], like: Tree) -> Tree:

@@ -10,7 +10,7 @@ from pullback.inspect.findings import Finding, Severity, Threshold
 from pullback.inspect.probe import Layer, Probe
 from pullback.inspect.rules.start import Check
 from pullback.inspect.seen import Seen
-from pullback.inspect.trials import carried
+from pullback.inspect.trials import LEAKED, carried
 from pullback.ir.array import Array
 from pullback.ir.families import Linear, Multilinear
 from pullback.ir.graph import Graph, Node
@@ -34,7 +34,7 @@ class DAT06(Check):
     fix = "take the column out; causal=True, or a mask whose row t ends at column t"
     intended = "intended=('DAT06',)"
     source = "Kaufman et al. 2012 (leakage in data mining); the shift is compared place by place"
-    moved = Threshold(1e-6, "relative change of the output above", "torchtest2")
+    moved = Threshold(LEAKED, "relative change of the output above", "torchtest2")
     alike = Threshold(1e-6, "1 - |correlation| of a column and the target below", "own")
     samples = Threshold(16, "samples, at least", "own")
 
@@ -83,7 +83,7 @@ def _columns(x: Numbers, y: Numbers) -> list[int]:
         means = np.stack([g.mean(axis=0) for g in groups])
         within = np.max([np.ptp(x[y == kind], axis=0) for kind in kinds], axis=0)
         apart = np.ptp(means, axis=0)
-        return [int(j) for j in np.flatnonzero((apart > 0) & (within <= 1e-6 * apart))]
+        return [int(j) for j in np.flatnonzero((apart > 0) & (within <= DAT06.alike * apart))]
     centred, t = x - x.mean(axis=0), y - y.mean()
     sizes = np.linalg.norm(centred, axis=0) * np.linalg.norm(t)
     with np.errstate(all="ignore"):

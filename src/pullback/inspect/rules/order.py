@@ -11,7 +11,7 @@ import numpy as np
 from pullback.inspect.case import Case
 from pullback.inspect.findings import Finding, Kind, Rule, Severity, Threshold
 from pullback.inspect.rules.running import Sign
-from pullback.ir.array import Array
+from pullback.ir.array import numbers_of
 from pullback.ir.types import Numbers, is_integer
 from pullback.transforms.tree import flatten
 
@@ -148,7 +148,7 @@ def _differ(batches: Sequence[Any]) -> bool:
 def _mark(batch: Any) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
     for x in flatten(batch)[0]:
-        digest.update(np.ascontiguousarray(_numbers(x)).tobytes())
+        digest.update(np.ascontiguousarray(numbers_of(x)).tobytes())
     return digest.digest()
 
 
@@ -177,7 +177,7 @@ def _labels(case: Case) -> Numbers | None:
 
 def _column(batch: Any) -> Numbers | None:
     """The last array of a batch that has a class for each example."""
-    arrays = [_numbers(x) for x in flatten(batch)[0]]
+    arrays = [numbers_of(x) for x in flatten(batch)[0]]
     for x in reversed(arrays):
         if x.ndim == 1 and x.size > 1 and is_integer(x.dtype):
             return x
@@ -189,8 +189,3 @@ def _column(batch: Any) -> Numbers | None:
 
 def _is_one_hot(x: Numbers) -> bool:
     return bool(np.isin(x, (0, 1)).all() and (x.sum(axis=1) == 1).all())
-
-
-def _numbers(x: Any) -> Numbers:
-    found: Numbers = x.numpy() if isinstance(x, Array) else np.asarray(x)
-    return found

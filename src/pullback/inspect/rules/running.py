@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
 
-import numpy as np
-
+from pullback.errors import listed
 from pullback.inspect.case import Case
 from pullback.inspect.course import FIRST
 from pullback.inspect.findings import Finding, Kind, Rule, Severity, Threshold
@@ -15,9 +13,6 @@ from pullback.inspect.rules.start import OPT01
 
 class Sign(Rule):
     """A rule that looks at a run."""
-
-    is_early: ClassVar[bool] = False
-    """Whether the first steps say all that it asks for."""
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
@@ -52,7 +47,6 @@ class CUT02(Sign):
         every = len(names) == len(moved)
         if every and not case.is_stepped:
             return  # LOOP03
-        listed = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
         yield cls.found(
             "no parameter moves: every update is 0"
             if every
@@ -61,7 +55,7 @@ class CUT02(Sign):
             why="they have a gradient, and the optimiser's update of them is exactly 0 in "
             f"{case.course.count} steps",
             fix="a learning rate above 0" if every else cls.fix,
-            notes=(listed,),
+            notes=(listed(names),),
             numbers={"parameters": names},
         )
 
@@ -92,7 +86,7 @@ class CUT03(Sign):
             yield cls.found(
                 f"all {len(names)} layers are frozen: only biases and scales can learn",
                 None,
-                notes=(", ".join(names[:4]) + (", …" if len(names) > 4 else ""),),
+                notes=(listed(names),),
                 numbers={"layers": names},
             )
         elif frozen[-1][1] and not all(x for _, x in frozen[:-1]):
@@ -171,12 +165,12 @@ class OPT03(Sign):
     def running(cls, case: Case) -> Iterator[Finding]:
         course, often = case.course, int(cls.windows)
         losses = course.losses
-        if len(losses) < 10 * (often + 1) or not np.isfinite(losses).all():
+        if len(losses) < 10 * (often + 1) or not course.is_finite:
             return
-        means = losses[len(losses) % 10 :].reshape(-1, 10).mean(axis=1)
+        means = losses[len(losses) % 10 :].reshape(-1, 10).sum(axis=1) / 10
         least, late = float(means[:-often].min()), means[-often:]
         enough = least + cls.share * abs(course.start)
-        if (late > max(cls.rise * least, enough)).all():
+        if late.min() > max(cls.rise * least, enough):
             yield cls.found(
                 f"the run diverges: the loss was {least:.3g} and is {late[-1]:.3g}",
                 None,

@@ -8,15 +8,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pullback.inspect.findings import Finding, Kind, Remedy, Severity, Threshold
+from pullback.inspect.findings import Finding, Kind, Severity, Threshold
 from pullback.inspect.initial import usual
 from pullback.inspect.moments import MISPREDICTED, Signal
 from pullback.inspect.probe import FLAT, Layer, Probe
-from pullback.inspect.rules.start import Check
+from pullback.inspect.rules.start import CLIPPED, FRESH, Check
 from pullback.inspect.seen import Seen
-
-FRESH = Remedy("weights of the usual scale (he_normal, lecun_normal)", initialises=True)
-CLIPPED = Remedy("clip=1.0", clip=1.0)
 
 
 class SIG01(Check):

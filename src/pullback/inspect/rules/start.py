@@ -17,6 +17,9 @@ from pullback.inspect.trials import ENOUGH, JUMP, LEAKED, LEAST, WRONG, copies_r
 from pullback.ir.types import is_float
 from pullback.ops.pointwise import StopGradient
 
+FRESH = Remedy("weights of the usual scale (he_normal, lecun_normal)", initialises=True)
+CLIPPED = Remedy("clip=1.0", clip=1.0)
+
 
 class Check(Rule):
     """A rule that looks at a model, a loss and a batch before the first step."""
@@ -47,7 +50,7 @@ class OBJ04(Check):
     fix = "start the last layer small, its bias at the log of the class frequencies"
     intended = "a model that was trained before starts lower"
     source = "TheDeepChecker (ratio 1.0), torchtest2 (2x, 0.5x), Karpathy's recipe"
-    remedies = (Remedy("weights of the usual scale (he_normal, lecun_normal)", initialises=True),)
+    remedies = (FRESH,)
     much = Threshold(2.0, "loss / ln K above", "torchtest2, TheDeepChecker")
     little = Threshold(0.5, "loss / prior entropy below", "torchtest2")
 
@@ -285,7 +288,7 @@ class OPT01(Check):
     remedies = (
         Remedy("0.1x the learning rate", rate=0.1),
         Remedy("0.01x the learning rate", rate=0.01),
-        Remedy("clip=1.0", clip=1.0),
+        CLIPPED,
     )
     rises = Threshold(0.5, "share of the first 20 steps after which the loss rose, at least", "own")
     jump = Threshold(JUMP, "log10 ‖update‖/‖weight‖ above", "own")

@@ -240,11 +240,12 @@ class Planner:
 
     def _too_little(self, budget: int) -> MemoryPlanError:
         least = self.least
+        workload = least.lifetimes.workload
         binding = least.schedule[least.peak_step] if least.schedule else 0
         held = [(x.bytes, x.label, x.source) for x in least.at_peak()]
         held += [
             (x.bytes, x.label, str(x.site.frame or ""))
-            for x in self.workload.values
+            for x in workload.values
             if x.resident and x.view_of is None
         ]
         largest = "".join(
@@ -255,7 +256,7 @@ class Planner:
             f"memory= allows {bytes_text(budget)}, and the least that this program can do with is "
             f"{bytes_text(least.peak_bytes)} ({least.peak_bytes:,} bytes): "
             f"{bytes_text(least.resident_bytes)} of arguments, results and scratch, and "
-            f"{bytes_text(least.arena_bytes)} between, at {self.workload.steps[binding].label!r}; "
+            f"{bytes_text(least.arena_bytes)} between, at {workload.steps[binding].label!r}; "
             f"the largest:{largest}",
             hint=f"memory={least.peak_bytes} is possible; without a budget it takes "
             f"{bytes_text(self.full.peak_bytes)}; a smaller batch or shorter chunks need less",
