@@ -17,7 +17,7 @@ from pullback.inspect.probe import Probe
 from pullback.inspect.seen import Seen, Subject
 from pullback.ir.array import DONATED, Array, numbers_of
 from pullback.ir.graph import every_node
-from pullback.ir.types import Numbers, float64
+from pullback.ir.types import Numbers, float64, is_float
 from pullback.nn.dropout import Dropout
 from pullback.nn.module import Module
 from pullback.ops.sampling import RandomBits
@@ -143,6 +143,8 @@ class Case:
         self.baseline: Baseline | None = None
         self.terms: Any = None
         """The parts of the loss before the first step, where a penalty is one of them."""
+        self.suspicions: list[Finding] = []
+        """What was measured at the beginning, and would explain a symptom."""
         self.early: list[Finding] | None = None
         """What the rules of the first steps found, once they are done."""
         self.clinic: Any = None
@@ -150,6 +152,25 @@ class Case:
         self._jump: float | None = None
         self._gradients: dict[tuple[int, int], list[Numbers]] = {}
         self._model: Any = getattr(self.initial, "model", None)
+
+    @classmethod
+    def at_start(cls, seen: Seen, precision: str) -> Case:
+        """A run of which nothing is known but its beginning."""
+        it = seen.subject
+        assert it.optimizer is not None
+        state = TrainState.create(
+            it.model,
+            it.optimizer,
+            network_state=it.network_state,
+            key=it.key,
+            precision=precision,
+        )
+        job = Job(it.loss_fn, it.optimizer, precision=precision, has_aux=it.has_aux)
+        case = cls(job, state, is_stepped=True, tries=True)
+        vars(case)["first"] = seen
+        case.keep(it.batch)
+        case.baseline = Baseline.of(seen.probe)
+        return case
 
     def keep(self, batch: Any) -> None:
         """Have a copy of a batch."""
@@ -251,6 +272,42 @@ class Case:
         order = [x for x in probe.replay.graph.inputs if x in probe.replay.data]
         read = set(probe.inputs_of(graph))
         return [i for i, x in enumerate(order) if x in read]
+
+    @functools.cached_property
+    def targets(self) -> list[int]:
+        """The places in a batch of numbers that the network does not read, but for yes and no."""
+        probe = self.first.probe
+        order = [x for x in probe.replay.graph.inputs if x in probe.replay.data]
+        beside = {
+            x
+            for x in probe.integers_beside()
+            if is_float(x.dtype)
+            and x.shape[:1] == (probe.batch,)
+            and not np.isin(probe.numbers(x), (0, 1)).all()
+        }
+        return [i for i, x in enumerate(order) if x in beside]
+
+    def scaled_targets(self) -> list[tuple[Any, ...]]:
+        """The first batches, with targets of mean 0 and variance 1 over all of them."""
+        batches = [list(each) for each in self.batches]
+        for i in self.targets:
+            columns = [numbers_of(each[i]).astype(float64) for each in batches]
+            every = np.concatenate(columns)
+            mean, std = every.mean(axis=0), every.std(axis=0)
+            for each, column in zip(batches, columns, strict=True):
+                scaled = (column - mean) / np.where(std > 0, std, 1.0)
+                each[i] = scaled.astype(numbers_of(each[i]).dtype)
+        return [tuple(each) for each in batches]
+
+    @functools.cached_property
+    def targets_scale(self) -> float:
+        """What a loss of scaled targets is worth in the units of the given ones."""
+        if self.baseline is not None:
+            given, scaled = map(self.baseline.loss, (self.batches, self.scaled_targets()))
+            if math.isfinite(given / scaled):
+                return given / scaled
+        columns = [numbers_of(each[i]) for i in self.targets for each in self.batches]
+        return float(np.mean([x.astype(float64).std() for x in columns])) if columns else 1.0
 
     def inputs_differ(self, probe: Probe) -> bool:
         """Whether the inputs of a batch are not all the same."""

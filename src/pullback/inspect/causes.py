@@ -12,8 +12,12 @@ from pullback.inspect.findings import Finding, Kind, Severity
 from pullback.inspect.rules.cuts import CUT01, CUT04
 from pullback.inspect.seen import Seen
 
-ORDER = ("NUM", "CUT", "LOOP", "OBJ", "DAT", "VER02", "OPT", "SIG", "VER01", "GEN")
-"""Causes before what follows from them."""
+ORDER = (
+    "NUM", "CUT", "LOOP", "OBJ", "DAT", "VER02", "SIG07", "SIG", "OBJ04", "OPT", "VER01", "GEN",
+)  # fmt: skip
+"""Causes before what follows from them: by id, or by family."""
+MUCH = 0.5
+"""Remedies that help by more are alike: which of them is the cause is said by the order."""
 
 
 # ---- one cause ------------------------------------------------------------------------------
@@ -21,10 +25,12 @@ ORDER = ("NUM", "CUT", "LOOP", "OBJ", "DAT", "VER02", "OPT", "SIG", "VER01", "GE
 
 def place(finding: Finding) -> tuple[bool, bool, float, int, int]:
     """Certain errors first; then what a remedy has shown, by how much; then the order of causes."""
-    family = next(i for i, name in enumerate(ORDER) if finding.id.startswith(name))
+    families = [i for i, name in enumerate(ORDER) if finding.id.startswith(name)]
+    family = ORDER.index(finding.id) if finding.id in ORDER else families[0]
     calm = finding.severity is Severity.INFO
-    fact = finding.severity.is_error and finding.rule.kind is Kind.FACT
-    shown = -2.0 if fact else -round(finding.effect, 1)
+    shown = -1.0 if finding.effect > MUCH else -0.5 if finding.effect else 0.0
+    if finding.is_certain:
+        shown = -2.0
     return (bool(finding.explained_by), calm, shown, family, finding.severity.rank)
 
 
@@ -44,17 +50,28 @@ def rooted(found: Sequence[Finding]) -> list[Finding]:
 
 
 def _blamed(found: Sequence[Finding]) -> list[Finding]:
-    """Known pairs: a number not finite because the steps were too long, as a shorter one has shown;
-    an initial loss that is large because it is a sum."""
-    if any(
-        x.id == "OBJ06" and x.severity is Severity.WARN for x in found
-    ):  # its size is the batch's
-        found = [replace(x, explained_by="OBJ06") if x.id == "OBJ04" else x for x in found]
-    long = next((x for x in found if x.id == "OPT01" and x.effect), None)
-    if long is None:
-        return list(found)
-    born = [x for x in found if x.severity is Severity.STOP]
-    return [replace(x, explained_by=long.id) if x in born else x for x in found]
+    """Known pairs, whatever the order of causes says."""
+    for cause in found:
+        if cause.severity is not Severity.INFO and not cause.explained_by:
+            found = [_by(x, cause) if _is_due(x, cause) else x for x in found]
+    return list(found)
+
+
+def _by(finding: Finding, cause: Finding) -> Finding:
+    return finding if finding.explained_by else replace(finding, explained_by=cause.id)
+
+
+def _is_due(finding: Finding, cause: Finding) -> bool:
+    """A loss is large that is a sum, a number not finite after steps that were too long, as a
+    shorter one has shown; where nothing of a sample comes in, nothing else says anything."""
+    match cause.id:
+        case "OBJ06":
+            return finding.id == "OBJ04"
+        case "OPT01":
+            return bool(cause.effect) and finding.severity is Severity.STOP
+        case "DAT01" if cause.severity.is_error:
+            return finding is not cause and finding.severity is not Severity.STOP
+    return False
 
 
 def _follows(finding: Finding, root: Finding) -> bool:

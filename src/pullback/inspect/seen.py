@@ -84,6 +84,12 @@ class Seen:
 
     # ---- training ----
 
+    @property
+    def precision(self) -> str:
+        """That of a training in the precision of the model."""
+        leaves = flatten(self.subject.model)[0]
+        return "fp64" if all(x.dtype == float64 for x in leaves) else "fp32"
+
     @functools.cached_property
     def fitted(self) -> Fitted:
         """On one batch, with the user's optimiser if there is one."""
@@ -95,9 +101,7 @@ class Seen:
         return self.fitted if self.subject.optimizer is None else self._fit(adam(USUAL_RATE))
 
     def _fit(self, optimizer: Optimizer) -> Fitted:
-        it = self.subject
-        leaves = flatten(it.model)[0]
-        precision = "fp64" if all(x.dtype == float64 for x in leaves) else "fp32"
+        it, precision = self.subject, self.precision
 
         def state() -> TrainState:
             return TrainState.create(

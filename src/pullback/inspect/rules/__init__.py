@@ -31,6 +31,7 @@ HAZARDS: tuple[type[Hazard], ...] = (NUM04, NUM05, NUM06, OBJ01, OBJ03, OBJ07)
 CHECKS: tuple[type[Any], ...] = (
     VER02,
     OBJ02,
+    OBJ05,
     OBJ04,
     OBJ06,
     DAT01,

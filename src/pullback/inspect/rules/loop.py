@@ -10,9 +10,11 @@ import numpy as np
 
 from pullback.inspect.case import Case, is_gone
 from pullback.inspect.findings import Finding, Kind, Remedy, Severity, Threshold
+from pullback.inspect.response import never_forgets
 from pullback.inspect.rules.running import Sign
 from pullback.inspect.seen import Seen
 from pullback.ir.types import Numbers
+from pullback.train.state import trained_part
 from pullback.transforms.tree import flatten
 
 CLOSE = 1e-3
@@ -64,6 +66,21 @@ class LOOP01(Sign):
             fix=f"divide their sum by {factors[0]}; accumulate=k of train_step does",
             numbers={"factor": factors[0]},
         )
+
+    @classmethod
+    def never_cleared(cls, case: Case) -> Iterator[Finding]:
+        """The optimiser itself adds up all gradients that it was ever given."""
+        assert case.job is not None
+        assert case.job.optimizer is not None
+        grads = [g.numpy() for g in case.first.trained_gradients()]
+        if never_forgets(case.job.optimizer, trained_part(case.initial.model), grads):
+            yield cls.found(
+                "the optimiser adds up the gradients of all steps",
+                None,
+                why="given a gradient and then its opposite, its second update is 0",
+                fix="update(grads, ...) with the gradients of the step alone; for a mean over steps "
+                "sgd(rate, momentum=0.9)",
+            )
 
 
 class LOOP02(Sign):
@@ -168,6 +185,7 @@ class OBJ05(Sign):
     is_early = True
     title = "steps uphill: the loss grows along them"
     kind = Kind.MEASURE
+    certain = (Severity.FAIL,)
     severity = Severity.WARN
     fix = "turn the sign of the loss, or of the update"
     intended = "intended=('OBJ05',)"

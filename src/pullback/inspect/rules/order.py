@@ -31,6 +31,7 @@ class DAT02(Sign):
     is_early = True
     title = "examples that are not shuffled"
     kind = Kind.MEASURE
+    certain = (Severity.WARN,)
     severity = Severity.WARN
     fix = "shuffle in each epoch: pb.train.DataLoader(..., shuffle=True)"
     intended = "intended=('DAT02',), where the order is meant (sequences, a curriculum)"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from pullback.inspect.findings import Finding, Kind, Severity, Threshold
-from pullback.inspect.initial import usual
+from pullback.inspect.initial import MISFIT, REPEATED, misfit, misfit_layer, misfit_loop, scale_of
 from pullback.inspect.moments import MISPREDICTED, Signal
 from pullback.inspect.probe import FLAT, Layer, Probe
 from pullback.inspect.rules.start import CLIPPED, FRESH, Check
@@ -133,7 +133,7 @@ class SIG04(Check):
                     f"{each.flat:.0%} of {each.node.op.name} behind {each.layer.name} is saturated",
                     each.node.site,
                     severity=cls.gated(seen),
-                    why=_scale_of(seen.probe, each.layer),
+                    why=scale_of(seen.probe, each.layer),
                     numbers={"share": each.flat},
                 )
 
@@ -217,6 +217,8 @@ class SIG07(Check):
     drift = Threshold(
         1e2, "E[z²] / that of the first layer above, or below its inverse", "SageMaker"
     )
+    weights = Threshold(MISFIT, "std of the weights / usual above, or below its inverse", "own")
+    repeated = Threshold(REPEATED, "the same of weights that are used again and again", "own")
     misprediction = Threshold(
         MISPREDICTED, "predicted / measured above, or below its inverse", "own"
     )
@@ -224,32 +226,77 @@ class SIG07(Check):
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
         signals = [x for x in seen.signals if x.forward > 0]
-        if len(signals) < 2:
-            return
-        first = signals[0].forward
-        away = [x for x in signals[1:-1] if not _within(x.forward / first, cls.drift)]
-        if signals[-1].forward / first > cls.drift:
-            away.append(signals[-1])
-        if away:
-            worst = max(signals, key=lambda x: abs(math.log(_misfit(seen.probe, x.layer))))
-            yield cls.found(
-                f"E[z²] goes from {first:.2g} to {away[-1].forward:.2g} at {away[-1].layer.name}",
-                worst.layer.node.site,
-                severity=cls.gated(seen),
-                why=_scale_of(seen.probe, worst.layer),
-                numbers={"first": first, "last": away[-1].forward, "layer": worst.layer.name},
-            )
+        worst, loop = misfit_layer(seen.probe), misfit_loop(seen.probe)
+        away = _away(signals, cls.drift)
+        if loop is not None:
+            yield cls._of_loop(seen, *loop)
+        elif away and worst is None:
+            yield cls._of_drift(seen, signals[0].forward, away[0], away[-1])
+        elif worst is not None and (worst is not seen.probe.layers[-1] or seen.probe.classes < 2):
+            yield cls._of_weights(seen, worst)  # a last layer before a softmax is OBJ04
+        else:
+            yield from cls._mispredicted(seen, signals)
+
+    @classmethod
+    def _of_weights(cls, seen: Seen, worst: Layer) -> Finding:
+        factor = misfit(seen.probe, worst)
+        large = "large" if factor > 1 else "small"
+        times = factor if factor > 1 else 1 / factor
+        return cls.found(
+            f"the weights of {worst.name} are {times:.2g} times too {large}",
+            worst.node.site,
+            severity=cls.gated(seen),
+            why=scale_of(seen.probe, worst),
+            numbers={"layer": worst.name, "factor": factor},
+        )
+
+    @classmethod
+    def _of_loop(cls, seen: Seen, name: str, std: float, fits: float) -> Finding:
+        large = "large" if std > fits else "small"
+        return cls.found(
+            f"the recurrent weights {name} are {max(std / fits, fits / std):.2g} times too {large}",
+            None,
+            severity=cls.gated(seen),
+            why=f"std {std:.3g}; orthogonal: {fits:.3g}; each step multiplies by them again",
+            fix="hidden_initializer=nn.init.orthogonal",
+            numbers={"layer": name, "factor": std / fits},
+        )
+
+    @classmethod
+    def _of_drift(cls, seen: Seen, first: float, begins: Signal, last: Signal) -> Finding:
+        """The weights are as usual, and the signal runs away all the same: named is where it has."""
+        layer = begins.layer
+        return cls.found(
+            f"E[z²] goes from {first:.2g} to {begins.forward:.2g} at {layer.name}, and to "
+            f"{last.forward:.2g} at {last.layer.name}",
+            layer.node.site,
+            severity=cls.gated(seen),
+            why=scale_of(seen.probe, layer),
+            numbers={"first": first, "last": last.forward, "layer": layer.name},
+        )
+
+    @classmethod
+    def _mispredicted(cls, seen: Seen, signals: Sequence[Signal]) -> Iterator[Finding]:
         for x in signals:
-            if not x.is_predicted and not away:
+            if not x.is_predicted:
                 yield cls.found(
                     f"E[z²] of {x.layer.name} is {x.forward:.2g}, theory predicts "
                     f"{x.forward_predicted:.2g}",
                     x.layer.node.site,
                     severity=Severity.INFO,
-                    why=_scale_of(seen.probe, x.layer),
+                    why=scale_of(seen.probe, x.layer),
                     numbers={"measured": x.forward, "predicted": x.forward_predicted},
                 )
                 return
+
+
+def _away(signals: Sequence[Signal], drift: float) -> list[Signal]:
+    """The layers whose signal is far from that of the first; the last one may be small."""
+    if len(signals) < 2:
+        return []
+    first = signals[0].forward
+    found = [x for x in signals[1:-1] if not _within(x.forward / first, drift)]
+    return [*found, *[x for x in signals[-1:] if x.forward / first > drift]]
 
 
 # ---- what flows through the layers ----------------------------------------------------------
@@ -288,19 +335,6 @@ def _along(rule: type[Check], verb: str, flow: _Flow, severity: Severity) -> Fin
 def _flow(signals: Sequence[Signal]) -> _Flow | None:
     alive = [x for x in signals if x.backward > 0 and math.isfinite(x.backward)]
     return _Flow(alive) if len(alive) >= 3 else None
-
-
-def _std(probe: Probe, layer: Layer) -> float:
-    return float(probe.numbers(layer.weight).astype(np.float64).std())
-
-
-def _misfit(probe: Probe, layer: Layer) -> float:
-    return max(_std(probe, layer), 1e-30) / usual(probe, layer)[1]
-
-
-def _scale_of(probe: Probe, layer: Layer) -> str:
-    name, std = usual(probe, layer)
-    return f"the weights of {layer.name} have std {_std(probe, layer):.3g}; {name}: {std:.3g}"
 
 
 def _twins(probe: Probe, layer: Layer) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -12,9 +12,12 @@ from pullback.inspect.case import Case
 from pullback.inspect.check_grads import check_grads
 from pullback.inspect.course import FIRST
 from pullback.inspect.findings import Finding, Kind, Remedy, Rule, Severity, Threshold
+from pullback.inspect.initial import misfit_layer, scale_of
+from pullback.inspect.probe import Probe
 from pullback.inspect.seen import USUAL_RATE, Seen
 from pullback.inspect.trials import ENOUGH, JUMP, LEAKED, LEAST, WRONG, copies_ratio
-from pullback.ir.types import is_float
+from pullback.ir.array import Array
+from pullback.ir.types import Numbers, is_float
 from pullback.ops.pointwise import StopGradient
 
 FRESH = Remedy("weights of the usual scale (he_normal, lecun_normal)", initialises=True)
@@ -63,14 +66,16 @@ class OBJ04(Check):
         numbers = {"loss": loss, "ln K": usual, "prior entropy": prior, "K": probe.classes}
         expected = f"ln {probe.classes} = {usual:.3g}"
         if loss > cls.much * usual:
+            worst = misfit_layer(probe)
+            said = "" if worst is None else f": {scale_of(probe, worst)}"
             yield cls.found(
                 f"the loss starts at {loss:.3g}, {loss / usual:.1f} times {expected}",
-                probe.replay.graph.nodes[-1].site,
+                probe.replay.graph.nodes[-1].site if worst is None else worst.node.site,
                 severity=cls.gated(seen),
-                why="the first logits are large, and confidently wrong",
-                numbers=numbers,
+                why=f"the first logits are large, and confidently wrong{said}",
+                numbers=numbers if worst is None else {**numbers, "layer": worst.name},
             )
-        elif loss < cls.little * prior:
+        elif 0 <= loss < cls.little * prior:
             yield cls.found(
                 f"the loss starts at {loss:.3g}; who knows nothing has {prior:.3g}",
                 probe.replay.graph.nodes[-1].site,
@@ -120,15 +125,19 @@ class OBJ06(Check):
 
 
 class DAT01(Check):
-    """The inputs are not scaled: their spread, or their distance from 0, is far from 1.
+    """Inputs or targets are not scaled: their spread, or their distance from 0, is far from 1.
 
-    Initial weights are made for inputs of variance about 1. Data in [0, 1] or [-1, 1] are taken
-    as scaled.
+    Initial weights are made for inputs of variance about 1, and a network begins with outputs of
+    about 1. Data in [0, 1] or [-1, 1] are taken as scaled. Of a table, columns of very different
+    spread are told too, and inputs that are the same for every sample, from which nothing can be
+    learnt. It is a warning where the run has a symptom, or where it learns far better with scaled
+    data, as was tried.
     """
 
     id = "DAT01"
-    title = "inputs that are not scaled"
+    title = "inputs or targets that are not scaled"
     kind = Kind.MEASURE
+    certain = (Severity.FAIL,)
     severity = Severity.WARN
     fix = "standardise: subtract the mean and divide by the standard deviation of the training set"
     intended = "intended=('DAT01',)"
@@ -137,21 +146,53 @@ class DAT01(Check):
     wide = Threshold(10.0, "standard deviation above", "TheDeepChecker")
     narrow = Threshold(0.1, "standard deviation below", "TheDeepChecker")
     far = Threshold(3.0, "|mean| / standard deviation above", "TheDeepChecker")
+    apart = Threshold(1e3, "largest / least deviation of the columns of a table", "TheDeepChecker")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
-        graph = seen.probe.network or seen.probe.graph
-        for x in seen.probe.inputs_of(graph):
+        probe = seen.probe
+        graph = probe.network or probe.graph
+        inputs = probe.inputs_of(graph)
+        if cls._is_constant(probe, inputs):
+            name = probe.replay.names[inputs[0]]
+            yield cls.found(
+                f"{name} is the same for each of {probe.batch} samples",
+                None,
+                severity=Severity.FAIL,
+                why="the output is one constant: nothing of a sample reaches it",
+                fix="look at what was done to the data: a division of whole numbers, a lost column",
+            )
+            return
+        for x in inputs:
             if is_float(x.dtype) and x.size > 1:
-                yield from cls._about(seen, seen.probe.replay.names[x], seen.probe.numbers(x))
+                yield from cls._about(seen, probe.replay.names[x], probe.numbers(x))
+        for x in probe.integers_beside():
+            wide = probe.numbers(x).astype(np.float64)
+            if is_float(x.dtype) and x.shape[:1] == (probe.batch,) and x.size > 1:
+                yield from cls._about_targets(seen, probe.replay.names[x], wide)
 
     @classmethod
-    def _about(cls, seen: Seen, name: str, x: np.ndarray) -> Iterator[Finding]:
+    def _is_constant(cls, probe: Probe, inputs: Sequence[Array]) -> bool:
+        """Whether no input differs between the samples."""
+        known = [probe.numbers(x) for x in inputs]
+        return bool(known) and probe.batch >= 8 and not any(np.ptp(x, axis=0).any() for x in known)
+
+    @classmethod
+    def _about(cls, seen: Seen, name: str, x: Numbers) -> Iterator[Finding]:
         wide = x.astype(np.float64)
         low, high, mean, std = wide.min(), wide.max(), wide.mean(), wide.std()
-        if low >= -1 and high <= 1 and std > 1e-3:
-            return
-        if cls.narrow <= std <= cls.wide and abs(mean) <= cls.far * std:
+        columns = wide.std(axis=0) if x.ndim == 2 and len(x) > 1 else np.zeros(0)
+        spread = columns[columns > 0]
+        if len(spread) and spread.max() > cls.apart * spread.min() and spread.max() > 1:
+            yield cls.found(
+                f"the columns of {name} have standard deviations from {spread.min():.2g} to "
+                f"{spread.max():.2g}",
+                None,
+                severity=cls.gated(seen),
+                why="the widest column alone decides the steps",
+                numbers={"least": spread.min(), "largest": spread.max()},
+            )
+        if (low >= -1 and high <= 1 and std > 1e-3) or cls._is_scaled(mean, std):
             return
         yield cls.found(
             f"{name} has mean {mean:.3g} and standard deviation {std:.3g}",
@@ -159,6 +200,25 @@ class DAT01(Check):
             severity=cls.gated(seen),
             why="initial weights are made for inputs of mean 0 and variance 1",
             numbers={"mean": mean, "std": std, "min": low, "max": high},
+        )
+
+    @classmethod
+    def _is_scaled(cls, mean: float, std: float) -> bool:
+        return cls.narrow <= std <= cls.wide and abs(mean) <= cls.far * std
+
+    @classmethod
+    def _about_targets(cls, seen: Seen, name: str, y: Numbers) -> Iterator[Finding]:
+        mean, std = y.mean(), y.std()
+        if cls._is_scaled(mean, std) or std == 0 or np.abs(y).max() <= 1:
+            return
+        yield cls.found(
+            f"the targets {name} have mean {mean:.3g} and standard deviation {std:.3g}",
+            None,
+            severity=cls.gated(seen),
+            why="a network begins with outputs of about 1: its last bias has a long way to go",
+            fix="learn (y - mean) / std of the training set, and undo it for what is predicted",
+            numbers={"mean": mean, "std": std},
+            remedies=(Remedy("targets of mean 0 and variance 1", scales=True),),
         )
 
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pullback.errors import Site
 from pullback.inspect.case import Case
 from pullback.inspect.course import NEAR
-from pullback.inspect.findings import Finding, Kind, Severity, Threshold
+from pullback.inspect.findings import Finding, Kind, Remedy, Severity, Threshold
 from pullback.inspect.probe import Probe, norm
+from pullback.inspect.response import decay
 from pullback.inspect.rules.objective import is_error
 from pullback.inspect.rules.running import Sign
 from pullback.inspect.rules.start import Check
@@ -20,6 +22,7 @@ from pullback.ir.array import Array, concrete
 from pullback.ir.graph import Graph, needed_nodes
 from pullback.ir.types import is_integer
 from pullback.ops.pointwise import Add, Subtract
+from pullback.train.state import trained_part
 from pullback.transforms.derivatives import grad
 from pullback.transforms.walk import inline
 
@@ -70,6 +73,8 @@ class Terms:
     penalty: float
     ratio: float
     """‖gradient of the penalty‖ / ‖gradient of the rest‖."""
+    site: Site | None
+    """Where the largest penalty is added."""
 
     @classmethod
     def of(cls, probe: Probe) -> Terms | None:
@@ -95,7 +100,10 @@ class Terms:
         bars = [probe.bar(x) for x in parameters]
         rest = [b - g for b, g in zip(bars, slopes, strict=True) if b is not None]
         own, others = [math.hypot(*map(norm, each)) for each in (slopes, rest)]
-        return cls(probe.loss - penalty, penalty, own / others if others else math.inf)
+        largest = max(mine, key=lambda x: abs(float(probe.numbers(x))))
+        maker = probe.makers.get(largest)
+        ratio = own / others if others else math.inf
+        return cls(probe.loss - penalty, penalty, ratio, None if maker is None else maker.site)
 
 
 def _addends(probe: Probe) -> list[Array]:
@@ -112,14 +120,16 @@ def _addends(probe: Probe) -> list[Array]:
 
 
 class OBJ08(Sign):
-    """A penalty of the parameters decides the steps: the data are not learnt.
+    """A penalty of the parameters, or the optimiser's weight decay, decides the steps.
 
     The loss is a sum, and one part of it depends on the parameters alone. Its gradient is longer
-    than that of the rest, and the rest does not fall, or is still that of a constant output.
+    than that of the rest, and the rest does not fall, or is still that of a constant output. Or the
+    optimiser makes weights so much shorter in each step, whatever the gradient is, that nothing
+    stays: it was handed gradients of 0 to see it.
     """
 
     id = "OBJ08"
-    title = "a penalty that dominates the loss"
+    title = "a penalty or a weight decay that dominates"
     kind = Kind.MEASURE
     severity = Severity.WARN
     fix = "a smaller factor of the penalty, or adamw(weight_decay=...)"
@@ -128,9 +138,12 @@ class OBJ08(Sign):
     dominates = Threshold(1.0, "‖gradient of the penalty‖ / ‖of the rest‖ above", "TheDeepChecker")
     still = Threshold(0.05, "the rest fell by less than, relative", "TheDeepChecker")
     least = Threshold(50, "steps, at least", "own")
+    shrinks = Threshold(0.02, "share of a weight that decays in one step, above", "1/50 steps")
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
+        if case.course.symptom and case.can_try:
+            yield from cls.decays(case)
         before = case.terms
         if before is None or case.course.count < cls.least or not before.ratio > cls.dominates:
             return
@@ -142,8 +155,25 @@ class OBJ08(Sign):
             return
         yield cls.found(
             f"the penalty dominates: its gradient is {before.ratio:.3g}x that of the rest",
-            None,
+            before.site,
             why=f"in {case.course.count} steps the penalty went from {before.penalty:.3g} to "
             f"{now.penalty:.3g}, the rest from {before.data:.3g} to {now.data:.3g}",
             numbers={"ratio": before.ratio, "rest": [before.data, now.data]},
         )
+
+    @classmethod
+    def decays(cls, case: Case) -> Iterator[Finding]:
+        """The optimiser's own decay of the weights."""
+        assert case.job is not None
+        assert case.job.optimizer is not None
+        share = decay(case.job.optimizer, trained_part(case.initial.model))
+        if share > cls.shrinks:
+            yield cls.found(
+                f"the weight decay takes {share:.2g} of each weight in every step",
+                None,
+                why="so it moves for a gradient of 0; after "
+                f"{math.ceil(1 / share)} steps next to nothing of a weight is left",
+                fix="weight_decay of 0.1 and less: a step takes rate times weight_decay of a weight",
+                numbers={"share": share},
+                remedies=(Remedy("no weight decay", keeps=True),),
+            )
