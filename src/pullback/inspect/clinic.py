@@ -13,6 +13,7 @@ import numpy as np
 
 from pullback.inspect.case import Case
 from pullback.inspect.findings import Finding, Remedy, Severity
+from pullback.inspect.heldout import HeldOut, held_out
 from pullback.inspect.initial import rescaled
 from pullback.inspect.seen import USUAL_RATE
 from pullback.inspect.trials import ENOUGH, Descent
@@ -110,6 +111,11 @@ class Clinic:
         state = state.replace(optimizer=optimizer.init(trained_part(state.model)))
         return _trained(self._job.step(optimizer), state, self._case.batches[:1], STEPS)
 
+    @functools.cached_property
+    def held_out(self) -> HeldOut | None:
+        """Training on some of the examples, and what it is worth for others."""
+        return held_out(self._program(), self._begun(self._case.initial, 1.0), self._case.batches)
+
     @property
     def is_calm(self) -> bool:
         """Whether a run with a symptom has none where it is tried again, for fewer steps."""
@@ -121,9 +127,12 @@ class Clinic:
         state = self._case.initial
         if remedy.initialises:
             state = state.replace(model=rescaled(self._case.first, state.model))
-        factor = constant(remedy.rate, float32)
-        state = state.replace(optimizer=(state.optimizer, factor))
+        state = self._begun(state, remedy.rate)
         return _trained(step, state, batches, self._steps_of_trial)
+
+    def _begun(self, state: Any, rate: float) -> Any:
+        """The state with a factor of the updates in it."""
+        return state.replace(optimizer=(state.optimizer, constant(rate, float32)))
 
     def _program(self, clip: float | None = None, keeps: bool = False) -> TrainStep:
         """The step of the run, with a factor of its updates in the optimiser's state."""

@@ -16,7 +16,8 @@ from pullback.inspect.findings import Finding, Kind, Severity
 from pullback.inspect.rules import CHECKS, GUESSES, HAZARDS, SIGNS
 from pullback.inspect.rules.cuts import CUT04
 from pullback.inspect.rules.loop import LOOP01, OBJ05
-from pullback.inspect.rules.order import DAT03
+from pullback.inspect.rules.order import DAT03, DAT05
+from pullback.inspect.rules.running import GEN02
 from pullback.inspect.rules.signal import SIG01, SIG02, SIG03, SIG04, SIG07
 from pullback.inspect.rules.start import DAT01, OBJ04, OPT01, OPT02, VER01
 from pullback.inspect.rules.task import OBJ02, OBJ08, Terms
@@ -81,10 +82,28 @@ def examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
     certain = [x for x in (*known, *found) if x.is_certain and x.severity.is_error]
     if certain or not case.can_try:
         return found
-    found = weighed(case, found, symptom)
-    if symptom and not any(_stands(x) for x in found):
-        found += unexplained(case, case.clinic)
+    found = weighed(case, found)
+    for more in (carried, guessed, unexplained):
+        if not any(_stands(x) for x in found):
+            found += more(case, symptom)
     return found
+
+
+def carried(case: Case, symptom: str) -> list[Finding]:
+    """Whether what is learnt holds for other examples, where there is a doubt."""
+    if DAT05.is_worth_trying(case):
+        return list(DAT05.too_few(case, case.clinic.held_out))
+    if DAT03.is_worth_trying(case):
+        return list(DAT03.untaught(case, case.clinic.held_out))
+    return []
+
+
+def guessed(case: Case, symptom: str) -> list[Finding]:
+    """What a remedy alone can show."""
+    if not symptom:
+        return []
+    guesses = [tried(case.clinic, x.found(x.title, None, why=symptom)) for x in GUESSES]
+    return [x for x in guesses if x.effect >= CLEARLY]
 
 
 def optimisers(case: Case) -> list[Finding]:
@@ -92,14 +111,10 @@ def optimisers(case: Case) -> list[Finding]:
     return [*OBJ08.decays(case), *LOOP01.never_cleared(case)]
 
 
-def weighed(case: Case, found: Sequence[Finding], symptom: str) -> list[Finding]:
-    """The findings with what their remedies did; where nothing explains a symptom, a guess."""
+def weighed(case: Case, found: Sequence[Finding]) -> list[Finding]:
+    """The findings with what their remedies did."""
     clinic = case.clinic = case.clinic or Clinic(case)
-    found = [tried(clinic, x) for x in found]
-    if symptom and not any(_stands(x) for x in found):
-        guesses = [tried(clinic, x.found(x.title, None, why=symptom)) for x in GUESSES]
-        found += [x for x in guesses if x.effect >= CLEARLY]
-    return found
+    return [tried(clinic, x) for x in found]
 
 
 def _stands(finding: Finding) -> bool:
@@ -107,14 +122,16 @@ def _stands(finding: Finding) -> bool:
     return finding.severity is not Severity.INFO
 
 
-def unexplained(case: Case, clinic: Clinic) -> list[Finding]:
+def unexplained(case: Case, symptom: str) -> list[Finding]:
     """What is left where neither another step nor a rule explains the symptom."""
+    if not symptom:
+        return []
     unheard = [*SIG01.likely(case.first), *DAT03.unheard(case)]
     if unheard:
         return unheard
-    heart, adam = clinic.by_heart, clinic.by_adam
+    heart, adam = case.clinic.by_heart, case.clinic.by_adam
     if heart.fall >= ENOUGH:
-        return list(DAT03.unlearnt(case, heart))
+        return list(GEN02.running(case))
     if adam.fall >= ENOUGH:
         return [
             OPT02.found(

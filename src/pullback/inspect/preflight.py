@@ -17,7 +17,7 @@ from pullback.inspect.birth import births
 from pullback.inspect.case import Case
 from pullback.inspect.causes import gradients, place, rooted
 from pullback.inspect.findings import Finding, Kind, Severity
-from pullback.inspect.looks import optimisers, weighed
+from pullback.inspect.looks import guessed, optimisers, weighed
 from pullback.inspect.paths import require_parameters
 from pullback.inspect.probe import Probe
 from pullback.inspect.report import Report
@@ -126,7 +126,8 @@ def _weighed(seen: Seen, found: list[Finding]) -> list[Finding]:
     if any(x.is_certain and x.severity.is_error for x in found):
         return found
     symptom = seen.symptom or ("the steps are too long" if any(_is_alarm(x) for x in found) else "")
-    return weighed(case, found, symptom)
+    found = weighed(case, found)
+    return found if any(map(_is_alarm, found)) else [*found, *guessed(case, symptom)]
 
 
 def _is_alarm(x: Finding) -> bool:

@@ -13,7 +13,7 @@ from pullback.inspect.rules.loop import LOOP01, LOOP02, LOOP03, OBJ05
 from pullback.inspect.rules.numeric import NUM01, NUM02
 from pullback.inspect.rules.objective import OBJ01, OBJ03, OBJ07
 from pullback.inspect.rules.order import DAT02, DAT03, DAT05
-from pullback.inspect.rules.running import CUT02, CUT03, GEN01, OPT03
+from pullback.inspect.rules.running import CUT02, CUT03, GEN01, GEN02, OPT03
 from pullback.inspect.rules.signal import SIG01, SIG02, SIG03, SIG04, SIG05, SIG06, SIG07
 from pullback.inspect.rules.start import (
     DAT01,
@@ -59,6 +59,7 @@ SIGNS: tuple[type[Any], ...] = (
     OBJ05,
     OBJ08,
     DAT02,
+    DAT03,
     DAT05,
     OPT01,
     OPT02,
@@ -70,7 +71,7 @@ GUESSES: tuple[type[Rule], ...] = (OBJ05, OPT01, OPT02)
 FAMILIES = ("NUM", "CUT", "LOOP", "OBJ", "DAT", "OPT", "SIG", "VER", "GEN")
 RULES: tuple[type[Rule], ...] = tuple(
     sorted(
-        dict.fromkeys((NUM01, NUM02, CUT01, CUT04, *HAZARDS, *CHECKS, *SIGNS, *GUESSES, DAT03)),
+        dict.fromkeys((NUM01, NUM02, CUT01, CUT04, *HAZARDS, *CHECKS, *SIGNS, *GUESSES, GEN02)),
         key=lambda each: (FAMILIES.index(each.id[:-2]), each.id),
     )
 )

@@ -202,7 +202,7 @@ class OBJ05(Sign):
         if probe.loss < 0 and bars and all((b >= 0).all() and b.any() for _, b in bars):
             yield cls.found(
                 f"the loss is minus a cross-entropy: {probe.loss:.3g}",
-                bars[0][0].node.site,
+                probe.replay.graph.nodes[-1].site,
                 severity=Severity.FAIL,
                 why="it falls where the probability of the right class does",
                 numbers={"loss": probe.loss},

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from pullback.inspect.case import Case
-from pullback.inspect.course import FIRST
+from pullback.inspect.course import FIRST, NEAR
 from pullback.inspect.findings import Finding, Kind, Rule, Severity, Threshold
 from pullback.inspect.rules.start import OPT01
 
@@ -178,4 +178,33 @@ class OPT03(Sign):
                 None,
                 why=f"it has been above {cls.rise:g}x its least for {10 * often} steps",
                 numbers={"least": least, "now": float(late[-1])},
+            )
+
+
+class GEN02(Sign):
+    """The run is no better than the best constant output, and nothing that was tried explains it.
+
+    One batch is learnt, so the gradient and the optimiser do work. Left are data of which the
+    inputs say little, and a network that does not fit them.
+    """
+
+    id = "GEN02"
+    title = "no better than a constant output"
+    kind = Kind.HINT
+    severity = Severity.WARN
+    fix = "a simple model on the same data, as a ridge regression: is it better?"
+    intended = "intended=('GEN02',)"
+    source = "Karpathy's recipe (dumb baselines)"
+    near = Threshold(NEAR, "loss / that of the best constant output above", "own")
+
+    @classmethod
+    def running(cls, case: Case) -> Iterator[Finding]:
+        course = case.course
+        if course.symptom and course.end > cls.near * course.baseline:
+            yield cls.found(
+                f"after {course.count} steps the loss is {course.end:.4g}; that of a constant "
+                f"output is {course.baseline:.4g}",
+                None,
+                why="other rates, scales and directions were tried, and do not help",
+                numbers={"loss": course.end, "constant": course.baseline},
             )
