@@ -114,7 +114,9 @@ class Clinic:
     @functools.cached_property
     def held_out(self) -> HeldOut | None:
         """Training on some of the examples, and what it is worth for others."""
-        return held_out(self._program(), self._begun(self._case.initial, 1.0), self._case.batches)
+        case = self._case
+        begun = self._begun(case.initial, 1.0)
+        return held_out(self._program(), begun, case.batches, case.baseline)
 
     @property
     def is_calm(self) -> bool:

@@ -158,13 +158,13 @@ class Course:
 
     @property
     def plateau(self) -> int:
-        """The steps until the loss was below that of a constant output for good."""
+        """The steps until the loss was below that of a constant output."""
         losses = self.losses
         if not len(losses) >= WINDOW or math.isnan(self.baseline):
             return 0
         smooth = np.convolve(losses, np.ones(WINDOW) / WINDOW, "valid")
-        above = np.flatnonzero(~(smooth < NEAR * self.baseline))
-        return int(above[-1]) + WINDOW // 2 if len(above) else 0
+        below = np.flatnonzero(smooth < NEAR * self.baseline)
+        return int(below[0]) + WINDOW // 2 if len(below) else len(losses)
 
     @property
     def symptom(self) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pullback.inspect.baseline import Baseline
 from pullback.ir.array import numbers_of
 from pullback.ir.types import Numbers
 from pullback.train.state import copied
@@ -35,6 +36,8 @@ class HeldOut:
     trained: tuple[float, ...]
     others: tuple[float, ...]
     """At the beginning, and after each `EVERY` steps."""
+    constant: float
+    """Of the others, that of the best constant output; NaN where it is not known."""
 
     @property
     def end(self) -> float:
@@ -57,7 +60,9 @@ class HeldOut:
         )
 
 
-def held_out(step: TrainStep, state: Any, batches: Sequence[Any]) -> HeldOut | None:
+def held_out(
+    step: TrainStep, state: Any, batches: Sequence[Any], baseline: Baseline | None
+) -> HeldOut | None:
     """Train on three quarters of the different examples of the batches, from the beginning.
 
     None where the examples cannot be told apart, or are too few.
@@ -87,7 +92,8 @@ def held_out(step: TrainStep, state: Any, batches: Sequence[Any]) -> HeldOut | N
             asked.append(_loss(step, state, held))
         if not math.isfinite(trained[-1]) or time.process_time() > until:
             break
-    return HeldOut(tuple(trained), tuple(asked))
+    constant = math.nan if baseline is None else baseline.loss(held)
+    return HeldOut(tuple(trained), tuple(asked), constant)
 
 
 def _loss(step: TrainStep, state: Any, batches: Sequence[Any]) -> float:

@@ -83,6 +83,7 @@ class DAT03(Sign):
     learnt = Threshold(0.93, "examples trained on: loss / that of a constant output below", "own")
     carried = Threshold(0.97, "others: least loss / that of a constant output above", "own")
     gap = Threshold(0.05, "the difference of these two above", "own")
+    heart = Threshold(0.1, "or in a run with a symptom: one batch falls by at least", "own")
     least = Threshold(512, "targets that are all the same, at least", "own")
     same = Threshold(1e-6, "largest difference of outputs / largest output, at most", "own")
 
@@ -125,10 +126,10 @@ class DAT03(Sign):
     def untaught(cls, case: Case, tried: HeldOut | None) -> Iterator[Finding]:
         """Where what is learnt by heart says nothing of other examples."""
         bar = case.course.baseline
-        if tried is None or not tried.is_finite:
+        if tried is None or not tried.is_finite or not tried.best > cls.carried * tried.constant:
             return
-        by_heart = tried.end < cls.learnt * bar and tried.best - tried.end > cls.gap * bar
-        if by_heart and tried.best > cls.carried * bar:
+        one = case.clinic.by_heart.fall >= cls.heart and bool(case.course.symptom)
+        if one or (tried.end < cls.learnt * bar and tried.best - tried.end > cls.gap * bar):
             yield cls.found(
                 "what is learnt of some examples says nothing of others",
                 None,
@@ -175,7 +176,7 @@ class DAT05(Sign):
     source = "Stack Overflow 67180955 (TrainCheck)"
     small = Threshold(512, "examples of a batch that comes in every step, at most", "own")
     factor = Threshold(2.0, "loss of examples held out / of those trained on above", "own")
-    share = Threshold(0.25, "and above it by this share of the loss at the start", "own")
+    share = Threshold(0.1, "and above it by this share of the loss at the start", "own")
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
