@@ -230,14 +230,25 @@ class Case:
         """The largest ‖update‖ / ‖weight‖ of the first steps; 0 where it is not known."""
         if self._jump is not None:
             return self._jump
-        early = self.course.ratios[:FIRST]
-        if self.job is None or early.shape[1:] != (len(self.weights),):
-            return 0.0
-        moved = early[:, self.weights]
+        moved = self._early_ratios()
         found = float(moved.max()) if moved.size and np.isfinite(moved).all() else 0.0
-        if len(early) == FIRST:
+        if len(moved) == FIRST:
             self._jump = found
         return found
+
+    @property
+    def jumper(self) -> str:
+        """The name of the weight that moved so far."""
+        moved = self._early_ratios()
+        names = [x for x, w in zip(self.course.names, self.weights, strict=False) if w]
+        return names[int(moved.max(axis=0).argmax())] if moved.size else ""
+
+    def _early_ratios(self) -> Numbers:
+        """(first steps, weights)"""
+        early = self.course.ratios[:FIRST]
+        if self.job is None or early.shape[1:] != (len(self.weights),):
+            return np.zeros((0, 0))
+        return early[:, self.weights]
 
     @property
     def typical_ratio(self) -> float:
@@ -246,13 +257,6 @@ class Case:
         if self.job is None or ratios.shape[1:] != (len(self.weights),) or not any(self.weights):
             return 0.0
         return float(np.median(ratios[:, self.weights], axis=0).max())
-
-    @functools.cached_property
-    def frozen_layers(self) -> list[tuple[str, bool]]:
-        """Each weight of a layer, in forward order, and whether it is frozen."""
-        probe = self.first.probe
-        frozen = probe.replay.frozen
-        return [(x.name, x.weight in frozen) for x in probe.layers]
 
     @functools.cached_property
     def dropouts(self) -> list[Dropout]:

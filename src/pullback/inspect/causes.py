@@ -62,13 +62,16 @@ def _by(finding: Finding, cause: Finding) -> Finding:
 
 
 def _is_due(finding: Finding, cause: Finding) -> bool:
-    """A loss is large that is a sum, a number not finite after steps that were too long, as a
+    """Nothing learns before a layer that is frozen at 0. A loss is large that is a sum, a number not finite after steps that were too long, as a
     shorter one has shown; where nothing of a sample comes in, nothing else says anything."""
     match cause.id:
         case "OBJ06":
             return finding.id == "OBJ04"
-        case "OPT01":
-            return bool(cause.effect) and finding.severity is Severity.STOP
+        case "CUT03" if cause.severity.is_error:
+            return finding.rule is CUT04
+        case "OPT01" | "OPT03":
+            late = bool(finding.numbers.get("later"))  # it was not so at the beginning
+            return late or (bool(cause.effect) and finding.severity is Severity.STOP)
         case "DAT01" if cause.severity.is_error:
             return finding is not cause and finding.severity is not Severity.STOP
     return False

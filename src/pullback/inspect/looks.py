@@ -172,7 +172,9 @@ def _measured(case: Case) -> list[Finding]:
     seen = {x.id for x in found}
     if case.present is not None:
         late = [x for x in (SIG03, SIG04) if x.id not in seen]
-        found += _each(late, case.present)
+        found += [
+            replace(x, numbers={**x.numbers, "later": True}) for x in _each(late, case.present)
+        ]
     return found
 
 

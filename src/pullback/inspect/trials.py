@@ -82,6 +82,8 @@ class Fitted(Descent):
 
     ratio: float
     """The largest ‖update‖/‖parameter‖ of a weight in the first 20 steps."""
+    mover: str
+    """Which weight it was."""
     silent: frozenset[str]
     """Parameters whose gradient was exactly 0 in every step but the first."""
 
@@ -116,7 +118,7 @@ def overfit(
     `ENOUGH`, or after `least` steps.
     """
     losses: list[float] = []
-    ratio = 0.0
+    ratio, mover = 0.0, ""
     seen: set[str] = set()
     zero = [not np.any(x.numpy()) for x in flatten(trained_part(state.model))[0]]
     names: tuple[str, ...] = ()
@@ -131,14 +133,14 @@ def overfit(
         if i < 20:
             shares = zip(names, metrics.ratios.tolist(), strict=True)
             told = zip(shares, zero, strict=True)  # of what began at 0 the first step is all
-            weights = [x for (name, x), began in told if name.endswith("weight") and not began]
-            ratio = max([ratio, *weights])
+            weights = [(x, name) for (name, x), began in told if "weight" in name and not began]
+            ratio, mover = max([(ratio, mover), *weights])
         if not math.isfinite(losses[-1]) or losses[-1] <= 0.1 * losses[0]:
             break
         lower = losses[0] - losses[-1] >= ENOUGH * abs(losses[0])
         if time.process_time() > until and (lower or i >= least):
             break
-    return Fitted(tuple(losses), ratio, frozenset(names) - seen)
+    return Fitted(tuple(losses), ratio, mover, frozenset(names) - seen)
 
 
 def first_samples(batch: Sequence[Any], size: int, count: int) -> tuple[Any, ...]:

@@ -30,6 +30,7 @@ from pullback.inspect.rules.task import OBJ02, OBJ08
 HAZARDS: tuple[type[Hazard], ...] = (NUM04, NUM05, NUM06, OBJ01, OBJ03, OBJ07)
 CHECKS: tuple[type[Any], ...] = (
     VER02,
+    CUT03,
     OBJ02,
     OBJ05,
     OBJ04,
@@ -52,7 +53,6 @@ CHECKS: tuple[type[Any], ...] = (
 )
 SIGNS: tuple[type[Any], ...] = (
     CUT02,
-    CUT03,
     LOOP01,
     LOOP02,
     LOOP03,

@@ -9,7 +9,8 @@ import numpy as np
 from pullback.inspect.case import Case
 from pullback.inspect.course import FIRST, NEAR
 from pullback.inspect.findings import Finding, Kind, Rule, Severity, Threshold
-from pullback.inspect.rules.start import OPT01
+from pullback.inspect.rules.start import OPT01, Check
+from pullback.inspect.seen import Seen
 
 
 class Sign(Rule):
@@ -62,16 +63,15 @@ class CUT02(Sign):
         )
 
 
-class CUT03(Sign):
+class CUT03(Check):
     """What is frozen leaves nothing that could learn the task.
 
     Every weight is frozen and only biases and the scales of normalisation are trained; or the last
     layer is frozen and the ones before it are trained, so that what they learn is read by weights
-    that never fit it.
+    that never fit it. A last layer that is frozen at 0 lets no gradient by.
     """
 
     id = "CUT03"
-    is_early = True
     title = "the wrong layers are frozen"
     severity = Severity.FAIL
     fix = "pb.nn.unfreeze(model, path) of the last layer"
@@ -79,25 +79,31 @@ class CUT03(Sign):
     source = "pytorch-forum 84911 (TrainCheck)"
 
     @classmethod
-    def running(cls, case: Case) -> Iterator[Finding]:
-        frozen = case.frozen_layers
-        if not any(x for _, x in frozen):
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        probe = seen.probe
+        chain = [(x.name, x.weight in probe.replay.frozen) for x in probe.layers]
+        names = list(dict.fromkeys(name for name, is_frozen in chain if is_frozen))
+        if not names:
             return
-        names = [name for name, x in frozen if x]
-        if len(names) == len(frozen):
+        trained = list(dict.fromkeys(name for name, is_frozen in chain if not is_frozen))
+        last = probe.layers[-1]
+        if not trained:
             yield cls.found(
-                f"all {len(names)} layers are frozen: only biases and scales can learn",
+                f"all {len(names)} layers are frozen, from {names[0]} to {names[-1]}: only biases "
+                "and scales can learn",
                 None,
                 notes=(", ".join(names[:4]) + (", …" if len(names) > 4 else ""),),
-                numbers={"layers": names},
+                numbers={"layers": names, "layer": names[0]},
             )
-        elif frozen[-1][1] and not all(x for _, x in frozen[:-1]):
+        elif last.name in names:
+            nothing = not probe.numbers(last.weight).any()
+            what = "frozen at 0" if nothing else "frozen"
             yield cls.found(
-                f"the last layer, {names[-1]}, is frozen, and layers before it are trained",
+                f"the last layer, {last.name}, is {what}, and layers before it are trained",
                 None,
-                severity=Severity.WARN if case.course.symptom else Severity.INFO,
-                why=case.course.symptom,
-                numbers={"layers": names},
+                severity=Severity.FAIL if nothing else cls.gated(seen),
+                why="no gradient passes a product with 0" if nothing else seen.symptom,
+                numbers={"layers": names, "layer": last.name},
             )
 
 

@@ -378,7 +378,7 @@ class OPT01(Check):
             f"the learning rate is too high{long}",
             None,
             why=f"the loss of one batch rose after {fitted.rises:.0%} of the first steps; "
-            f"largest ‖update‖/‖weight‖ {fitted.ratio:.2g}",
+            f"largest ‖update‖/‖weight‖ {fitted.ratio:.2g} of {fitted.mover}",
             fix=f"at most {0.5 / factor:.2g}x the rate, warm-up or clipping"
             if factor > cls.too_long
             else cls.fix,
@@ -395,7 +395,7 @@ class OPT01(Check):
             return
         certain = bool(course.symptom) or case.can_try
         yield cls.found(
-            f"the learning rate is too high: the weights moved by up to {jump:.2g} of their size"
+            f"the learning rate is too high: {case.jumper} moved by {jump:.2g} of its size"
             if jump > 10**cls.jump
             else f"the learning rate is too high: the loss rose to {rise:.3g} times its start",
             None,
@@ -427,6 +427,8 @@ class OPT02(Check):
         Remedy("1000x the learning rate", rate=1000.0),
     )
     slow = Threshold(-4.0, "log10 ‖update‖/‖weight‖ below", "TheDeepChecker")
+    gone = Threshold(0.01, "or, in most steps: ‖update‖ / that of the first ones below", "own")
+    known = Threshold(0.5, "and the loss / that of a constant output is still above", "own")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
@@ -447,6 +449,7 @@ class OPT02(Check):
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
         """In a run: no weight moves by more, and the loss does not fall."""
+        yield from cls._gone(case)
         ratio = case.typical_ratio if case.course.symptom else 0.0
         if 0 < ratio < 10**cls.slow:
             yield cls.found(
@@ -454,4 +457,27 @@ class OPT02(Check):
                 None,
                 why=case.course.symptom,
                 numbers={"ratio": ratio},
+            )
+
+    @classmethod
+    def _gone(cls, case: Case) -> Iterator[Finding]:
+        """A schedule has taken the rate to nothing before anything was learnt."""
+        course, ratios = case.course, case.course.ratios
+        norms = course.norms
+        if course.count < LEAST or ratios.shape != norms.shape or len(ratios) <= FIRST:
+            return
+        if not course.stands_still or not course.end > cls.known * course.baseline:
+            return
+        size = np.linalg.norm(ratios, axis=1)
+        slopes = np.linalg.norm(norms, axis=1)
+        share = size / max(float(size[:FIRST].max()), 1e-30)
+        pulls = slopes[-1] > slopes[:FIRST].max() / 10
+        if pulls and float(np.median(share)) < cls.gone and share[FIRST:].max() < cls.gone:
+            yield cls.found(
+                f"the steps have become {share[-1]:.1g} of what they were, the gradient has not",
+                None,
+                why=f"the loss stands at {course.end:.3g}; a schedule that counts epochs, given "
+                "steps?",
+                numbers={"share": float(share[-1])},
+                remedies=(),
             )
