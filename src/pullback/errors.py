@@ -218,6 +218,17 @@ def _table(operands: Sequence[Operand]) -> list[str]:
     return [f"    {x.label:<{label}}  {x.type:<{kind}}  {x.origin}".rstrip() for x in operands]
 
 
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """The first few names, for a message."""
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+
+
+def counted(names: Sequence[str], most: int) -> str:
+    """The first few names and how many more there are, for a message."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def nearest(name: object, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """The known name that is most like a wrong one, for a hint; None where none is (`cutoff`, from
     0: any will do, to 1: only the same).

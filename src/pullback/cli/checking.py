@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from pullback import random
-from pullback.cli.failures import INTERRUPTED
+from pullback.cli.failures import INTERRUPTED, of_the_system
 from pullback.cli.subject import find, told
 from pullback.errors import PullbackError
 from pullback.inspect.preflight import preflight
@@ -101,15 +101,13 @@ def _plainly() -> Iterator[None]:
     except PullbackError as error:
         raise _Unchecked(_message(error)) from None
     except OSError as error:
-        name = f"{error.filename}: " if error.filename else ""
-        raise _Unchecked(f"{name}{error.strerror or error}") from None
+        raise _Unchecked(of_the_system(error)) from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
 
 
 def _message(error: PullbackError) -> str:
-    """With the user's line, where it is one of theirs that called."""
-    frame = None if error.site is None else error.site.frame
-    if frame is not None and Path(click.__file__).parent not in Path(frame.file).parents:
+    """With the user's line, where there is one."""
+    if error.site is not None and error.site.frame is not None:
         return str(error)
     return error.what if error.hint is None else f"{error.what}\n    {error.hint}"

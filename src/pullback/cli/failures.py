@@ -26,12 +26,17 @@ def failures(*, begun: bool = False) -> Iterator[None]:
             raise click.UsageError(_message(error)) from None
         raise click.ClickException(_message(error)) from None
     except OSError as error:
-        name = f"{error.filename}: " if error.filename else ""
-        raise click.ClickException(f"{name}{error.strerror or error}") from None
+        raise click.ClickException(of_the_system(error)) from None
     except MemoryError:
         raise click.ClickException("there is not enough memory") from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
+
+
+def of_the_system(error: OSError) -> str:
+    """What the system says, and of which file."""
+    name = f"{error.filename}: " if error.filename else ""
+    return f"{name}{error.strerror or error}"
 
 
 def _message(error: PullbackError) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import time
 from pathlib import Path
 from typing import Any, get_args
@@ -19,6 +18,7 @@ from pullback.compile.budget import parse_bytes
 from pullback.compile.report import MemoryReport, Point
 from pullback.compile.report import largest as largest_of
 from pullback.errors import ArgumentError
+from pullback.inspect.views import is_printable
 from pullback.schedule.planner.driver import Planner
 from pullback.train.config import PRECISIONS, read_toml
 from pullback.train.files import write_whole
@@ -108,7 +108,7 @@ def plan(
             click.echo(json.dumps(as_json(told), indent=1))
         else:
             columns = min(max(shutil.get_terminal_size((80, 24)).columns, 60), 100)
-            click.echo(as_text(told, rows, columns, ascii=_is_ascii()))
+            click.echo(as_text(told, rows, columns, ascii=not is_printable("█·×µ")))
         if out is not None:
             _draw(told, out)
             click.echo(f"written to {out}", err=True)
@@ -153,15 +153,6 @@ def _largest(subject: Planned, limit: int) -> int:
         return subject.lower(size * subject.unit, None).plan.planner
 
     return largest_of(planner, limit) * subject.unit
-
-
-def _is_ascii() -> bool:
-    """Whether the terminal has no letters but ASCII."""
-    try:
-        "█·×µ".encode(sys.stdout.encoding or "ascii")
-    except UnicodeEncodeError:
-        return True
-    return False
 
 
 def _draw(told: Told, out: Path) -> None:

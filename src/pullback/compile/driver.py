@@ -270,6 +270,11 @@ def collector_at_rest() -> Iterator[None]:
             gc.enable()
 
 
+def uncompiled(f: Callable[..., Any]) -> Callable[..., Any]:
+    """The function that `compile` was given; another one as it is."""
+    return f._function if isinstance(f, CompiledFunction) else f
+
+
 def _named(place: Any, name: str) -> Any:
     for part in name.split("."):
         place = getattr(place, part, None)

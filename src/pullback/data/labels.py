@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from pullback._public import public
-from pullback.errors import ArgumentError, ShapeError
+from pullback.errors import ArgumentError, ShapeError, listed
 from pullback.ir.types import Numbers, float64, int64
 
 Label = str | int | float | bool
@@ -65,8 +65,7 @@ class LabelEncoder:
             first = next(i for i, each in enumerate(found) if each not in numbers)
             raise ArgumentError(
                 f"{_listed('unseen class', unseen, 'es')}, first at position {first}",
-                hint=f"the classes are {', '.join(map(str, self.classes[:8]))}"
-                + (", …" if len(self.classes) > 8 else ""),
+                hint=f"the classes are {listed([str(x) for x in self.classes], 8)}",
             )
         return np.array([numbers[each] for each in found], int64)
 
@@ -165,8 +164,7 @@ def _plain(labels: Any) -> list[Any]:
 
 
 def _listed(noun: str, names: Sequence[str], plural: str = "s") -> str:
-    shown = ", ".join(repr(name) for name in names[:5]) + (", …" if len(names) > 5 else "")
-    return f"{noun}{plural if len(names) > 1 else ''} {shown}"
+    return f"{noun}{plural if len(names) > 1 else ''} {listed([repr(x) for x in names], 5)}"
 
 
 def _entry(state: Mapping[str, Any], name: str) -> Any:

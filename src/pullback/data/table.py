@@ -14,7 +14,7 @@ import numpy as np
 
 from pullback._public import public
 from pullback.data.files import unreadable
-from pullback.errors import ArgumentError, FileFormatError
+from pullback.errors import ArgumentError, FileFormatError, listed
 from pullback.ir.types import Numbers, bool_, float64, int64
 
 MISSING = frozenset({"", "NA", "N/A", "NaN", "nan", "null", "NULL", "None", "?"})
@@ -106,8 +106,7 @@ class Table:
         if name not in self.columns:
             raise ArgumentError(
                 f"{self.source} has no column {name!r}",
-                hint=f"its columns are {', '.join(map(repr, self.names[:12]))}"
-                + (", …" if len(self.names) > 12 else ""),
+                hint=f"its columns are {listed([repr(x) for x in self.names], 12)}",
             )
 
     def _place(self, row: int) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from pullback._public import public
 from pullback._settings import override
-from pullback.compile.driver import CompiledFunction
+from pullback.compile.driver import uncompiled
 from pullback.errors import ArgumentError, Site
 from pullback.inspect.cuts import cuts, deaths, detours, readers
 from pullback.inspect.findings import Finding, short_place
@@ -160,7 +160,7 @@ def explain(
     >>> print(explain(loss, {"w": np.ones(3)}).findings[0].why)
     dead: all 3 inputs are at or below 0, where its slope is 0
     """
-    f = loss_fn._function if isinstance(loss_fn, CompiledFunction) else loss_fn
+    f = uncompiled(loss_fn)
     with override(check=0):
         replay = Replay(f, args, chosen_positions(f, argnums, len(args)))
     replay.require_loss("the function", "explain", "reduce it with pb.mean or pb.sum")
@@ -304,7 +304,7 @@ def _double(x: Array) -> Numbers:
 
 
 def _place(site: Site) -> str:
-    return f"{site.scope} {short_place(site)}".lstrip()
+    return short_place(site) if site.frame is None else f"{site.scope} {short_place(site)}".lstrip()
 
 
 def _row(place: str, factor: float, so_far: float, steps: Sequence[Gain]) -> str:

@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from pullback.errors import listed
 from pullback.inspect.account import Paths, account_of
 from pullback.inspect.findings import Finding, Kind, Severity
+from pullback.inspect.probe import within_model
 from pullback.inspect.rules.cuts import CUT01, CUT04
 from pullback.inspect.seen import Seen
 
@@ -62,8 +64,12 @@ def _by(finding: Finding, cause: Finding) -> Finding:
 
 
 def _is_due(finding: Finding, cause: Finding) -> bool:
-    """Nothing learns before a layer that is frozen at 0. A loss is large that is a sum, a number not finite after steps that were too long, as a
-    shorter one has shown; where nothing of a sample comes in, nothing else says anything."""
+    """Whether it is known to follow.
+
+    Nothing learns before a layer that is frozen at 0. A loss is large that is a sum, a number not
+    finite after steps that were too long, as a shorter one has shown; units died of them that were
+    alive. Where nothing of a sample comes in, nothing else says anything.
+    """
     match cause.id:
         case "OBJ06":
             return finding.id == "OBJ04"
@@ -110,11 +116,16 @@ def gradients(seen: Seen) -> list[Finding]:
     return [_together(group, [names[id(x)] for x in group], total) for group in groups.values()]
 
 
+def silenced(finding: Finding) -> list[str]:
+    """The parameters that CUT01 or CUT04 speaks of, by their paths within the model."""
+    names = finding.numbers.get("parameters") or [finding.numbers["parameter"]]
+    return [within_model(x) for x in names]
+
+
 def _together(group: Sequence[Finding], names: Sequence[str], total: int) -> Finding:
     first = group[0]
     if len(group) == 1:
         return first
-    listed = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
     never = "can never learn" if first.rule is CUT01 else "have gradient 0"
     what = f"{len(names)} of {total} parameters {never}"
     if len(names) == total and first.rule is CUT01:
@@ -122,6 +133,6 @@ def _together(group: Sequence[Finding], names: Sequence[str], total: int) -> Fin
     return replace(
         first,
         what=what,
-        notes=(listed, first.what, *first.notes),
+        notes=(listed(names), first.what, *first.notes),
         numbers={**first.numbers, "parameters": list(names)},
     )

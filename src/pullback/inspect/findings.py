@@ -222,9 +222,11 @@ class Finding:
 
 
 def short_place(site: Site | None) -> str:
-    """`model.py:41`, for tables and asides."""
-    if site is None or site.frame is None:
-        return "an unknown line"
+    """`model.py:41`, for tables and asides; of a line of the library's own the module path."""
+    if site is None:
+        return ""
+    if site.frame is None:
+        return site.scope
     return f"{PurePath(site.frame.file).name}:{site.frame.line}"
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pullback._public import public
-from pullback.compile.driver import CompiledFunction
+from pullback.compile.driver import uncompiled
 from pullback.errors import ArgumentError
 from pullback.inspect.program import Program
 from pullback.inspect.report import Report
@@ -44,7 +44,7 @@ def hazards(
     unknown = [x for x in intended if rule(x) not in HAZARDS]
     if unknown:
         raise ArgumentError(f"{unknown[0]} is no rule of hazards")
-    called = f._function if isinstance(f, CompiledFunction) else f
+    called = uncompiled(f)
     with np.errstate(all="ignore"):
         program = Program(called, args, argnums)
         found = [x for each in HAZARDS for x in each.find(program)]

@@ -16,7 +16,7 @@ import numpy as np
 
 from pullback._public import public
 from pullback._settings import override
-from pullback.compile.driver import CompiledFunction
+from pullback.compile.driver import uncompiled
 from pullback.inspect.figures import Dots, Figure, Series
 from pullback.inspect.flow import distinct
 from pullback.inspect.paths import require_parameters
@@ -93,7 +93,7 @@ def layer_jacobians(
     >>> round(seen.largest, 6), round(seen.smallest, 6), round(seen.rms, 1)
     (1.0, 1.0, 1.0)
     """
-    f = loss_fn._function if isinstance(loss_fn, CompiledFunction) else loss_fn
+    f = uncompiled(loss_fn)
     require_parameters(model)
     with override(check=0):
         probe = Probe(f, (model, *batch))

@@ -10,7 +10,7 @@ from typing import Any
 from pullback.errors import PullbackError
 from pullback.inspect.baseline import Baseline
 from pullback.inspect.case import KEPT, Case
-from pullback.inspect.causes import gradients
+from pullback.inspect.causes import gradients, silenced
 from pullback.inspect.clinic import CLEARLY, Clinic, tried
 from pullback.inspect.findings import Finding, Kind, Severity
 from pullback.inspect.rules import CHECKS, GUESSES, HAZARDS, SIGNS
@@ -191,12 +191,8 @@ def _silent(case: Case) -> list[Finding]:
     never = {name for name, x in columns if not x.any()}
     found = []
     for each in gradients(case.present):
-        names = each.numbers.get("parameters") or [each.numbers["parameter"]]
-        if each.rule is CUT04 and any(_own(x) in silent for x in names):
-            fact = any(_own(x) in never for x in names)  # else a step has made it so
+        names = silenced(each)
+        if each.rule is CUT04 and not silent.isdisjoint(names):
+            fact = not never.isdisjoint(names)  # else a step has made it so
             found.append(replace(each, severity=Severity.FAIL if fact else Severity.WARN))
     return found
-
-
-def _own(path: str) -> str:
-    return path.removeprefix("model").removeprefix(".")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pullback.errors import Site
+from pullback.errors import Site, counted
 from pullback.inspect.drawing import Drawing, Spacing, draw
 from pullback.inspect.table import is_merge, summary
 from pullback.ir.types import Numbers, is_float
@@ -67,8 +67,7 @@ def _alarm(steps: Sequence[Step]) -> str:
     broken = [s.name for s in steps if _broken(s.value) or _broken(s.delta)]
     if not broken:
         return ""
-    listed = ", ".join(broken[:6]) + (f" and {len(broken) - 6} more" if len(broken) > 6 else "")
-    return f'<p class="alarm" role="alert">NaN or infinity in {html.escape(listed)}</p>'
+    return f'<p class="alarm" role="alert">NaN or infinity in {html.escape(counted(broken, 6))}</p>'
 
 
 def _broken(numbers: Numbers | None) -> bool:

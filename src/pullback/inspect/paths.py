@@ -10,8 +10,8 @@ import numpy as np
 
 from pullback._public import public
 from pullback._settings import override
-from pullback.compile.driver import CompiledFunction
-from pullback.errors import ArgumentError, ShapeError
+from pullback.compile.driver import uncompiled
+from pullback.errors import ArgumentError
 from pullback.inspect.figures import Dots, Figure, HeatMap, Series, Shares
 from pullback.inspect.flow import Flow, Merge, distinct
 from pullback.inspect.tape import Replay
@@ -26,18 +26,13 @@ from pullback.transforms.reverse import Reverse
 from pullback.transforms.tree import flatten_arrays
 
 
-def played(loss_fn: Callable[..., Any], args: Sequence[Any]) -> Replay:
+def played(loss_fn: Callable[..., Any], args: Sequence[Any], asking: str) -> Replay:
     """A loss of a model and a batch, evaluated and pulled back."""
-    f = loss_fn._function if isinstance(loss_fn, CompiledFunction) else loss_fn
+    f = uncompiled(loss_fn)
     require_parameters(args[0])
     with override(check=0):
         replay = Replay(f, args, (0,))
-    if not replay.is_loss:
-        kinds = ", ".join(str(y.type) for y in replay.graph.outputs)
-        raise ShapeError(
-            f"the function returned {kinds}; one scalar loss is needed",
-            hint="reduce it with pb.mean or pb.sum",
-        )
+    replay.require_loss("the function", asking, "reduce it with pb.mean or pb.sum")
     return replay
 
 
@@ -96,7 +91,7 @@ def path_shares(loss_fn: Callable[..., Any], model: Any, *batch: Any) -> PathSha
     >>> [(way.name, way.share) for way in seen.merges[0].ways]
     [('identity', 1.0), ('[1]', 0.0)]
     """
-    return PathShares(tuple(Flow(played(loss_fn, (model, *batch))).merges))
+    return PathShares(tuple(Flow(played(loss_fn, (model, *batch), "path_shares")).merges))
 
 
 # ---- number of branches ---------------------------------------------------------------------
@@ -148,7 +143,7 @@ def gradient_by_length(
 
     Raises `ArgumentError` where the loss has no residual block, and as `path_shares`.
     """
-    replay = played(loss_fn, (model, *batch))
+    replay = played(loss_fn, (model, *batch), "gradient_by_length")
     blocks = [x for x in Flow(replay).merges if x.is_residual]
     if not blocks:
         raise ArgumentError(
@@ -234,7 +229,7 @@ def term_cosines(loss_fn: Callable[..., Any], model: Any, *batch: Any) -> TermCo
     >>> seen.cosines.tolist()
     [[1.0, -1.0], [-1.0, 1.0]]
     """
-    replay = played(loss_fn, (model, *batch))
+    replay = played(loss_fn, (model, *batch), "term_cosines")
     graph = replay.reverse.graph
     makers = {y: node for node in graph.nodes for y in node.outputs}
     terms = list(_terms(graph.outputs[0], makers, 1.0))

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 from pullback._public import public
-from pullback.compile.driver import CompiledFunction
+from pullback.compile.driver import uncompiled
 from pullback.errors import PullbackError
 from pullback.inspect.birth import births
 from pullback.inspect.case import Case
-from pullback.inspect.causes import gradients, place, rooted
+from pullback.inspect.causes import gradients, place, rooted, silenced
 from pullback.inspect.findings import Finding, Kind, Severity
 from pullback.inspect.looks import guessed, optimisers, weighed
 from pullback.inspect.paths import require_parameters
-from pullback.inspect.probe import Probe
+from pullback.inspect.probe import Probe, within_model
 from pullback.inspect.report import Report
 from pullback.inspect.rules import CHECKS, HAZARDS, rule
 from pullback.inspect.rules.cuts import CUT01, CUT04
@@ -74,7 +74,7 @@ def preflight(
     start = time.monotonic()
     for each in intended:
         rule(each)
-    f = loss_fn._function if isinstance(loss_fn, CompiledFunction) else loss_fn
+    f = uncompiled(loss_fn)
     require_parameters(model)
     arguments = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
     subject = Subject(model, f, arguments, optimizer, network_state, key, has_aux, seconds)
@@ -143,15 +143,8 @@ def _is_finite(probe: Probe) -> bool:
 
 def _still_silent(seen: Seen, found: list[Finding]) -> list[Finding]:
     """Without the gradients that are 0 at the first step only: a layer that starts at 0."""
-    silent = {x.rsplit("model.")[-1] for x in seen.fitted.silent}
-    kept = []
-    for each in found:
-        if each.rule is CUT04:
-            names = each.numbers.get("parameters") or [each.numbers["parameter"]]
-            if not any(x.removeprefix("model").removeprefix(".") in silent for x in names):
-                continue
-        kept.append(each)
-    return kept
+    silent = {within_model(x) for x in seen.fitted.silent}
+    return [x for x in found if x.rule is not CUT04 or not silent.isdisjoint(silenced(x))]
 
 
 # ---- text -----------------------------------------------------------------------------------

@@ -87,10 +87,7 @@ class Probe(Program):
     @property
     def named(self) -> dict[Array, str]:
         """The parameters by path, without the word `model` before it."""
-        return {
-            x: self.replay.names[x].removeprefix("model").removeprefix(".")
-            for x in self.replay.parameters
-        }
+        return {x: within_model(self.replay.names[x]) for x in self.replay.parameters}
 
     @functools.cached_property
     def layers(self) -> list[Layer]:
@@ -216,6 +213,11 @@ class Probe(Program):
                 p = p[p > 0]
                 return float(-(p * np.log(p)).sum())
         return math.log(self.classes)
+
+
+def within_model(path: str) -> str:
+    """The path of a parameter, without the word `model` before it."""
+    return path.removeprefix("model").removeprefix(".")
 
 
 def slopes(node: Node, x: Numbers) -> Numbers | None:

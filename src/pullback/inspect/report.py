@@ -176,7 +176,7 @@ def _brief(finding: Finding, meant: bool = False) -> str:
 def place(frame: Frame | None, module: str = "") -> list[str]:
     """The user's line with the expression underlined, as a compiler shows it."""
     if frame is None:
-        return []
+        return _wrapped(INDENT, f"in {module}") if module else []
     where = f"{frame.file}:{frame.line} in {frame.function}"
     lines = _wrapped(INDENT, f"{where}  ({module})" if module else where)
     source = frame.source

@@ -8,7 +8,7 @@ from typing import Any
 
 from pullback._public import public
 from pullback._settings import override
-from pullback.compile.driver import CompiledFunction
+from pullback.compile.driver import uncompiled
 from pullback.inspect.figures import Dots, Figure, Series
 from pullback.inspect.flow import distinct
 from pullback.inspect.moments import Moments, Signal
@@ -48,7 +48,7 @@ def signal_propagation(loss_fn: Callable[..., Any], model: Any, *batch: Any) -> 
     for finite the mean over networks: one network of depth d and width n strays from it by a factor
     of about exp(±√(c·d/n)), with c = 5 for relu (Hanin 2018), much less for tanh and sigmoid.
     """
-    f = loss_fn._function if isinstance(loss_fn, CompiledFunction) else loss_fn
+    f = uncompiled(loss_fn)
     require_parameters(model)
     with override(check=0):
         return SignalPlot(tuple(Moments(Probe(f, (model, *batch))).signals()))

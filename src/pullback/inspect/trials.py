@@ -239,9 +239,20 @@ def leak(probe: Probe) -> Leak | None:
         return None
     for node in graph.nodes:
         y = node.outputs[0]
-        if y in changed and y.shape[:1] == (probe.batch,) and _spread(probe, y, changed) > LEAKED:
+        if y in changed and _is_mixed(probe, y, changed):
             return Leak(node, size)
     return None
+
+
+def _is_mixed(probe: Probe, y: Array, changed: dict[Array, Numbers]) -> bool:
+    """Whether more of a value moved than one sample is of it, or another row than the first."""
+    if y.shape[:1] == (probe.batch,):
+        return _spread(probe, y, changed) > LEAKED
+    if y.size % probe.batch or not is_float(y.dtype):
+        return False
+    before, after = [x.astype(float64) for x in (probe.numbers(y), changed[y])]
+    moved = np.abs(after - before) > LEAKED * (np.abs(before).max() + 1e-30)
+    return int(moved.sum()) > y.size // probe.batch
 
 
 def carried(probe: Probe, graph: Graph, changed: dict[Array, Numbers]) -> dict[Array, Numbers]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import json
-import math
 import sys
 from collections.abc import Sequence
 from os import PathLike
@@ -14,6 +13,7 @@ from typing import Any
 from pullback.inspect.figures import Figure, HeatMap
 from pullback.inspect.pictures import picture
 from pullback.inspect.plotting import sheet
+from pullback.train.logs import plain
 
 
 class View:
@@ -36,10 +36,9 @@ class View:
 
     def show(self) -> None:
         """Print it, in what the terminal can show."""
-        text, encoding = self.text(), sys.stdout.encoding or "ascii"
-        try:
-            text.encode(encoding)
-        except UnicodeEncodeError:
+        text = self.text()
+        if not is_printable(text):
+            encoding = sys.stdout.encoding or "ascii"
             text = self.text(ascii_only=True).encode(encoding, "replace").decode(encoding)
         print(text)
 
@@ -56,7 +55,16 @@ class View:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; a number that is not finite is a string."""
-        return {"figures": [_plain(each) for each in self.figures]}
+        return {"figures": [plain(_content(each)) for each in self.figures]}
+
+
+def is_printable(text: str) -> bool:
+    """Whether the terminal has all letters of a text."""
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def page_of(views: Sequence[View], title: str) -> str:
@@ -73,17 +81,10 @@ def page_of(views: Sequence[View], title: str) -> str:
     )
 
 
-def _plain(figure: Figure) -> dict[str, Any]:
-    found: dict[str, Any] = {"title": figure.title, "unit": figure.unit, "rows": list(figure.rows)}
+def _content(figure: Figure) -> dict[str, Any]:
+    found: dict[str, Any] = {"title": figure.title, "unit": figure.unit, "rows": figure.rows}
     if isinstance(figure, HeatMap):
-        return found | {
-            "columns": list(figure.columns),
-            "values": [[_number(x) for x in row] for row in figure.values.tolist()],
-        }
+        return found | {"columns": figure.columns, "values": figure.values.tolist()}
     if hasattr(figure, "series"):
-        return found | {x.name: [_number(y) for y in x.values] for x in figure.series}
-    return found | {"parts": [[[n, _number(x)] for n, x in row] for row in figure.parts]}
-
-
-def _number(x: float) -> float | str:
-    return x if math.isfinite(x) else str(x)
+        return found | {x.name: x.values for x in figure.series}
+    return found | {"parts": figure.parts}

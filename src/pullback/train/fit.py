@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pullback._public import public
-from pullback.errors import ArgumentError, DivergedError, PullbackError, TrainingError
+from pullback.errors import ArgumentError, DivergedError, PullbackError, TrainingError, listed
 from pullback.ir.array import DONATED, Array, concrete
 from pullback.train.interrupt import Wish, polite_interrupt
 from pullback.train.limits import TRAIN_LOSS, VALIDATION_LOSS, Limits
@@ -492,7 +492,7 @@ def _where(metrics: Any) -> str:
         return ""
     pairs = zip(metrics.names.paths, metrics.norms.tolist(), strict=True)
     bad = [path for path, x in pairs if not math.isfinite(x)]
-    return f" ({', '.join(bad[:3])}{', …' if len(bad) > 3 else ''})" if bad else ""
+    return f" ({listed(bad, 3)})" if bad else ""
 
 
 def _copied(x: Any) -> Any:

@@ -134,4 +134,4 @@ class CUT04(Rule):
 
 def said(text: str, site: Site | None) -> str:
     """A reason with its line."""
-    return text if site is None else f"{text}  {short_place(site)}"
+    return f"{text}  {short_place(site)}".rstrip()

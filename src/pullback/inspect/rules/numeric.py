@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import ml_dtypes
 import numpy as np
 
+from pullback.errors import Site, counted
 from pullback.inspect.findings import Finding, Rule, Severity, short_place
 from pullback.ir.families import Elementwise
 from pullback.ir.graph import Node
@@ -26,6 +27,8 @@ MASKED = (
 
 
 OVERFLOW = "scale the operands down before, or compute in a wider element type"
+ROOM = 75
+"""Columns of a line below a finding."""
 
 
 class NUM01(Rule):
@@ -159,25 +162,21 @@ def _why(birth: Birth) -> str:
     if birth.because:
         parts.append(birth.because)
     if birth.mask is not None:
+        place = short_place(birth.mask.site)
         parts.append(
-            f"the element is left out by {birth.mask.op.name} at {short_place(birth.mask.site)}, "
+            f"the element is left out by {birth.mask.op.name}{place and f' at {place}'}, "
             "but only after it was computed: 0·∞ is NaN"
         )
     if birth.count > 1:
         parts.append(f"{birth.count} elements are born so")
     if birth.within is not None:
         parts.append(f"inside the {birth.within.op.name}, turn {birth.turn}")
-    parts.append(f"it reaches {_listed(birth.reached)}")
+    parts.append(f"it reaches {counted(birth.reached, 3)}")
     return "; ".join(parts)
 
 
 def _largest(dtype: DType) -> float:
     return float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
-
-
-def _listed(names: Sequence[str], most: int = 3) -> str:
-    shown = ", ".join(names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def _outside(node: Node, operands: Sequence[float | None], smooth: bool) -> str | None:
@@ -207,19 +206,24 @@ def _notes(birth: Birth) -> tuple[str, ...]:
     """The run-up, a line for each operation."""
     if not birth.run_up:
         return ()
-    head = f"{'least |x|':>10} {'largest':>10}  the last operations before it"
+    head = f"{'least |x|':>9} {'largest':>9}  the last operations before it"
     return (head, *map(_frame_line, birth.run_up))
 
 
 def _frame_line(frame: Frame) -> str:
-    place = short_place(frame.site)
-    scope = f" {frame.site.scope}" if frame.site.scope else ""
     text = f"{frame.op} {frame.type}"
     mark = "  " if frame.is_finite else " !"
-    sizes = [
-        f"{x:10.3g}" if math.isfinite(x) else f"{'-':>10}" for x in (frame.least, frame.largest)
-    ]
-    return f"{' '.join(sizes)}{mark}{text}  {place}{scope}"[:74].rstrip()
+    sizes = [f"{x:9.3g}" if math.isfinite(x) else f"{'-':>9}" for x in (frame.least, frame.largest)]
+    row = f"{' '.join(sizes)}{mark}{text}  "
+    return f"{row}{_place(frame.site, ROOM - len(row))}"[:ROOM].rstrip()
+
+
+def _place(site: Site, room: int) -> str:
+    """The line and the module; of a path that is too long the end."""
+    line = "" if site.frame is None else f"{short_place(site)} "
+    room = max(room - len(line), 1)
+    scope = site.scope
+    return line + (scope if len(scope) <= room else f"…{scope[len(scope) - room + 1 :]}")
 
 
 def _numbers(birth: Birth) -> dict[str, object]:

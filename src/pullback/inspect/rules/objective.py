@@ -201,9 +201,9 @@ class OBJ07(Hazard):
 
 
 def _line(node: Node | None) -> str:
-    if node is None or node.site.frame is None:
+    if node is None:
         return "an argument"
-    return f"{node.op.name}  {short_place(node.site)}"
+    return f"{node.op.name}  {short_place(node.site)}".rstrip()
 
 
 def _is_batch(program: Program, x: Array, axis: int) -> bool:

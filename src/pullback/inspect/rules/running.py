@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pullback.errors import listed
 from pullback.inspect.case import Case
 from pullback.inspect.course import FIRST, NEAR
 from pullback.inspect.findings import Finding, Kind, Rule, Severity, Threshold
@@ -49,7 +50,6 @@ class CUT02(Sign):
         every = len(names) == len(moved)
         if every and not case.is_stepped:
             return  # LOOP03
-        listed = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
         yield cls.found(
             "no parameter moves: every update is 0"
             if every
@@ -58,7 +58,7 @@ class CUT02(Sign):
             why="they have a gradient, and the optimiser's update of them is exactly 0 in "
             f"{case.course.count} steps",
             fix="a learning rate above 0" if every else cls.fix,
-            notes=(listed,),
+            notes=(listed(names),),
             numbers={"parameters": names},
         )
 
@@ -92,7 +92,7 @@ class CUT03(Check):
                 f"all {len(names)} layers are frozen, from {names[0]} to {names[-1]}: only biases "
                 "and scales can learn",
                 None,
-                notes=(", ".join(names[:4]) + (", …" if len(names) > 4 else ""),),
+                notes=(listed(names),),
                 numbers={"layers": names, "layer": names[0]},
             )
         elif last.name in names:
