@@ -44,13 +44,13 @@ def facts(case: Case) -> list[Finding]:
     found += [x for x in gradients(visit) if x.rule is not CUT04]
     if all(x not in visit.probe.replay.totals for x in visit.probe.replay.parameters):
         return found
-    checks = [x for x in CHECKS if x.kind is Kind.FACT or x in (SIG03, OBJ02, OBJ05)]
+    checks = [x for x in CHECKS if x.kind is Kind.FACT or x in (SIG03, OBJ05)]
     case.suspicions = list(_each(SUSPECTS, visit))
     return [*found, *_errors_of(_each(checks, visit))]
 
 
 def _errors_of(found: Iterable[Finding]) -> list[Finding]:
-    return [x for x in found if x.rule.kind is Kind.FACT or x.severity.is_error or x.rule is OBJ02]
+    return [x for x in found if x.rule.kind is Kind.FACT or x.severity.is_error]
 
 
 def _each(checks: Iterable[Any], subject: Any) -> Iterator[Finding]:
@@ -91,6 +91,9 @@ def examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
 
 def carried(case: Case, symptom: str) -> list[Finding]:
     """Whether what is learnt holds for other examples, where there is a doubt."""
+    unheard = [*SIG01.likely(case.first), *DAT03.unheard(case)] if symptom else []
+    if unheard:
+        return unheard
     if DAT05.is_worth_trying(case):
         return list(DAT05.too_few(case, case.clinic.held_out))
     if DAT03.is_worth_trying(case):
@@ -126,9 +129,6 @@ def unexplained(case: Case, symptom: str) -> list[Finding]:
     """What is left where neither another step nor a rule explains the symptom."""
     if not symptom:
         return []
-    unheard = [*SIG01.likely(case.first), *DAT03.unheard(case)]
-    if unheard:
-        return unheard
     heart, adam = case.clinic.by_heart, case.clinic.by_adam
     if heart.fall >= ENOUGH:
         return list(GEN02.running(case))
@@ -160,7 +160,7 @@ def _early(case: Case) -> list[Finding]:
         return case.early
     if case.baseline is not None:
         case.course.baseline = case.baseline.loss(case.batches)
-    found = [x for each in EARLY for x in each.running(case)]
+    found = [x for each in (*EARLY, OBJ02) for x in each.running(case)]
     if len(case.batches) >= KEPT:
         case.early = found
     return found

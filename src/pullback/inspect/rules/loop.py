@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from pullback.inspect.case import Case, is_gone
+from pullback.inspect.case import Case, is_gone, modules
 from pullback.inspect.findings import Finding, Kind, Remedy, Severity, Threshold
 from pullback.inspect.response import never_forgets
 from pullback.inspect.rules.running import Sign
 from pullback.inspect.seen import Seen
 from pullback.ir.types import Numbers
+from pullback.nn.normalization import BatchNorm, BatchNormState
 from pullback.train.state import trained_part
 from pullback.transforms.tree import flatten
 
@@ -84,10 +85,11 @@ class LOOP01(Sign):
 
 
 class LOOP02(Sign):
-    """The step that trains runs the network as in use: `train=False`.
+    """The step that trains runs the network as in use, or what it learns for use is lost.
 
     Batch normalisation then takes its running statistics, which never move, and dropout drops
-    nothing. Some mean it so (a pretrained network whose statistics stay): say it.
+    nothing. With `train=True`, the new statistics must be handed on from step to step, or the ones
+    of the beginning are taken in use. Some mean it so (a pretrained network whose statistics stay): say it.
     """
 
     id = "LOOP02"
@@ -111,6 +113,7 @@ class LOOP02(Sign):
                 None,
                 why=f"they are bit for bit the same after {case.course.count} steps",
             )
+        yield from cls._lost(case)
         drops = case.dropouts
         if drops and not case.draws:
             yield cls.found(
@@ -119,6 +122,24 @@ class LOOP02(Sign):
                 None,
                 why="the loss draws nothing: the layers are called with train=False, or not at all",
             )
+
+    @classmethod
+    def _lost(cls, case: Case) -> Iterator[Finding]:
+        """Batch normalisation whose new statistics are no part of the state."""
+        held = [*modules(case.batches[0]), *modules(case.initial.network_state)]
+        norms = [x for x in modules(case.initial.model) if isinstance(x, BatchNorm)]
+        if not norms or any(isinstance(x, BatchNormState) for x in held):
+            return
+        nodes = case.first.probe.nodes
+        inside = [x for x in nodes if "batch_norm" in {f.function for f in x.site.frames}]
+        yield cls.found(
+            "the running statistics of batch normalisation are thrown away",
+            (inside or nodes)[0].site,
+            why=f"{len(norms)} layers return new ones, and the loss does not: in use they are "
+            "what they were at the beginning",
+            fix="def loss(model, x, y, state): ... return loss, state, and "
+            "TrainState.create(..., network_state=model.initial_state())",
+        )
 
 
 class LOOP03(Sign):
