@@ -160,7 +160,7 @@ class Case:
         it = seen.subject
         assert it.optimizer is not None
         state = TrainState.create(
-            it.model,
+            seen.single,
             it.optimizer,
             network_state=it.network_state,
             key=it.key,

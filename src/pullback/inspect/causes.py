@@ -73,6 +73,8 @@ def _is_due(finding: Finding, cause: Finding) -> bool:
     match cause.id:
         case "OBJ06":
             return finding.id == "OBJ04"
+        case "NUM01" if cause.severity is Severity.FAIL:
+            return finding.rule is CUT04 or finding.rule.kind is Kind.MEASURE
         case "CUT03" if cause.severity.is_error:
             return finding.rule is CUT04
         case "OPT01" | "OPT03":

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from pullback.inspect.case import Case
-from pullback.inspect.findings import Finding, Remedy, Severity
+from pullback.inspect.findings import NO_TRIAL, Finding, Remedy, Severity
 from pullback.inspect.heldout import HeldOut, held_out
 from pullback.inspect.initial import rescaled
-from pullback.inspect.seen import USUAL_RATE
+from pullback.inspect.seen import USUAL_RATE, single
 from pullback.inspect.trials import ENOUGH, Descent
 from pullback.ir.array import numbers_of
 from pullback.ir.types import float32, float64, is_float
@@ -107,7 +107,7 @@ class Clinic:
     def by_adam(self) -> Trial:
         """One batch again and again, with an optimiser that is known to do."""
         optimizer = adam(USUAL_RATE)
-        state = self._case.initial
+        state = self._begin
         state = state.replace(optimizer=optimizer.init(trained_part(state.model)))
         return _trained(self._job.step(optimizer), state, self._case.batches[:1], STEPS)
 
@@ -115,7 +115,7 @@ class Clinic:
     def held_out(self) -> HeldOut | None:
         """Training on some of the examples, and what it is worth for others."""
         case = self._case
-        begun = self._begun(case.initial, 1.0)
+        begun = self._begun(self._begin, 1.0)
         return held_out(self._program(), begun, case.batches, case.baseline)
 
     @property
@@ -125,8 +125,14 @@ class Clinic:
 
     # ---- one trial ----
 
-    def _train(self, step: TrainStep, remedy: Remedy, batches: Sequence[tuple[Any, ...]]) -> Trial:
+    @property
+    def _begin(self) -> Any:
+        """The state before the first step; what is kept in half precision is tried in float32."""
         state = self._case.initial
+        return state.replace(model=single(state.model))
+
+    def _train(self, step: TrainStep, remedy: Remedy, batches: Sequence[tuple[Any, ...]]) -> Trial:
+        state = self._begin
         if remedy.initialises:
             state = state.replace(model=rescaled(self._case.first, state.model))
         state = self._begun(state, remedy.rate)
@@ -228,7 +234,7 @@ def tried(clinic: Clinic, finding: Finding) -> Finding:
     A warning that no remedy bears out becomes a note; a note whose remedy is far better, a warning.
     """
     remedies = finding.remedies or finding.rule.remedies
-    if not remedies or finding.severity.is_error:
+    if not remedies or NO_TRIAL in remedies or finding.severity.is_error:
         return finding
     best = max(remedies, key=lambda x: clinic.trial(x).effect(clinic.own))
     trial, own = clinic.trial(best), clinic.own

@@ -20,6 +20,7 @@ from pullback.inspect.findings import Finding, Severity
 from pullback.inspect.looks import examined, facts
 from pullback.inspect.report import Report
 from pullback.inspect.rules import rule
+from pullback.inspect.seen import single
 from pullback.ir.array import Array
 from pullback.optim.momentum import sgd
 from pullback.optim.optimizer import Optimizer
@@ -118,9 +119,10 @@ class Doctor:
             job = None
         else:
             job = Job(step, optimizer)
+            model = state
             state = TrainState.create(
-                state, optimizer or sgd(0.0), network_state=network_state, key=key
-            )
+                single(model), optimizer or sgd(0.0), network_state=network_state, key=key
+            ).replace(model=model)
         self._case = Case(job, state, isinstance(step, TrainStep), self._remedies)
         self.seconds += time.perf_counter() - self._began
 

@@ -86,6 +86,10 @@ class Remedy:
     """Whether the optimiser is handed parameters of 0, so that it has nothing to decay."""
 
 
+NO_TRIAL = Remedy("")
+"""Of a finding whose remedy cannot be tried, although others of its rule can."""
+
+
 class Rule:
     """A kind of finding. The docstring of a subclass is its explanation (`pullback explain ID`)."""
 

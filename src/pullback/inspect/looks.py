@@ -16,6 +16,7 @@ from pullback.inspect.findings import Finding, Kind, Severity
 from pullback.inspect.rules import CHECKS, GUESSES, HAZARDS, SIGNS
 from pullback.inspect.rules.cuts import CUT04
 from pullback.inspect.rules.loop import LOOP01, OBJ05
+from pullback.inspect.rules.near import hidden
 from pullback.inspect.rules.order import DAT03, DAT05
 from pullback.inspect.rules.running import GEN02
 from pullback.inspect.rules.signal import SIG01, SIG02, SIG03, SIG04, SIG07
@@ -41,6 +42,7 @@ def facts(case: Case) -> list[Finding]:
     found = [x for each in HAZARDS for x in each.find(visit.probe)]
     if not math.isfinite(visit.probe.loss):
         return found
+    found += hidden(visit.probe)
     found += [x for x in gradients(visit) if x.rule is not CUT04]
     if all(x not in visit.probe.replay.totals for x in visit.probe.replay.parameters):
         return found

@@ -23,6 +23,7 @@ from pullback.inspect.probe import Probe, within_model
 from pullback.inspect.report import Report
 from pullback.inspect.rules import CHECKS, HAZARDS, rule
 from pullback.inspect.rules.cuts import CUT01, CUT04
+from pullback.inspect.rules.near import hidden
 from pullback.inspect.seen import Seen, Subject
 from pullback.ir.array import Array
 from pullback.optim.optimizer import Optimizer
@@ -103,6 +104,7 @@ def _examined(seen: Seen) -> tuple[list[Finding], list[str]]:
     if not _is_finite(probe):
         born = births(seen.loss, seen.subject.model, *seen.subject.batch)
         return [*born.findings, *found], ["what needs a finite loss and gradient"]
+    found += hidden(probe)
     found += gradients(seen)
     if all(x not in probe.replay.totals for x in probe.replay.parameters):
         return found, ["what needs a gradient"]

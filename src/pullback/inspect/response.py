@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pullback.ir.array import concrete, numbers_of
-from pullback.ir.types import Numbers, float64
+from pullback.ir.types import Numbers, bfloat16, float16, float64
 from pullback.optim.optimizer import Optimizer
 from pullback.transforms.tree import flatten, map_leaves
 
@@ -36,6 +36,24 @@ def decay(optimizer: Optimizer, params: Any) -> float:
 def _shorter(update: Numbers, weight: Numbers) -> float:
     """-⟨u, w⟩ / ⟨w, w⟩."""
     return -float(np.vdot(update, weight)) / float(np.vdot(weight, weight))
+
+
+def rounded_away(optimizer: Optimizer, params: Any, gradients: Sequence[Numbers]) -> float:
+    """Of the elements in half precision that a step should move, the share that stay as they are.
+
+    A bfloat16 has 8 bits: what is below 2⁻⁹ of a number does not change it.
+    """
+    leaves, structure = flatten(params)
+    given = structure.unflatten([concrete(g) for g in gradients])
+    updates, _ = optimizer.update(given, optimizer.init(params), params)
+    asked = still = 0
+    for x, u in zip(leaves, flatten(updates)[0], strict=True):
+        if x.dtype in (float16, bfloat16):
+            before, step = numbers_of(x), numbers_of(u).astype(float64)
+            after = (before.astype(float64) + step).astype(before.dtype)
+            asked += int((step != 0).sum())
+            still += int(((step != 0) & (after == before)).sum())
+    return still / asked if asked else 0.0
 
 
 def never_forgets(optimizer: Optimizer, params: Any, gradients: Sequence[Numbers]) -> bool:

@@ -10,6 +10,7 @@ from pullback.inspect.rules.cuts import CUT01, CUT04
 from pullback.inspect.rules.graph import DAT06, LOOP04, SIG09
 from pullback.inspect.rules.hazards import NUM04, NUM05, NUM06, Hazard
 from pullback.inspect.rules.loop import LOOP01, LOOP02, LOOP03, OBJ05
+from pullback.inspect.rules.near import NUM03
 from pullback.inspect.rules.numeric import NUM01, NUM02
 from pullback.inspect.rules.objective import OBJ01, OBJ03, OBJ07
 from pullback.inspect.rules.order import DAT02, DAT03, DAT05
@@ -29,6 +30,7 @@ from pullback.inspect.rules.task import OBJ02, OBJ08
 
 HAZARDS: tuple[type[Hazard], ...] = (NUM04, NUM05, NUM06, OBJ01, OBJ03, OBJ07)
 CHECKS: tuple[type[Any], ...] = (
+    NUM03,
     VER02,
     CUT03,
     OBJ02,

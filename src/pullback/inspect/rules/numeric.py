@@ -69,6 +69,20 @@ class NUM01(Rule):
             numbers={"index": list(index), "count": int(mask.sum())},
         )
 
+    @classmethod
+    def hidden(cls, node: Node, count: int, size: int) -> Finding:
+        """An infinity that no longer shows in the loss: 1/∞ is 0."""
+        y = node.outputs[0]
+        return cls.found(
+            f"{node.op.name} is beyond the largest {y.dtype.name}, "
+            f"{float(ml_dtypes.finfo(y.dtype).max):.3g}, in {count} of {size} elements",
+            node.site,
+            severity=Severity.FAIL,
+            why="the infinity is lost again behind it, as in 1/∞ = 0: the loss is finite and wrong",
+            fix=OVERFLOW,
+            numbers={"count": count},
+        )
+
 
 class NUM02(Rule):
     """A gradient is NaN or infinite although the forward pass is finite.

@@ -11,14 +11,17 @@ from pullback.errors import NotDifferentiableError, PullbackError
 from pullback.inspect.case import Case
 from pullback.inspect.check_grads import check_grads
 from pullback.inspect.course import FIRST
-from pullback.inspect.findings import Finding, Kind, Remedy, Rule, Severity, Threshold
+from pullback.inspect.findings import NO_TRIAL, Finding, Kind, Remedy, Rule, Severity, Threshold
 from pullback.inspect.initial import misfit_layer, scale_of
 from pullback.inspect.probe import Probe
+from pullback.inspect.response import rounded_away
 from pullback.inspect.seen import USUAL_RATE, Seen
 from pullback.inspect.trials import ENOUGH, JUMP, LEAKED, LEAST, WRONG, copies_ratio
 from pullback.ir.array import Array
 from pullback.ir.types import Numbers, is_float
 from pullback.ops.pointwise import StopGradient
+from pullback.optim.optimizer import Optimizer
+from pullback.train.state import trained_part
 
 FRESH = Remedy("weights of the usual scale (he_normal, lecun_normal)", initialises=True)
 CLIPPED = Remedy("clip=1.0", clip=1.0)
@@ -427,11 +430,13 @@ class OPT02(Check):
         Remedy("1000x the learning rate", rate=1000.0),
     )
     slow = Threshold(-4.0, "log10 ‖update‖/‖weight‖ below", "TheDeepChecker")
+    lost = Threshold(0.5, "or, in half precision: share of the steps rounded away above", "own")
     gone = Threshold(0.01, "or, in most steps: ‖update‖ / that of the first ones below", "own")
     known = Threshold(0.5, "and the loss / that of a constant output is still above", "own")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
+        yield from cls._rounded(seen, seen.subject.optimizer)
         if not seen.blames_optimizer or seen.fitted.ratio > 10**cls.slow:
             return
         own, other = seen.fitted, seen.fitted_by_adam
@@ -450,6 +455,9 @@ class OPT02(Check):
     def running(cls, case: Case) -> Iterator[Finding]:
         """In a run: no weight moves by more, and the loss does not fall."""
         yield from cls._gone(case)
+        norms = [float(np.linalg.norm(x)) for x in case.course.norms]
+        if case.job is not None and len(norms) > 1 and norms[-1] > norms[0] / 10:
+            yield from cls._rounded(case.present, case.job.optimizer)
         ratio = case.typical_ratio if case.course.symptom else 0.0
         if 0 < ratio < 10**cls.slow:
             yield cls.found(
@@ -457,6 +465,23 @@ class OPT02(Check):
                 None,
                 why=case.course.symptom,
                 numbers={"ratio": ratio},
+            )
+
+    @classmethod
+    def _rounded(cls, seen: Seen | None, optimizer: Optimizer | None) -> Iterator[Finding]:
+        """Parameters in half precision whose steps are too small to change them."""
+        if seen is None or optimizer is None or not seen.is_half:
+            return
+        grads = [g.numpy() for g in seen.trained_gradients()]
+        share = rounded_away(optimizer, trained_part(seen.subject.model), grads)
+        if share > cls.lost:
+            yield cls.found(
+                f"{share:.0%} of the steps of parameters in half precision are rounded away",
+                None,
+                why="a step below 2⁻⁹ of a bfloat16 (2⁻¹² of a float16) leaves it as it is",
+                fix='parameters in float32, and train_step(..., precision="bf16") to compute in half',
+                numbers={"share": share},
+                remedies=(NO_TRIAL,),
             )
 
     @classmethod
@@ -479,5 +504,5 @@ class OPT02(Check):
                 why=f"the loss stands at {course.end:.3g}; a schedule that counts epochs, given "
                 "steps?",
                 numbers={"share": float(share[-1])},
-                remedies=(),
+                remedies=(NO_TRIAL,),
             )
