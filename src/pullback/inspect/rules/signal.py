@@ -230,7 +230,7 @@ class SIG07(Check):
         away = _away(signals, cls.drift)
         if loop is not None:
             yield cls._of_loop(seen, *loop)
-        elif away and worst is None:
+        elif away and worst is None and _is_gradual(signals):
             yield cls._of_drift(seen, signals[0].forward, away[0], away[-1])
         elif worst is not None and (worst is not seen.probe.layers[-1] or seen.probe.classes < 2):
             yield cls._of_weights(seen, worst)  # a last layer before a softmax is OBJ04
@@ -288,6 +288,13 @@ class SIG07(Check):
                     numbers={"measured": x.forward, "predicted": x.forward_predicted},
                 )
                 return
+
+
+def _is_gradual(signals: Sequence[Signal]) -> bool:
+    """Whether many layers share in it: no single step, as a normalisation is one, is half of it."""
+    logs = [math.log(x.forward) for x in signals]
+    steps = [abs(b - a) for a, b in itertools.pairwise(logs)]
+    return max(steps) <= abs(logs[-1] - logs[0]) / 2
 
 
 def _away(signals: Sequence[Signal], drift: float) -> list[Signal]:
