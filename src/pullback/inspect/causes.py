@@ -55,12 +55,9 @@ def _blamed(found: Sequence[Finding]) -> list[Finding]:
     """Known pairs, whatever the order of causes says."""
     for cause in found:
         if cause.severity is not Severity.INFO and not cause.explained_by:
-            found = [_by(x, cause) if _is_due(x, cause) else x for x in found]
+            due = [x for x in found if _is_due(x, cause)]
+            found = [replace(x, explained_by=cause.id) if x in due else x for x in found]
     return list(found)
-
-
-def _by(finding: Finding, cause: Finding) -> Finding:
-    return finding if finding.explained_by else replace(finding, explained_by=cause.id)
 
 
 def _is_due(finding: Finding, cause: Finding) -> bool:

@@ -37,15 +37,19 @@ def misfit(probe: Probe, layer: Layer) -> float:
     return std / usual(probe, layer)[1] if std else 1.0
 
 
-def misfit_layer(probe: Probe) -> Layer | None:
-    """The layer whose weights are the most too large or too small; None where all are as usual."""
+def misfit_layer(probe: Probe, hidden: bool = False) -> Layer | None:
+    """The layer whose weights are the most too large or too small; None where all are as usual.
+
+    With `hidden`, of the layers before the last one.
+    """
     uses = Counter(x.weight for x in probe.layers)
 
     def away(layer: Layer) -> float:
         bound = REPEATED if uses[layer.weight] > 2 else MISFIT
         return abs(math.log(misfit(probe, layer))) / math.log(bound)
 
-    worst = max(probe.layers, key=away, default=None)
+    layers = probe.layers[:-1] if hidden else probe.layers
+    worst = max(layers, key=away, default=None)
     return worst if worst is not None and away(worst) > 1 else None
 
 

@@ -226,14 +226,16 @@ class SIG07(Check):
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
         signals = [x for x in seen.signals if x.forward > 0]
-        worst, loop = misfit_layer(seen.probe), misfit_loop(seen.probe)
+        # a last layer before a softmax is OBJ04
+        worst = misfit_layer(seen.probe, hidden=seen.probe.classes > 1)
+        loop = misfit_loop(seen.probe)
         away = _away(signals, cls.drift)
         if loop is not None:
             yield cls._of_loop(seen, *loop)
         elif away and worst is None and _is_gradual(signals):
             yield cls._of_drift(seen, signals[0].forward, away[0], away[-1])
-        elif worst is not None and (worst is not seen.probe.layers[-1] or seen.probe.classes < 2):
-            yield cls._of_weights(seen, worst)  # a last layer before a softmax is OBJ04
+        elif worst is not None:
+            yield cls._of_weights(seen, worst)
         else:
             yield from cls._mispredicted(seen, signals)
 
