@@ -449,6 +449,7 @@ class OPT02(Check):
             None,
             why=f"{seen.symptom}; with Adam({USUAL_RATE:g}) by {other.fall:.0%}",
             numbers={"ratio": own.ratio, "fall": own.fall},
+            remedies=(NO_TRIAL,),  # Adam is one
         )
 
     @classmethod
