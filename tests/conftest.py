@@ -16,10 +16,23 @@ def pytest_addoption(parser):
         help="rewrite the golden files from what is seen now",
     )
     parser.addoption(
+        "--thorough",
+        action="store_true",
+        help="run every case of the long tables, of which a sample runs otherwise",
+    )
+    parser.addoption(
         "--data",
         default=str(Path(__file__).parents[2] / "shared" / "data"),
         help="folder with fashion-mnist/ and tinyshakespeare.txt; where absent such tests skip",
     )
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--thorough"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("thorough")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not item.get_closest_marker("thorough")]
 
 
 @pytest.fixture

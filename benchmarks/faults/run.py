@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from benchmarks.faults import baselines, signals, training
 from benchmarks.faults.program import Program, Setup
-from benchmarks.faults.sets import half, load
+from benchmarks.faults.sets import load
 
 import pullback as pb
 from pullback.train.state import copied
@@ -33,13 +33,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", default="", help="names, with commas between")
-    parser.add_argument("--half", default="", help="calibration or unseen")
+    parser.add_argument(
+        "--set", default="fresh", help="calibration, fresh, reserve: commas between"
+    )
     parser.add_argument("--tools", default="preflight,doctor,baselines")
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
-    names = [x for x in chosen.only.split(",") if x] or list(load())
-    if chosen.half:
-        names = [x for x in names if half(x) == chosen.half]
+    names = [x for x in chosen.only.split(",") if x] or _with_counterparts(chosen.set)
     jobs = [
         (name, seed, str(chosen.out), chosen.tools)
         for seed in range(chosen.seeds)
@@ -52,6 +52,12 @@ def main() -> None:
     with context.Pool(chosen.processes) as pool:
         for i, told in enumerate(pool.imap_unordered(_job, jobs), 1):
             print(f"{i}/{len(jobs)}  {time.monotonic() - start:.0f} s  {told}", flush=True)
+
+
+def _with_counterparts(which: str) -> list[str]:
+    """The programs of a set, and the healthy ones that its faults are compared with."""
+    chosen = load(which)
+    return list(dict.fromkeys([*chosen, *[x.healthy for x in chosen.values() if x.healthy]]))
 
 
 def _job(job: tuple[str, int, str, str]) -> str:
@@ -127,7 +133,9 @@ def _once(alarms: list[baselines.Alarm]) -> list[baselines.Alarm]:
 def _rate(program: Program) -> float | None:
     """The learning rate as it stands in the source."""
     text = inspect.getsource(program.make)
-    found = re.search(r"(?:optim\.(?:sgd|adam|adamw)|adam_uncorrected)\((\d[\d.e-]*)", text)
+    found = re.search(
+        r"(?:optim\.(?:sgd|adam|adamw|rmsprop|lion)|adam_uncorrected)\((\d[\d.e-]*)", text
+    )
     return float(found[1]) if found else None
 
 

@@ -1,7 +1,7 @@
 """The tables of the evaluation, from what `run.py` wrote.
 
-python -m benchmarks.faults.table results/faults                 # the unseen half
-python -m benchmarks.faults.table results/faults --half calibration --failures
+python -m benchmarks.faults.table results/faults                 # the fresh set
+python -m benchmarks.faults.table results/faults --set calibration --failures
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from benchmarks.faults.program import Program
-from benchmarks.faults.sets import half, load
+from benchmarks.faults.sets import load
 
 BITES = 0.03
 """A fault counts where the score is lower than the healthy one by at least this much."""
@@ -75,12 +75,12 @@ def _is_layer(name: str, program: Program) -> bool:
     return bool(plain) and any(plain.startswith(layer) for layer in program.layers)
 
 
-# ---- one half -------------------------------------------------------------------------------
+# ---- one set --------------------------------------------------------------------------------
 
 
 @dataclass
 class Scores:
-    """Counts over the runs of a half."""
+    """Counts over the runs of a set."""
 
     faulty: int = 0
     detected: int = 0
@@ -121,12 +121,12 @@ def count(
     records: dict[tuple[str, int], dict[str, Any]], which: str, tool: str
 ) -> tuple[Scores, Counter[tuple[str, str]], list[str]]:
     """The scores, the confusion (kind, first alarm), and what failed."""
-    programs, scores = load(), Scores()
+    programs, scores = load(which), Scores()
     confusion: Counter[tuple[str, str]] = Counter()
     failures = []
     for (name, seed), record in records.items():
-        program = programs[name]
-        if which and half(name) != which:
+        program = programs.get(name)
+        if program is None:
             continue
         if program.kind and not bites(records, program, seed):
             continue
@@ -164,25 +164,26 @@ HEAD = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--half", default="unseen", help="calibration, unseen, or all")
+    parser.add_argument(
+        "--set", default="fresh", help="calibration, fresh, reserve: commas between"
+    )
     parser.add_argument("--failures", action="store_true")
     parser.add_argument("--bites", action="store_true", help="faults that do not bite")
     chosen = parser.parse_args()
     records = read(chosen.folder)
-    which = "" if chosen.half == "all" else chosen.half
     tools = (*OURS, *next(iter(records.values()))["baselines"])
     print("| " + " | ".join(HEAD) + " |\n|" + "---|" * len(HEAD))
     for tool in tools:
-        scores, _, _ = count(records, which, tool)
+        scores, _, _ = count(records, chosen.set, tool)
         print("| " + " | ".join([tool, *scores.row()]) + " |")
-    scores, confusion, failures = count(records, which, "pullback")
+    scores, confusion, failures = count(records, chosen.set, "pullback")
     print(f"\n{scores.faulty} faulty runs that bite, {scores.healthy} healthy runs")
     if chosen.failures:
         print("\n".join(failures))
     else:
         _print_confusion(confusion)
     if chosen.bites:
-        _print_bites(records)
+        _print_bites(records, chosen.set)
 
 
 def _print_confusion(confusion: Counter[tuple[str, str]]) -> None:
@@ -193,10 +194,11 @@ def _print_confusion(confusion: Counter[tuple[str, str]]) -> None:
         print(f"| {kind} | " + ", ".join(f"{first} {n}" for n, first in said) + " |")
 
 
-def _print_bites(records: dict[tuple[str, int], dict[str, Any]]) -> None:
+def _print_bites(records: dict[tuple[str, int], dict[str, Any]], which: str) -> None:
+    programs = load(which)
     for (name, seed), record in records.items():
-        program = load()[name]
-        if program.kind and not bites(records, program, seed):
+        program = programs.get(name)
+        if program is not None and program.kind and not bites(records, program, seed):
             other = records.get((program.healthy, seed), {}).get("score")
             print(f"does not bite: {name}-{seed}  {record['score']:.3f}, healthy {other}")
 

@@ -10,10 +10,11 @@ from pullback._settings import override
 from pullback.ir.graph import Graph, verify
 from pullback.passes.check import same_numbers, values
 from pullback.passes.pipeline import optimize
+from thorough import sampled
 
 SEEDS = range(200)
 
-pytestmark = pytest.mark.parametrize("program", [Program(seed) for seed in SEEDS], ids=str)
+pytestmark = pytest.mark.parametrize("program", sampled(map(Program, SEEDS), 4), ids=str)
 
 
 def graphs(program) -> list[Graph]:

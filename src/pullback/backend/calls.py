@@ -9,7 +9,7 @@ from pullback.backend.blocking import Machine
 from pullback.backend.callback import write_callback
 from pullback.backend.chain import Inner, Piece, write_chain
 from pullback.backend.columns import column_iterations, split_axes, write_columns
-from pullback.backend.contract import write
+from pullback.backend.contract import Sums, write
 from pullback.backend.convolve import standing, write_convolution
 from pullback.backend.epilogue import Pointwise, accesses
 from pullback.backend.ordering import write_previous, write_search, write_selection
@@ -28,6 +28,7 @@ from pullback.ops.control import Check as ControlCheck
 from pullback.ops.convolve import Convolution
 from pullback.ops.index import Previous, Scatter
 from pullback.ops.linalg import MatrixOp, System
+from pullback.ops.onward import Onward
 from pullback.ops.product import Running
 from pullback.ops.reduce import Position, Reduction
 from pullback.ops.searching import SearchSorted
@@ -42,7 +43,7 @@ def write_kernel(
     match kernel:
         case Loops():
             return _write_loops(kernel, name, module)
-        case Call(op=Contract()):
+        case Call(op=Contract() | Onward()):
             return _write_product(kernel, name, module, target)
         case Call(op=Convolution()):
             return _write_convolution(kernel, name, module, target)
@@ -91,16 +92,17 @@ def _missing(op: Op, site: Site, name: str) -> CompileError:
 
 
 def _write_product(call: Call, name: str, module: Module, target: Target) -> Written:
-    assert isinstance(call.op, Contract)
-    a, b, c = (*call.inputs, *call.outputs)
+    op = call.op.product if isinstance(call.op, Onward) else call.op
+    assert isinstance(op, Contract)
+    (a, b, *sums), (c,) = call.inputs, call.outputs
     steps = (a.layout.strides, b.layout.strides, c.layout.strides)
     after = call.after
     others = [] if after is None else [access.outer for access in accesses(after)]
-    product = product_of(call.op, a.dtype, (a.layout.shape, b.layout.shape), steps, others)
+    product = product_of(op, a.dtype, (a.layout.shape, b.layout.shape), steps, others)
     left, right = (b, a) if product.swapped else (a, b)
     operands = [Placed(x.buffer, x.layout.offset * x.dtype.itemsize) for x in (left, right)]
     buffers = _results(call)
-    operands += [Placed(buffer, 0) for buffer in buffers]
+    operands += [Placed(buffer, 0) for buffer in (*buffers, *[x.buffer for x in sums])]
     epilogue = lines = None
     if after is not None:
         _require_bodies(after, name)
@@ -109,8 +111,9 @@ def _write_product(call: Call, name: str, module: Module, target: Target) -> Wri
         lines = epilogue.lines
     machine, results = Machine.of(target.features), len(operands) - 2
     fixed = (0 if product.swapped else 1) in call.fixed
+    adds: Sums | None = "given" if sums else "stored" if call.adds else None
     kernel = write(
-        product, machine, module, name, epilogue, results, adds=call.adds, lines=lines, fixed=fixed
+        product, machine, module, name, epilogue, results, adds=adds, lines=lines, fixed=fixed
     )
     packing = None
     if kernel.packing is not None:

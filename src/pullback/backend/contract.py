@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from pullback.backend.assembly import Function, Module, Ssa, integer, splat, vector
 from pullback.backend.blocking import Blocking, Machine, Tile, blocking_of
@@ -66,7 +67,7 @@ def write(
     epilogue: Epilogue | None = None,
     results: int = 1,
     tile: Tile | None = None,
-    adds: bool = False,
+    adds: Sums | None = None,
     lines: Lines | None = None,
     fixed: bool = False,
 ) -> Kernel:
@@ -74,9 +75,10 @@ def write(
 
     The operands are A, B, and `results` more: C and others that the epilogue uses. It gives what is
     stored in C, or stores all that it wants itself; `lines` are those it touches. C may be the same
-    memory as one of the others, not as A or B. A product that `adds` goes on from the sums in C: it
-    is the next part of a longer one. Of a B that is `fixed` while the product runs many times the
-    panels are packed once, by another kernel, where that pays.
+    memory as one of the others, not as A or B. A product that `adds` goes on from sums, those that
+    are stored in C or given as the last operand: it is the next part of a longer one. Of a B that
+    is `fixed` while the product runs many times the panels are packed once, by another kernel,
+    where that pays.
     """
     f = Function.kernel(name)
     if product.row.size == product.column.size == 1 and product.sums:
@@ -125,6 +127,9 @@ def _write_packing(cut: Blocking, module: Module, name: str) -> Packing:
 DEEP = 64
 """The depth of a product from which its tiles take longer than memory takes to answer."""
 
+Sums = Literal["stored", "given"]
+"""Where the sums lie that a product goes on from."""
+
 Condition = bool | Ssa
 """What is known when the code is written, or when it runs."""
 
@@ -156,7 +161,7 @@ class _Writer:
     cut: Blocking
     epilogue: Epilogue | None
     results: int
-    adds: bool
+    adds: Sums | None
     lines: Lines | None
     pointers: list[Ssa] = field(default_factory=list)
     batch: tuple[Ssa, ...] = ()
@@ -210,6 +215,7 @@ class _Writer:
             indices.append(index)
         self.batch = tuple(reversed(indices))
         a, b, self.c = (self._origin(i, name) for i, name in enumerate("abc"))
+        self.begun = self._origin(len(self.pointers) - 1, "c") if self.adds == "given" else self.c
         if cut.packed:
             b = self.pointers[1]
         self.first_tile = f.binary("mul", rows, integer(cut.tiles_at_once))
@@ -221,9 +227,8 @@ class _Writer:
             self._pass(part)
 
     def _origin(self, operand: int, name: str) -> Ssa:
-        pointer = shifted(
-            self.f, self.pointers[operand], self.raw, self.cut.product.origin[operand]
-        )
+        place = self.cut.product.origin["abc".index(name)]
+        pointer = shifted(self.f, self.pointers[operand], self.raw, place)
         for axis, index in zip(self.cut.product.batch, self.batch, strict=True):
             pointer = offset(self.f, pointer, self.raw, index, getattr(axis, name))
         return pointer
@@ -371,22 +376,24 @@ class _Writer:
         self, panel: Ssa, row: Ssa, height: Ssa, part: _Pass
     ) -> tuple[tuple[Ssa, Ssa], tuple[Ssa, Ssa]]:
         """Where the sums of a tile begin, and where they go: each a place and its pitch."""
-        f, cut = self.f, self.cut
+        cut = self.cut
         self.rest = self._resting(panel, row) if cut.blocked else self.here
         width = integer(cut.width)
         rest = self.rest, width
-        line = offset(f, self.c, self.raw, row, cut.product.row.c)
-        stored = (
-            f.at(line, self.raw, f.binary("mul", panel, width)),
-            integer(cut.product.row.c),
-        )
+        stored = self._columns(self.c, panel, row)
         full = self._both(self.plain, self._is_full(panel))
         begin = self.start, integer(0)
         if self.adds:
             self._resume(panel, row, height, part)
-            begin = self._choose_end(full, stored, rest)
+            begin = self._choose_end(full, self._columns(self.begun, panel, row), rest)
         start = self._choose_end(part.first, begin, rest)
         return start, self._choose_end(self._both(part.last, full), stored, rest)
+
+    def _columns(self, c: Ssa, panel: Ssa, row: Ssa) -> tuple[Ssa, Ssa]:
+        """The place and the pitch of a tile of C, or of what is laid out like it."""
+        f, step = self.f, self.cut.product.row.c
+        column = f.binary("mul", panel, integer(self.cut.width))
+        return f.at(offset(f, c, self.raw, row, step), self.raw, column), integer(step)
 
     def _choose_end(
         self, condition: Condition, x: tuple[Ssa, Ssa], y: tuple[Ssa, Ssa]
@@ -394,13 +401,13 @@ class _Writer:
         return self._choose(condition, x[0], y[0]), self._choose(condition, x[1], y[1])
 
     def _resume(self, panel: Ssa, row: Ssa, height: Ssa, part: _Pass) -> None:
-        """The sums so far, from C to where those of a tile rest, but for those read there."""
+        """The sums so far, to where those of a tile rest, but for those read where they lie."""
         f, cut = self.f, self.cut
         column = cut.product.column
         with self._when(part.first):
             for i, count in self._unfinished(panel, height):
                 line = offset(f, self.rest, self.element, i, cut.width)
-                source = offset(f, self.c, self.raw, f.binary("add", row, i), cut.product.row.c)
+                source = offset(f, self.begun, self.raw, f.binary("add", row, i), cut.product.row.c)
                 first = f.binary("mul", panel, integer(cut.width))
                 source = offset(f, source, self.raw, first, column.c)
                 for j in range(-(-count // cut.lanes)):

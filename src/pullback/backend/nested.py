@@ -209,7 +209,7 @@ class _Writer:
             cost=self.cost,
             use=replace(Use.of(self.kernel), in_place=tuple(self.in_place)),
             nested=Nest(
-                workspace=aligned(self.reserved + arena) + FLAG,
+                workspace=max(aligned(self.reserved + arena), FLAG),
                 alone=sum(part.cost for part in self.parts) < SMALL,
             ),
         )

@@ -6,7 +6,7 @@ import ctypes
 import functools
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -30,7 +30,9 @@ from pullback.schedule.packing import aligned, pack
 from pullback.schedule.parts import Part, parts
 from pullback.schedule.picture import bytes_text
 from pullback.schedule.planner.driver import Planner
+from pullback.schedule.planner.forms import Forms
 from pullback.schedule.planner.order import frugal_order
+from pullback.schedule.workload import Form, Workload
 
 ALIGNMENT = 64
 
@@ -52,6 +54,8 @@ class Code:
     kernels: tuple[Written, ...]
     donors: Mapping[int, int]
     plan: Plan
+    planner: Planner
+    """Plans for other budgets."""
     text: str
     target: Target
     threads: int
@@ -64,45 +68,121 @@ class Code:
         return assembly(self.text, self.target)
 
 
+Alternative = tuple[str, Schedule]
+"""What a program does, written otherwise, and in which way."""
+
+
 def write_code(
     schedule: Schedule,
     threads: int | None = None,
     pairs: Mapping[int, int] | None = None,
     names: Sequence[str] = (),
     memory: int | None = None,
+    forms: Callable[[], Iterable[Alternative]] = tuple,
     target: Target | None = None,
 ) -> Code:
     """The code of a schedule. `pairs`: output → donated input, by their places.
 
-    With `memory`, kernels run again where all that the program holds would be more bytes than that;
-    raises `MemoryPlanError` where no schedule fits. A `target` that is given may be another
-    machine's.
+    With `memory`, kernels run again where all that the program holds would be more bytes than that,
+    or it takes one of the `forms` that need less; raises `MemoryPlanError` where no schedule fits.
+    A `target` that is given may be another machine's.
     """
     target = target or Target.chosen()
-    donation = separate(schedule, pairs or {})
-    emitter = Emitter.begin(target)
-    kernels = tuple([emitter.write(kernel) for kernel in donation.schedule.kernels])
-    if donation.donors:
-        order = checks_first(donation.schedule, kernels)
-        kernels = tuple([kernels[i] for i in order])
-        donation = donation.ordered(order)
-    spare = parts(donation.schedule)
-    count, scratch, lives = _lives(donation, kernels, threads, names, spare)
-    with_copies = settled(donation, lives)
-    if with_copies is not donation:
-        copies = with_copies.schedule.kernels[len(kernels) :]
-        kernels += tuple([emitter.write(kernel) for kernel in copies])
-        donation = with_copies
+
+    def draft(schedule: Schedule) -> _Draft:
+        return _Draft.of(schedule, threads, pairs or {}, names, target)
+
+    began = time.perf_counter()
+    first = draft(schedule)
+    drafts = [first]
+
+    def others() -> list[Workload]:
+        for text, form in forms():
+            drafts.append(draft(form).instead(text, first.workload))
+        return [each.workload for each in drafts[1:]]
+
+    planner = Forms(first.workload, others)
+    if memory is None:
+        plan = packed(first.ordered, pack(first.ordered.buffers), began)
+    else:
+        plan = planner.fit(memory)
+    chosen = next(each for each in drafts if each.workload is plan.lifetimes.workload)
+    return chosen.code(plan, planner)
+
+
+@dataclass(frozen=True, eq=False)
+class _Draft:
+    """The kernels of a schedule, written, before it is decided which of them runs when."""
+
+    emitter: Emitter
+    donation: Donation
+    kernels: tuple[Written, ...]
+    spare: list[Part]
+    threads: int
+    scratch: int
+    order: tuple[int, ...]
+    ordered: Lifetimes
+    """The lifetimes in the order that holds least."""
+
+    @classmethod
+    def of(
+        cls,
+        schedule: Schedule,
+        threads: int | None,
+        pairs: Mapping[int, int],
+        names: Sequence[str],
+        target: Target,
+    ) -> _Draft:
+        donation = separate(schedule, pairs)
+        emitter = Emitter.begin(target)
+        kernels = tuple([emitter.write(kernel) for kernel in donation.schedule.kernels])
+        if donation.donors:
+            order = checks_first(donation.schedule, kernels)
+            kernels = tuple([kernels[i] for i in order])
+            donation = donation.ordered(order)
+        spare = parts(donation.schedule)
         count, scratch, lives = _lives(donation, kernels, threads, names, spare)
-    schedule = donation.schedule
-    plan, runs = _planned(lives, memory)
-    every = (*schedule.kernels, *[part.kernel for part in spare])
-    schedule = replace(schedule, kernels=tuple([every[k] for k in runs]))
-    kernels = tuple([kernels[k] if k < len(kernels) else emitter.write(every[k]) for k in runs])
-    may_fail = any(kernel.checks for kernel in kernels)
-    guard = first_overwriting(plan, schedule) if may_fail else None
-    text = write_main(emitter.module, kernels, plan, guard)
-    return Code(schedule, kernels, donation.donors, plan, text, target, count, scratch, guard)
+        with_copies = settled(donation, lives)
+        if with_copies is not donation:
+            copies = with_copies.schedule.kernels[len(kernels) :]
+            kernels += tuple([emitter.write(kernel) for kernel in copies])
+            donation = with_copies
+            count, scratch, lives = _lives(donation, kernels, threads, names, spare)
+        best = frugal_order(lives)
+        ordered = best.in_order()
+        return cls(emitter, donation, kernels, spare, count, scratch, best.schedule, ordered)
+
+    @property
+    def workload(self) -> Workload:
+        return self.ordered.workload
+
+    def instead(self, text: str, plain: Workload) -> _Draft:
+        """The same as another form of a program."""
+        workload = replace(self.workload, form=Form(text, plain.once))
+        return replace(self, ordered=replace(self.ordered, workload=workload))
+
+    def code(self, plan: Plan, planner: Planner) -> Code:
+        runs = [self.order[k] if k < len(self.order) else k for k in plan.schedule]
+        schedule, kernels, emitter = self.donation.schedule, self.kernels, self.emitter
+        every = (*schedule.kernels, *[part.kernel for part in self.spare])
+        schedule = replace(schedule, kernels=tuple([every[k] for k in runs]))
+        kernels = tuple([kernels[k] if k < len(kernels) else emitter.write(every[k]) for k in runs])
+        may_fail = any(kernel.checks for kernel in kernels)
+        guard = first_overwriting(plan, schedule) if may_fail else None
+        text = write_main(emitter.module, kernels, plan, guard)
+        donors, target = self.donation.donors, emitter.target
+        return Code(
+            schedule,
+            kernels,
+            donors,
+            plan,
+            planner,
+            text,
+            target,
+            self.threads,
+            self.scratch,
+            guard,
+        )
 
 
 def _lives(
@@ -118,18 +198,6 @@ def _lives(
     donors, all_scratch = donation.donors, scratch * count
     asked = workload(donation.schedule, kernels, donors, all_scratch, names, True, spare)
     return count, scratch, lifetimes(asked)
-
-
-def _planned(lives: Lifetimes, memory: int | None) -> tuple[Plan, list[int]]:
-    """A plan, and which step runs when."""
-    began = time.perf_counter()
-    frugal = frugal_order(lives)
-    order, ordered = frugal.schedule, frugal.in_order()
-    if memory is None:
-        plan = packed(ordered, pack(ordered.buffers), began)
-    else:
-        plan = Planner(ordered.workload).fit(memory)
-    return plan, [order[k] if k < len(order) else k for k in plan.schedule]
 
 
 # ---- programs -------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ def as_text(told: Told, rows: int, columns: int, *, ascii: bool, sketch: bool = 
 
 
 def _head(told: Told) -> list[str]:
-    plan, count = told.ledger.plan, len(told.lowered.schedule.kernels)
+    plan = told.ledger.plan
     title = _wrapped(f"{told.subject.title}; batch {told.batch}")
     again = len(plan.schedule) - len(set(plan.schedule))
     workload = plan.lifetimes.workload
@@ -69,7 +69,8 @@ def _head(told: Told) -> list[str]:
     return [
         *title,
         *told.subject.notes,
-        f"{count:,} kernels, {price}; on one core {took} (cost model)",
+        f"{workload.count:,} kernels, {price}; on one core {took} (cost model)",
+        *([] if workload.form is None else [workload.form.text]),
         f"planned in {told.seconds:.1f} s; nothing was run",
     ]
 
@@ -185,7 +186,8 @@ def as_json(told: Told) -> dict[str, Any]:
         "resident": {part.name: part.bytes for part in ledger.resident()},
         "arena": {part.name: part.bytes for part in ledger.arena()},
         "gradients": {"bytes": gradients, "step": step},
-        "kernels": len(told.lowered.schedule.kernels),
+        "kernels": workload.count,
+        "form": None if workload.form is None else workload.form.text,
         "steps": len(plan.schedule),
         "peak_step": plan.peak_step,
         "time_ns": workload.cost(plan.schedule),

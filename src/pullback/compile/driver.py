@@ -36,7 +36,7 @@ from pullback.ir.builder import current
 from pullback.ir.graph import is_same
 from pullback.ops.weak import Weak
 from pullback.passes.pipeline import prepare
-from pullback.schedule.memory import Plan
+from pullback.schedule.planner.driver import Planner
 from pullback.transforms.derivatives import name_of
 from pullback.transforms.trace import Traced, trace_leaves
 from pullback.transforms.tree import flatten, unflatten
@@ -215,10 +215,10 @@ class CompiledFunction:
         chosen = self._threads, self._memory
         given = traced, signature, names, donated, *chosen, times, met
 
-        def batched(of: Sequence[str], size: int) -> Plan:
+        def batched(of: Sequence[str], size: int) -> Planner:
             known = signature.names(self._function)
             other = self._lowered(with_batch(signature, known, donated, of, size))
-            return replace(other, memory=None).code.plan
+            return replace(other, memory=None).code.planner
 
         return Lowered(name_of(self._function), *given, batched)
 

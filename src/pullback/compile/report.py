@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from html import escape
 
 from pullback._public import public
@@ -23,8 +23,8 @@ POINTS = 12
 SOME = 32
 """Examples more, from which the memory of one of many is guessed."""
 
-Batched = Callable[[Sequence[str], int], Plan]
-"""The plan of the same program for another batch, without a budget."""
+Batched = Callable[[Sequence[str], int], Planner]
+"""The plans of the same program for another batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +69,18 @@ class Point:
 class MemoryReport(Plan):
     """The plan of a compiled function's memory, and what other budgets would cost."""
 
+    planner: Planner = field(kw_only=True)
+    """Plans for other budgets."""
     batched: Batched | None = None
 
     @classmethod
-    def of(cls, plan: Plan, batched: Batched | None) -> MemoryReport:
-        return cls(plan.lifetimes, plan.packing, plan.seconds, batched)
+    def of(cls, plan: Plan, planner: Planner, batched: Batched | None) -> MemoryReport:
+        return cls(plan.lifetimes, plan.packing, plan.seconds, batched, planner=planner)
 
     @functools.cached_property
-    def planner(self) -> Planner:
-        return Planner(self.lifetimes.workload)
+    def turn(self) -> int:
+        """The step of the program with which the backward pass begins; 0 where there is none."""
+        return Planner(self.lifetimes.workload).stack.turn
 
     def _repr_html_(self) -> str:
         """In a notebook: the table, and the arena."""
@@ -92,8 +95,7 @@ class MemoryReport(Plan):
     def saved(self) -> list[Saved]:
         """The values that are held from the forward pass for the backward one, largest first."""
         lives = self.lifetimes
-        turn = self.planner.stack.turn
-        back = next((t for t, k in enumerate(self.schedule) if k >= turn), len(self.schedule))
+        back = next((t for t, k in enumerate(self.schedule) if k >= self.turn), len(self.schedule))
         found = []
         for holding, i in zip(self.holdings, self._in_arena(), strict=True):
             value = lives.instances[i].value
@@ -146,7 +148,7 @@ class MemoryReport(Plan):
 
         @functools.cache
         def planner(size: int) -> Planner:
-            return Planner(batched(names, size).lifetimes.workload)
+            return batched(names, size)
 
         return largest(planner, limit)
 

@@ -19,7 +19,7 @@ from pullback.ir.graph import Graph
 from pullback.ir.text import print_graph
 from pullback.ir.types import DType
 from pullback.passes.dump import Dump
-from pullback.passes.pipeline import optimize
+from pullback.passes.pipeline import forms, optimize
 from pullback.schedule.fuse import fuse
 from pullback.schedule.kernels import Schedule
 from pullback.schedule.picture import bytes_text
@@ -78,7 +78,14 @@ class Lowered:
     def code(self) -> Code:
         schedule = self.schedule
         with timed(self.times, "emit"):
-            return write_code(schedule, self.threads, self.pairing.pairs, self.names, self.memory)
+            given = self.threads, self.pairing.pairs, self.names, self.memory
+            return write_code(schedule, *given, self._forms)
+
+    def _forms(self) -> Iterator[tuple[str, Schedule]]:
+        """What the program may be where a budget is too small for it as it is."""
+        with timed(self.times, "segments"):
+            for text, graph in forms(self.graph):
+                yield text, fuse(graph)
 
     @functools.cached_property
     def program(self) -> Program:
@@ -101,7 +108,7 @@ class Lowered:
     @functools.cached_property
     def plan(self) -> MemoryReport:
         """Where every byte lies; `plan.peak_bytes` is exact before anything runs."""
-        return MemoryReport.of(self.code.plan, self.batched)
+        return MemoryReport.of(self.code.plan, self.code.planner, self.batched)
 
     @property
     def llvm(self) -> str:

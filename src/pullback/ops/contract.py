@@ -65,6 +65,12 @@ class Contract(Multilinear):
         letter = (self.left, self.right)[operand][axis]
         return None if letter in self.result else self._places(letter)
 
+    def is_dot(self, left: Shape, right: Shape) -> bool:
+        """Whether it multiplies vectors in each batch: these sums have an order of their own."""
+        sizes = dict(zip(self.left + self.right, (*left, *right), strict=True))
+        free = [c for c in self.result if (c in self.left) != (c in self.right)]
+        return all(sizes[c] == 1 for c in free)
+
     def _places(self, letter: str) -> tuple[int | None, ...]:
         """The axis of each operand that has the letter."""
         return tuple([x.index(letter) if letter in x else None for x in (self.left, self.right)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from pullback._settings import settings
@@ -14,10 +14,12 @@ from pullback.passes.cleanup import CLEANUP, PRIMAL
 from pullback.passes.dump import Dump
 from pullback.passes.indexing import INDEXING
 from pullback.passes.layout import SINKING
+from pullback.passes.loop_order import in_loop_order
 from pullback.passes.loops import LOOPS
 from pullback.passes.pieces import PIECES
 from pullback.passes.rewrite import Rewrites, settled, sweep
 from pullback.passes.saved import choose_saved
+from pullback.passes.segments import cuts, has_loops, in_segments
 from pullback.passes.stability import TOLERANCE, stabilize
 from pullback.passes.stacked import unstacked
 from pullback.passes.turns import in_turns
@@ -51,8 +53,11 @@ def simplify(graph: Graph) -> Graph:
     return settled(graph, EXACT)
 
 
-PIPELINE: tuple[Pass, ...] = (simplify, unstacked, in_turns, choose_saved)
-"""Exact passes, for a graph whose derivatives have been taken; `in_turns` adds in another order."""
+PIPELINE: tuple[Pass, ...] = (simplify, unstacked, in_loop_order, in_turns, choose_saved)
+"""Exact passes, for a graph whose derivatives have been taken, but for those below."""
+
+REORDERING: tuple[Pass, ...] = (in_loop_order, in_turns)
+"""Passes that add in another order."""
 
 BEFORE_DERIVATIVES: tuple[Pass, ...] = (stabilize,)
 """Approximate passes. A derivative taken afterwards is that of the rewritten function, so forward
@@ -62,11 +67,23 @@ and backward agree; rewriting both apart would not keep them so."""
 def optimize(graph: Graph, observe: Observer | None = None) -> Graph:
     """`graph` with the same results, from fewer nodes and layouts.
 
-    To the bit, but for sums over what is made and used part by part (`in_turns`). Last it is
+    To the bit, but for sums over the steps of a loop (`in_loop_order`), and over what is made and
+    used part by part (`in_turns`). Last it is
     decided what the forward pass keeps for the backward one. Each node keeps, or inherits, the
     site of the node it stands for.
     """
     return run(PIPELINE, graph, observer() if observe is None else observe)
+
+
+def forms(graph: Graph) -> Iterator[tuple[str, Graph]]:
+    """Other forms of `optimize(graph)`, with the same results to the bit, that may need less
+    memory; and how each differs."""
+    whole = run(PIPELINE[:-1], graph, _nobody) if has_loops(graph) else graph
+    for count in cuts(whole):
+        text, cut = in_segments(whole, count)
+        if settings().check >= 1:
+            verify(cut)
+        yield text, run(PIPELINE[-1:], cut, _nobody)
 
 
 def prepare(graph: Graph, observe: Observer | None = None) -> Graph:
@@ -80,7 +97,7 @@ def run(passes: Iterable[Pass], graph: Graph, observe: Observer, tolerance: floa
     for step in passes:
         after = step(graph)
         if after is not graph:
-            _check(step, graph, after, TOLERANCE if step is in_turns else tolerance)
+            _check(step, graph, after, TOLERANCE if step in REORDERING else tolerance)
             observe(step.__name__, graph, after)
         graph = after
     return graph

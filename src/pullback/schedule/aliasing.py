@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pullback.ir.types import DType
+from pullback.ops.onward import Onward
 from pullback.schedule.kernels import (
     Access,
     Apply,
@@ -50,11 +51,14 @@ def in_place(kernel: Kernel) -> tuple[tuple[int, int], ...]:
 
     Each element of the operand is read at the place where the result is written alone, and by no
     pass over the row after the one that writes. The work after a product reads in place what the
-    product itself does not read.
+    product itself does not read. One that goes on from sums reads each where it writes it.
     """
     if isinstance(kernel, Call) and kernel.after is not None:
         whole = {x.buffer for x in (*kernel.inputs, *kernel.outputs)}
         return tuple([pair for pair in _pairs(kernel.after) if pair[1] not in whole])
+    if isinstance(kernel, Call) and isinstance(kernel.op, Onward):
+        *factors, sums = [x.buffer for x in kernel.inputs]
+        return () if sums in factors else ((kernel.outputs[0].buffer, sums),)
     return tuple(_pairs(kernel)) if isinstance(kernel, Loops) else ()
 
 

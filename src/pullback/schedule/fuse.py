@@ -21,6 +21,7 @@ from pullback.ops.contract import Contract
 from pullback.ops.control import Check
 from pullback.ops.index import Scatter
 from pullback.ops.layout import Layout, Reshape
+from pullback.ops.onward import Onward
 from pullback.ops.pointwise import Cast, Constant, StopGradient
 from pullback.ops.reduce import Reduction, accumulated
 from pullback.ops.remat import Barrier
@@ -356,8 +357,10 @@ class _Fuser:
             inputs = (inputs[0], *[self._settled(x) for x in inputs[1:]])
         elif isinstance(node.op, HigherOrder | Reduction):
             inputs = tuple(x if self._is_dense(x) else self._settled(x) for x in inputs)
-        elif isinstance(node.op, Contract):
-            inputs = tuple(x if self._lies_in_memory(x) else self._settled(x) for x in inputs)
+        elif isinstance(node.op, Contract | Onward):
+            sums = tuple([self._settled(x) for x in inputs[2:]])
+            inputs = tuple(x if self._lies_in_memory(x) else self._settled(x) for x in inputs[:2])
+            inputs += sums
         else:
             inputs = tuple(self._settled(x) for x in inputs)
         group = self._open((), fusible=False)

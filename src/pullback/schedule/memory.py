@@ -317,9 +317,9 @@ class Plan:
 
     @property
     def slowdown(self) -> float:
-        """The share of the time that steps which run again take besides, by the cost model."""
-        workload = self.lifetimes.workload
-        once = workload.cost(range(workload.count))
+        """The share of the time that the plan takes besides, by the cost model: steps that run
+        again, and a form that is slower than the one without a budget."""
+        once = self.lifetimes.workload.once
         return self.lifetimes.cost / once - 1 if once else 0.0
 
     @functools.cached_property

@@ -57,6 +57,7 @@ def _sums(plan: Plan) -> list[str]:
         f"resident  {bytes_text(plan.resident_bytes)}",
         f"arena     {bytes_text(plan.arena_bytes)}{above}",
         f"steps     {len(plan.schedule)}" + _again(plan, again),
+        *_form(plan),
     ]
 
 
@@ -64,6 +65,11 @@ def _again(plan: Plan, again: int) -> str:
     if not again:
         return ""
     return f", {again} of them run again: {plan.slowdown:.1%} more time, predicted"
+
+
+def _form(plan: Plan) -> list[str]:
+    form = plan.lifetimes.workload.form
+    return [] if form is None else [f"form      {form.text}"]
 
 
 def _conflicts(plan: Plan) -> list[str]:

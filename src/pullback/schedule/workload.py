@@ -49,17 +49,27 @@ class Step:
     guards: frozenset[int] = frozenset()
 
 
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a program is written, where that is not as it would be without a budget; and what it
+    costs there, in nanoseconds."""
+
+    text: str
+    plain: int
+
+
 @dataclass(frozen=True, eq=False)
 class Workload:
     """Values and steps, the steps in a valid order. Raises `MemoryPlanError` when they disagree.
 
     The last `spares` of the steps are no part of the program: each makes again what one of the
-    others makes, of other values.
+    others makes, of other values. `form` is None for what a program does without a budget.
     """
 
     values: tuple[Value, ...]
     steps: tuple[Step, ...]
     spares: int = 0
+    form: Form | None = None
 
     def __post_init__(self) -> None:
         _verify_values(self.values)
@@ -163,10 +173,16 @@ class Workload:
         """Nanoseconds, as the cost model says."""
         return sum(self.steps[i].cost for i in schedule)
 
+    @functools.cached_property
+    def once(self) -> int:
+        """What the program costs without a budget, in nanoseconds."""
+        return self.cost(range(self.count)) if self.form is None else self.form.plain
+
     def ordered(self, order: Sequence[int]) -> Workload:
         """The same with its steps in another order."""
         chosen = (*order, *range(self.count, len(self.steps)))
-        return Workload(self.values, tuple([self.steps[i] for i in chosen]), self.spares)
+        steps = tuple([self.steps[i] for i in chosen])
+        return Workload(self.values, steps, self.spares, self.form)
 
 
 def _verify_values(values: Sequence[Value]) -> None:

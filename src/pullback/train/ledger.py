@@ -124,7 +124,7 @@ class Ledger:
             return "parameters in the precision of the step"
         if holding.value.site.phase is not Phase.FORWARD:
             return "made by the backward pass"
-        turn = self.plan.planner.stack.turn
+        turn = self.plan.turn
         is_later = 0 < turn <= self.plan.schedule[holding.start]
         return "made by the update" if is_later else "made by the forward pass"
 

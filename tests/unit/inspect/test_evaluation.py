@@ -1,5 +1,6 @@
 """A sample of the evaluation set: its programs, its judgement, what is said of three of them."""
 
+import csv
 import sys
 from pathlib import Path
 
@@ -10,20 +11,47 @@ if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
 from benchmarks.faults import baselines, run, table  # noqa: E402
-from benchmarks.faults.sets import half, load  # noqa: E402
+from benchmarks.faults.fresh.bites import LEAST, TABLE  # noqa: E402
+from benchmarks.faults.sets import SETS, load, set_of  # noqa: E402
+from benchmarks.faults.training import begin  # noqa: E402
 
 PROGRAMS = load()
 
 
-def test_the_set_is_as_large_as_it_says():
-    faulty = [x for x in PROGRAMS.values() if x.kind]
-    assert len(faulty) >= 100
-    assert len({x.kind for x in faulty}) >= 60
-    assert len(PROGRAMS) - len(faulty) >= 35
+@pytest.mark.parametrize(
+    ("which", "faults", "kinds", "healthy"),
+    [("calibration", 100, 60, 35), ("fresh", 65, 52, 33), ("reserve", 64, 56, 17)],
+)
+def test_a_set_is_as_large_as_it_says(which, faults, kinds, healthy):
+    faulty = [x for x in load(which).values() if x.kind]
+    assert len(faulty) >= faults
+    assert len({x.kind for x in faulty}) >= kinds
+    assert len(load(which)) - len(faulty) >= healthy
     for each in faulty:
+        other = PROGRAMS[each.healthy]
         assert each.rules
-        assert not PROGRAMS[each.healthy].kind
-        assert half(each.name) in ("calibration", "unseen")
+        assert not other.kind
+        assert (set_of(each) == "calibration") == (set_of(other) == "calibration")
+    assert sum(len(load(each)) for each in SETS) == len(PROGRAMS)
+
+
+def test_every_fault_of_the_fresh_sets_bites():
+    rows = list(csv.DictReader(TABLE.read_text().splitlines()))
+    assert {x["program"] for x in rows} == {*load("fresh,reserve")}
+    for row in rows:
+        healthy, faulty = float(row["healthy"]), float(row["faulty"] or "nan")
+        assert healthy > 0.8
+        assert not faulty > healthy - LEAST, row
+
+
+@pytest.mark.parametrize("name", ["ratings_broadcast", "series_ones", "update_not_kept"])
+def test_a_fresh_program_takes_two_steps(name):
+    setup = PROGRAMS[name].make(0)
+    assert len(PROGRAMS[name].lines) == (name != "series_ones")
+    state, step = begin(setup)
+    stream = setup.stream(0)
+    for _ in range(2):
+        state, _ = step(state, *next(stream))
 
 
 @pytest.mark.parametrize("name", ["softmax_twice", "stopped", "where_trap"])

@@ -6,33 +6,71 @@ Planners propose schedules; `evaluate` alone decides what they hold, so no budge
 from __future__ import annotations
 
 import functools
+import heapq
+import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from pullback.errors import MemoryPlanError
-from pullback.schedule.memory import Plan, Workload, evaluate, lifetimes, packed
+from pullback.schedule.memory import Lifetimes, Plan, Workload, evaluate, lifetimes, packed
 from pullback.schedule.packing import aligned, pack
 from pullback.schedule.picture import bytes_text
 from pullback.schedule.planner.eviction import TASTES, evicted
+from pullback.schedule.planner.optimum import STEPS, Search
 from pullback.schedule.planner.refine import refine
 from pullback.schedule.planner.stack import Stack
 
 Schedule = tuple[int, ...]
 
-SHRINKS = (1.0, 0.98, 0.95, 0.9, 0.85, 0.8)
-"""Shares of the arena to plan for, until what is packed fits, too."""
+Proposer = Callable[[int], Lifetimes | None]
+"""Gives a schedule that may fit so many bytes of arena."""
+
+SHARES = (1.0, 0.98, 0.95, 0.9, 0.85, 0.8)
+"""Shares of the arena to plan for: the first, and less until what is packed fits, too."""
 
 SMALL = 128
 """For so few steps all shares are tried: the same greed in less room goes other ways."""
 
-ORDERS = 20
+LESS = 0.005
+"""The share of the arena by which the room shrinks at least when a schedule cannot be packed."""
+
+ORDERS = 10
 """In how many orders the buffers of a schedule are placed."""
+
+PLACEMENTS = 2_000
+"""So many buffers may be placed where there are few: in more orders."""
 
 NEAR = 64
 """The smallest possible budget is looked for to one part in so many."""
 
 NAMED = 6
 """How many values a refusal names."""
+
+
+class Proposal(NamedTuple):
+    """The lifetimes of a schedule, and who proposed it for how much room."""
+
+    lives: Lifetimes
+    room: int
+    proposer: int
+
+
+class _Queue:
+    """Proposals, the cheapest first, each schedule once."""
+
+    def __init__(self) -> None:
+        self.proposals: dict[Schedule, Proposal] = {}
+        self.waiting: list[tuple[int, Schedule]] = []
+
+    def add(self, proposal: Proposal) -> None:
+        schedule = proposal.lives.schedule
+        if schedule not in self.proposals:
+            self.proposals[schedule] = proposal
+            heapq.heappush(self.waiting, (proposal.lives.cost, schedule))
+
+    def pop(self) -> Proposal:
+        return self.proposals[heapq.heappop(self.waiting)[1]]
 
 
 class Planner:
@@ -56,7 +94,7 @@ class Planner:
 
     def fits(self, budget: int) -> bool:
         """Whether a plan for a budget is found at once."""
-        return self._search(budget, SHRINKS[:1]) is not None
+        return self._any(budget) is not None
 
     def sweep(self, budgets: Iterable[int]) -> dict[int, Plan]:
         """A plan for each budget that can be met; with more bytes a plan never costs more."""
@@ -83,6 +121,11 @@ class Planner:
         return Stack(self.workload)
 
     @functools.cached_property
+    def states(self) -> Search:
+        """What a small workload can hold."""
+        return Search(self.workload)
+
+    @functools.cached_property
     def floor(self) -> tuple[int, int]:
         """What the hungriest step needs with all it reads and writes: (bytes, step).
 
@@ -98,7 +141,7 @@ class Planner:
         best, low = self.full, self.floor[0]
         while best.peak_bytes - low > best.arena_bytes // NEAR:
             middle = (low + best.peak_bytes) // 2
-            plan = self._search(middle, SHRINKS[:1])
+            plan = self._any(middle)
             if plan is None:
                 low = middle + 1
             else:
@@ -107,63 +150,90 @@ class Planner:
 
     # ---- the search ----
 
-    def _search(self, budget: int, shares: Sequence[float] = SHRINKS) -> Plan | None:
-        if self.full.peak_bytes <= budget:
-            return self.full
-        if self.floor[0] > budget:
-            return None
+    def _search(self, budget: int) -> Plan | None:
+        """The cheapest plan found. A proposal that cannot be packed is made again for less room, by
+        as much as is missing."""
+        if self.full.peak_bytes <= budget or self.floor[0] > budget:
+            return self.full if self.full.peak_bytes <= budget else None
         began = time.perf_counter()
         arena = budget - self.workload.resident_bytes
+        queue = _Queue()
+        for share in SHARES if len(self.workload.steps) <= SMALL else SHARES[:1]:
+            for proposer in range(len(self.proposers)):
+                self._propose(queue, proposer, int(arena * share))
         best: Plan | None = None
-        for share in shares:
-            room = int(arena * share)
-            found = sorted({*self._evictions(room), *self._reversals(room)}, key=self._price)
-            plan, is_near = self._first_that_fits(found, arena, began)
-            if plan is not None and (best is None or plan.lifetimes.cost < best.lifetimes.cost):
-                best = plan
-            if len(self.workload.steps) > SMALL and (best is not None or not is_near):
+        while best is None and queue.waiting:
+            proposal = queue.pop()
+            best, size = self._packed(proposal.lives, arena, began)
+            room = proposal.room - max(size - arena, int(arena * LESS))
+            if best is None and room >= arena * SHARES[-1]:
+                self._propose(queue, proposal.proposer, room)
+        return self._optimum(arena, best, began)
+
+    def _any(self, budget: int) -> Plan | None:
+        """A plan for a budget if one is found at once."""
+        if self.full.peak_bytes <= budget or self.floor[0] > budget:
+            return self.full if self.full.peak_bytes <= budget else None
+        began = time.perf_counter()
+        arena = budget - self.workload.resident_bytes
+        for proposer in self.proposers:
+            lives = proposer(arena)
+            if lives is not None:
+                plan, _ = self._packed(lives, arena, began)
+                if plan is not None:
+                    return plan
+        return self._optimum(arena, None, began)
+
+    def _optimum(self, arena: int, known: Plan | None, began: float) -> Plan | None:
+        """A cheaper plan than the one that is known, where the workload is small enough to look for
+        the cheapest."""
+        if len(self.workload.steps) > STEPS:
+            return known
+        room, below = arena, math.inf if known is None else known.lifetimes.cost
+        while room >= arena * SHARES[-1]:
+            schedule = self.states.schedule(room, below)
+            if schedule is None:
                 break
-        return best
-
-    def _first_that_fits(
-        self, found: Iterable[Schedule], arena: int, began: float
-    ) -> tuple[Plan | None, bool]:
-        """The first schedule that can be packed, and whether one fits but for the gaps between
-        buffers."""
-        is_near = False
-        for schedule in found:
             lives = lifetimes(self.workload, schedule)
-            in_place = len(lives.conflicts) <= len(self.full.conflicts)
-            if in_place and lives.max_live <= arena:
-                is_near = True
-                packing = pack(lives.buffers, arena, ORDERS * len(lives.buffers))
-                if packing.size <= arena:
-                    return packed(lives, packing, began), True
-        return None, is_near
+            plan, size = self._packed(lives, arena, began)
+            if plan is not None:
+                return plan
+            room -= max(size - arena, int(arena * LESS))
+        return known
 
-    def _price(self, schedule: Schedule) -> tuple[int, Schedule]:
-        return self.workload.cost(schedule), schedule
+    def _packed(self, lives: Lifetimes, arena: int, began: float) -> tuple[Plan | None, int]:
+        """The plan of a schedule if it fits, and the bytes that it takes."""
+        if len(lives.conflicts) > len(self.full.conflicts):
+            return None, arena
+        if lives.max_live > arena:
+            return None, lives.max_live
+        packing = pack(lives.buffers, arena, max(ORDERS * len(lives.buffers), PLACEMENTS))
+        return (packed(lives, packing, began) if packing.size <= arena else None), packing.size
 
-    def _evictions(self, room: int) -> Iterator[Schedule]:
-        """Schedules that may fit `room` bytes of arena."""
-        for taste in TASTES:
-            schedule = evicted(self.workload, room, *taste)
-            if schedule is not None:
-                yield refine(self.workload, schedule, room)
+    def _propose(self, queue: _Queue, proposer: int, room: int) -> None:
+        lives = self.proposers[proposer](room)
+        if lives is not None:
+            queue.add(Proposal(lives, room, proposer))
 
-    def _reversals(self, room: int) -> Iterator[Schedule]:
-        if self.stack.is_chain:
-            yield from self.stack.schedules(room)
+    @functools.cached_property
+    def proposers(self) -> list[Proposer]:
+        found: list[Proposer] = [functools.partial(self._evicted, taste) for taste in TASTES]
+        return [*found, self.stack.proposal] if self.stack.is_chain else found
+
+    def _evicted(self, taste: tuple[float, float], room: int) -> Lifetimes | None:
+        schedule = evicted(self.workload, room, *taste)
+        return None if schedule is None else refine(self.workload, schedule, room)
 
     # ---- the refusal ----
 
     def _too_little(self, budget: int) -> MemoryPlanError:
         least = self.least
+        workload = least.lifetimes.workload
         binding = least.schedule[least.peak_step] if least.schedule else 0
         held = [(x.bytes, x.label, x.source) for x in least.at_peak()]
         held += [
             (x.bytes, x.label, str(x.site.frame or ""))
-            for x in self.workload.values
+            for x in workload.values
             if x.resident and x.view_of is None
         ]
         largest = "".join(
@@ -174,7 +244,7 @@ class Planner:
             f"memory= allows {bytes_text(budget)}, and the least that this program can do with is "
             f"{bytes_text(least.peak_bytes)} ({least.peak_bytes:,} bytes): "
             f"{bytes_text(least.resident_bytes)} of arguments, results and scratch, and "
-            f"{bytes_text(least.arena_bytes)} between, at {self.workload.steps[binding].label!r}; "
+            f"{bytes_text(least.arena_bytes)} between, at {workload.steps[binding].label!r}; "
             f"the largest:{largest}",
             hint=f"memory={least.peak_bytes} is possible; without a budget it takes "
             f"{bytes_text(self.full.peak_bytes)}; a smaller batch or shorter chunks need less",

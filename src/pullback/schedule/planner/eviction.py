@@ -7,22 +7,21 @@ Belady's cache.
 
 from __future__ import annotations
 
-import bisect
+import heapq
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from pullback.schedule.memory import Workload, lifetimes
 from pullback.schedule.packing import aligned
 
 Schedule = tuple[int, ...]
 
-TASTES = ((1.0, 1.0), (1.0, 0.5), (0.5, 1.0), (1.0, 0.0), (1.0, 0.25), (0.5, 0.5), (2.0, 1.0))
+TASTES = ((1.0, 0.25), (1.0, 0.0), (1.0, 0.5), (2.0, 1.0), (1.0, 1.0), (0.5, 0.5), (0.5, 1.0))
 """(α, β): drop the value of least costᵅ / (bytes · (time until its next use)ᵝ)."""
-
-CANDIDATES = 40
-"""How many values are compared in full when room is needed."""
 
 DEPTH = 60
 """How many steps the price of bringing a value back may count."""
@@ -53,25 +52,22 @@ class _Eviction:
 
     def __init__(self, workload: Workload, room: int, alpha: float, beta: float) -> None:
         self.workload, self.room, self.alpha, self.beta = workload, room, alpha, beta
-        self.producer = workload.maker
-        self.end = workload.count
-        self.uses: dict[int, list[int]] = {i: [] for i in self.producer}
-        for k, read in enumerate(workload.reads[: self.end]):
-            for i in dict.fromkeys(read):
-                if i in self.uses:
-                    self.uses[i].append(k)
+        self.maker, self.end = workload.maker, workload.count
+        self.cost = [step.cost for step in workload.steps]
+        apart = {x.value for x in lifetimes(workload).conflicts}
+        donors = [value.donor is not None for value in workload.values]
+        self.size = [
+            0 if donors[i] and i not in apart else size for i, size in enumerate(workload.sizes)
+        ]
+        self.sources = [[i for i in read if i in self.maker] for read in workload.reads]
+        """For each step what it reads that is made."""
+        self.uses: dict[int, list[int]] = {i: [] for i in self.maker}
+        """For each value the steps that are still to read it, the next one last."""
         for i in workload.kept:
             self.uses[i].append(self.end)
-        apart = {x.value for x in lifetimes(workload).conflicts}
-        values = workload.values
-        self.size = {
-            i: 0 if values[i].donor is not None and i not in apart else workload.sizes[i]
-            for i in self.producer
-        }
-        self.sources = [
-            [i for i in dict.fromkeys(read) if i in self.producer] for read in workload.reads
-        ]
-        """For each step what it reads that is made."""
+        for k in reversed(range(self.end)):
+            for i in dict.fromkeys(self.sources[k]):
+                self.uses[i].append(k)
         self.readers: dict[int, list[int]] = {}
         for k, read in enumerate(workload.reads):
             for i in read:
@@ -81,9 +77,13 @@ class _Eviction:
         updated."""
         self.present: set[int] = set()
         self.held: Counter[int] = Counter()
-        self.used = 0
-        self.clock = 0
+        self.used = self.clock = 0
         self.made: list[int] = []
+        # Of all values at once: what it takes to choose among them.
+        self.is_there = np.zeros(len(self.size), bool)
+        self.bytes = np.array(self.size, np.float64)
+        self.next_use = np.array([self._next_use(i) for i in range(len(self.size))], np.float64)
+        self.least = np.array([self._least(i) for i in range(len(self.size))], np.float64) ** alpha
 
     def schedule(self) -> Schedule | None:
         """The schedule, or None where the room is too small or the repeats too many."""
@@ -106,12 +106,10 @@ class _Eviction:
         stack = [_Frame(target)]
         while stack:
             frame = stack[-1]
-            inputs = self.workload.reads[frame.step]
+            inputs = self.sources[frame.step]
             if frame.held < len(inputs):
                 i = inputs[frame.held]
                 frame.held += 1
-                if i not in self.producer:
-                    continue
                 self.held[i] += 1
                 if i not in self.present:
                     stack.append(_Frame(self._maker(i)))
@@ -123,28 +121,43 @@ class _Eviction:
         if len(self.made) > LONGEST * self.end or not (final or step not in self.once):
             raise _FullError
         if final and step < self.end and self.clock < self.end:
-            self.clock = step + 1
-        inputs = [i for i in self.workload.reads[step] if i in self.producer]
-        outputs = self.workload.writes[step]
+            self._advance(step)
+        inputs, outputs = self.sources[step], self.workload.writes[step]
         new = [i for i in outputs if i not in self.present]
         self._make_room(self._needed(step, new))
         self.made.append(step)
-        self.present.update(new)
-        self.used += sum(self.size[i] for i in new)
         for i in new:
-            donor = self.workload.values[i].donor
-            if donor is not None:
-                self.once.update(self.readers.get(donor, ()))
-        self.held.subtract(inputs)
+            self._keep(i)
+        for i in inputs:
+            self.held[i] -= 1
         for i in (*inputs, *outputs):
-            if not self.held[i] and self._next_use(i) is None:
+            if not self.held[i] and not self.uses[i]:
                 self._drop(i)
+
+    def _advance(self, step: int) -> None:
+        """A step of the program runs for the first time."""
+        self.clock = step + 1
+        for i in self.sources[step]:
+            if self.uses[i] and self.uses[i][-1] == step:
+                self.uses[i].pop()
+                self.next_use[i] = self._next_use(i)
+
+    def _next_use(self, i: int) -> int:
+        uses = self.uses.get(i)
+        return uses[-1] if uses else 0
+
+    def _least(self, i: int) -> int:
+        """The price of a value where nothing else is missing."""
+        ways = [self.maker.get(i, 0), *[k for k, _ in self.workload.shortcuts.get(i, ())]]
+        return 1 + min([self.cost[k] for k in ways])
 
     def _needed(self, step: int, new: Sequence[int]) -> int:
         """Bytes of what it writes and its workspace, less inputs that it writes over."""
-        size = sum(self.size[i] for i in new) + aligned(self.workload.steps[step].scratch)
-        mine = Counter(self.workload.reads[step])
-        free = {i for i in mine if self.held[i] == mine[i] and self._next_use(i) is None}
+        size = sum([self.size[i] for i in new]) + aligned(self.workload.steps[step].scratch)
+        if not self.workload.steps[step].in_place:
+            return size
+        mine = Counter(self.sources[step])
+        free = {i for i in mine if self.held[i] == mine[i] and not self.uses[i]}
         for written, read in self.workload.steps[step].in_place:
             root = self.workload.roots[read]
             if root in free and written in new and self.size[written] == self.size[root]:
@@ -155,45 +168,53 @@ class _Eviction:
     def _maker(self, i: int) -> int:
         """The step to make a value again with."""
         step = self.workload.maker_from(i, self.present)
-        return self.producer[i] if step in self.once else step
+        return self.maker[i] if step in self.once else step
 
-    def _next_use(self, i: int) -> int | None:
-        uses = self.uses[i]
-        k = bisect.bisect_left(uses, self.clock)
-        return uses[k] if k < len(uses) else None
+    def _keep(self, i: int) -> None:
+        self.present.add(i)
+        self.used += self.size[i]
+        self.is_there[i] = self.size[i] > 0
+        donor = self.workload.values[i].donor
+        if donor is not None:
+            self.once.update(self.readers.get(donor, ()))
 
     def _drop(self, i: int) -> None:
         if i in self.present:
             self.present.discard(i)
             self.used -= self.size[i]
+            self.is_there[i] = False
 
     def _make_room(self, size: int) -> None:
         if self.used + size <= self.room:
             return
-        weights: list[tuple[float, int]] = []
-        for i in sorted(self.present):
-            if self.held[i] or not self.size[i]:
-                continue
-            use = self._next_use(i)
-            if use is None:
-                self._drop(i)
-            else:
-                weights.append((self.size[i] * (use - self.clock + 1) ** self.beta, i))
-        if self.used + size <= self.room:
-            return
-        weights.sort(reverse=True)
-        for i in self._cheapest(weights):
+        for i in self._cheapest():
             self._drop(i)
             if self.used + size <= self.room:
                 return
         raise _FullError
 
-    def _cheapest(self, weights: Sequence[tuple[float, int]]) -> Iterator[int]:
-        """What may be dropped, cheapest for its weight first; what weighs little comes last."""
-        prices = [(self._price(i) ** self.alpha / weight, i) for weight, i in weights[:CANDIDATES]]
-        yield from (i for price, i in sorted(prices) if price < math.inf)
-        rest = sorted([i for _, i in weights[CANDIDATES:]], key=lambda i: (-self.size[i], i))
-        yield from (i for i in rest if self._price(i) < math.inf)
+    def _cheapest(self) -> Iterator[int]:
+        """What may be dropped, cheapest for its weight first.
+
+        A price is found out when it may be the least: it does not fall while more is dropped.
+        """
+        (there,) = np.nonzero(self.is_there)
+        ahead = np.maximum(self.next_use[there] - self.clock, 0) + 1
+        weights = self.bytes[there] * ahead**self.beta
+        queue = list(zip((self.least[there] / weights).tolist(), there.tolist(), strict=True))
+        weight = dict(zip(there.tolist(), weights.tolist(), strict=True))
+        heapq.heapify(queue)
+        while queue:
+            ratio, i = queue[0]
+            price = math.inf if self.held[i] else self._price(i)
+            exact = price**self.alpha / weight[i]
+            if price == math.inf or exact <= ratio:
+                heapq.heappop(queue)
+            else:
+                heapq.heapreplace(queue, (exact, i))
+                continue
+            if price < math.inf:
+                yield i
 
     def _price(self, i: int) -> float:
         """What it costs to bring a value back: its step, and those that this one misses."""
@@ -203,7 +224,7 @@ class _Eviction:
             step = stack.pop()
             if step in self.once:
                 return math.inf
-            total += self.workload.steps[step].cost
+            total += self.cost[step]
             for operand in self.sources[step]:
                 if operand not in self.present:
                     maker = self._maker(operand)

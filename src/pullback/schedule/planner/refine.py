@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pullback.schedule.memory import Lifetimes, Workload, lifetimes
 
@@ -11,20 +11,22 @@ Schedule = tuple[int, ...]
 ROUNDS = 6
 
 
-def refine(workload: Workload, schedule: Schedule, room: int) -> Schedule:
+def refine(workload: Workload, schedule: Schedule, room: int) -> Lifetimes:
     """The schedule without the repeats that `room` bytes of arena have space to avoid."""
+    lives = lifetimes(workload, without_dead_repeats(workload, schedule))
     for _ in range(ROUNDS):
-        schedule = without_dead_repeats(workload, schedule)
-        lives = lifetimes(workload, schedule)
         gone = _avoidable(lives, room)
-        shorter = tuple([k for t, k in enumerate(schedule) if t not in gone])
-        if not gone or lifetimes(workload, shorter).max_live > max(room, lives.max_live):
+        if not gone:
             break
-        schedule = shorter
-    return schedule
+        shorter = [k for t, k in enumerate(lives.schedule) if t not in gone]
+        after = lifetimes(workload, without_dead_repeats(workload, shorter))
+        if after.max_live > max(room, lives.max_live):
+            break
+        lives = after
+    return lives
 
 
-def without_dead_repeats(workload: Workload, schedule: Schedule) -> Schedule:
+def without_dead_repeats(workload: Workload, schedule: Sequence[int]) -> Schedule:
     """Only the runs whose results someone reads, and one of a step that nobody ever reads."""
     read = {i for reads in workload.reads for i in reads} | set(workload.kept)
     wanted, alone, kept = set(workload.kept), set[int](), []

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from pullback.errors import Phase
-from pullback.schedule.memory import Step, Value, Workload, lifetimes
+from pullback.schedule.memory import Lifetimes, Step, Value, Workload, lifetimes
 from pullback.schedule.planner.options import Block, options
-from pullback.schedule.planner.refine import refine
+from pullback.schedule.planner.refine import refine, without_dead_repeats
 from pullback.schedule.planner.reversal import BACK, PASS, Option, Reversal, Stage, substrings
 
 Schedule = tuple[int, ...]
@@ -103,22 +103,22 @@ class Stack:
         lengths = {known: n for row in classes for n, known in enumerate(row)}
         return sum(lengths.values()) <= WORK
 
-    def schedules(self, room: int) -> Iterator[Schedule]:
-        """Proposals for `room` bytes of arena, found by bisection between `SHARES`: what the model
+    def proposal(self, room: int) -> Lifetimes | None:
+        """A proposal for `room` bytes of arena, found by bisection between `SHARES`: what the model
         leaves out may be more or less than it counts too much."""
         unit = max(-(-room // SLOTS), 1)
         reversal = Reversal(self._stages(unit), int(SLOTS * SHARES[1]))
-        least = reversal.least()
+        least, best = reversal.least(), None
         if least is None:
-            return
+            return None
         low, high = max(int(SLOTS * SHARES[0]), least) - 1, reversal.slots + 1
         while high - low > 1:
             count = (low + high) // 2
-            schedule = refine(self.workload, play(self, reversal, count), room)
+            schedule = without_dead_repeats(self.workload, play(self, reversal, count))
             fits = lifetimes(self.workload, schedule).max_live <= room
             low, high = (count, high) if fits else (low, count)
-            if fits:
-                yield schedule
+            best = schedule if fits else best
+        return None if best is None else refine(self.workload, best, room)
 
     # ---- the blocks ----
 

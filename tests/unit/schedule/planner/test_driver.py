@@ -73,9 +73,9 @@ def test_a_parameter_is_not_read_again_after_its_update():
     steps = (
         Step("h", (0,), (1,), cost=1),
         Step("update", (0,), (2,), 0, ((2, 0),), cost=1),
-        Step("big", (), (3,), cost=1),
+        Step("big", (2,), (3,), cost=1),
         Step("end", (3,), (4,), cost=1),
-        Step("read h", (1,), (), cost=1),
+        Step("read h", (1, 4), (), cost=1),
     )
     workload = Workload(values, steps)
     plan = evaluate(workload)

@@ -1,0 +1,1 @@
+"""The set that judges: programs written without a look at the rules."""
