@@ -162,7 +162,7 @@ def _early(case: Case) -> list[Finding]:
         return case.early
     if case.baseline is not None:
         case.course.baseline = case.baseline.loss(case.batches)
-    found = [x for each in (*EARLY, OBJ02) for x in each.running(case)]
+    found = [*OBJ02.running(case), *[x for each in EARLY for x in each.running(case)]]
     if len(case.batches) >= KEPT:
         case.early = found
     return found

@@ -79,8 +79,8 @@ class LOOP01(Sign):
                 "the optimiser adds up the gradients of all steps",
                 None,
                 why="given a gradient and then its opposite, its second update is 0",
-                fix="update(grads, ...) with the gradients of the step alone; for a mean over steps "
-                "sgd(rate, momentum=0.9)",
+                fix="update(grads, ...) with the gradients of the step alone; for a mean over "
+                "steps sgd(rate, momentum=0.9)",
             )
 
 
@@ -89,7 +89,8 @@ class LOOP02(Sign):
 
     Batch normalisation then takes its running statistics, which never move, and dropout drops
     nothing. With `train=True`, the new statistics must be handed on from step to step, or the ones
-    of the beginning are taken in use. Some mean it so (a pretrained network whose statistics stay): say it.
+    of the beginning are taken in use. Some mean it so (a pretrained network whose statistics stay):
+    say it.
     """
 
     id = "LOOP02"

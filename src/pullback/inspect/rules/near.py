@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import ml_dtypes
 import numpy as np
 
 from pullback.inspect.findings import Finding, Kind, Severity, Threshold
 from pullback.inspect.probe import Probe
 from pullback.inspect.rules.hazards import masks, partial_nodes
-from pullback.inspect.rules.numeric import NUM01
+from pullback.inspect.rules.numeric import NUM01, largest
 from pullback.inspect.rules.start import Check
 from pullback.inspect.seen import Seen
 from pullback.ir.array import Array
+from pullback.ir.families import Elementwise
 from pullback.ir.graph import Node
 from pullback.ir.types import Numbers, float16, float64, is_float
 from pullback.ops.pointwise import Constant
@@ -40,6 +40,7 @@ class NUM03(Check):
     def find(cls, seen: Seen) -> Iterator[Finding]:
         probe = seen.probe
         for node, operand, smooth in partial_nodes(probe):
+            assert isinstance(node.op, Elementwise)
             x = _finite(probe.numbers(node.inputs[operand]))
             domain = (node.op.smooth_on() if smooth else node.op.finite_on())[operand]
             if not x.size or node.inputs[operand] not in probe.fed:
@@ -56,7 +57,7 @@ class NUM03(Check):
         for node in probe.nodes:
             y = node.outputs[0]
             if y in probe.learnt and y in probe.fed and is_float(y.dtype):
-                top, bound = _largest(probe, y), float(ml_dtypes.finfo(y.dtype).max)
+                top, bound = _largest(probe, y), largest(y.dtype)
                 if top > bound**cls.most:
                     yield cls.found(
                         f"{node.op.name} gives {top:.2g}; the largest {y.dtype.name} is "

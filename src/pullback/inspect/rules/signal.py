@@ -8,12 +8,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pullback.inspect.findings import Finding, Kind, Severity, Threshold
+from pullback.inspect.findings import NO_TRIAL, Finding, Kind, Severity, Threshold
 from pullback.inspect.initial import MISFIT, REPEATED, misfit, misfit_layer, misfit_loop, scale_of
 from pullback.inspect.moments import MISPREDICTED, Signal
 from pullback.inspect.probe import FLAT, Layer, Probe
 from pullback.inspect.rules.start import CLIPPED, FRESH, Check
 from pullback.inspect.seen import Seen
+from pullback.ir.families import Elementwise
+from pullback.ir.graph import Node
 
 
 class SIG01(Check):
@@ -266,7 +268,7 @@ class SIG07(Check):
 
     @classmethod
     def _of_drift(cls, seen: Seen, first: float, begins: Signal, last: Signal) -> Finding:
-        """The weights are as usual, and the signal runs away all the same: named is where it has."""
+        """The weights are as usual, and the signal runs away all the same: where it has."""
         layer = begins.layer
         return cls.found(
             f"E[z²] goes from {first:.2g} to {begins.forward:.2g} at {layer.name}, and to "
@@ -288,6 +290,7 @@ class SIG07(Check):
                     severity=Severity.INFO,
                     why=scale_of(seen.probe, x.layer),
                     numbers={"measured": x.forward, "predicted": x.forward_predicted},
+                    remedies=(NO_TRIAL,),
                 )
                 return
 
@@ -306,6 +309,44 @@ def _away(signals: Sequence[Signal], drift: float) -> list[Signal]:
     first = signals[0].forward
     found = [x for x in signals[1:-1] if not _within(x.forward / first, drift)]
     return [*found, *[x for x in signals[-1:] if x.forward / first > drift]]
+
+
+class SIG08(Check):
+    """A deep chain of layers, without a skip, a gate or a normalisation, whose signal suffers.
+
+    It is told with the measure that says how: a gradient that vanishes or explodes (SIG01, SIG02),
+    a scale that runs away (SIG07), shattered gradients (SIG05).
+    """
+
+    id = "SIG08"
+    title = "a deep net without residual connections or normalisation"
+    kind = Kind.HINT
+    severity = Severity.INFO
+    fix = "x + f(norm(x)) in place of f(x): pb.nn.ResidualBlock with pb.nn.LayerNorm"
+    intended = "intended=('SIG08',)"
+    source = "He et al. 2016, Balduzzi et al. 2017"
+    deep = Threshold(12, "layers, one after the other, at least", "own")
+
+    @classmethod
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        probe, graph = seen.probe, seen.probe.network
+        depth = len({x.weight for x in probe.layers})
+        if graph is None or depth < cls.deep or any(_joins(probe, x) for x in graph.nodes):
+            return
+        flow = _flow(seen.signals)
+        suffers = flow is not None and not 1 / SIG02.in_all <= flow.total <= SIG02.in_all
+        if suffers or (seen.shattering or 1.0) < SIG05.cosine:
+            yield cls.found(
+                f"{depth} layers in a chain: no skip, no gate, no normalisation",
+                probe.layers[0].node.site,
+                numbers={"depth": depth},
+            )
+
+
+def _joins(probe: Probe, node: Node) -> bool:
+    """Whether an elementwise operation meets two values that come from the data and parameters."""
+    both = [x for x in node.inputs if x in probe.fed and x in probe.learnt]
+    return isinstance(node.op, Elementwise) and len(both) > 1
 
 
 # ---- what flows through the layers ----------------------------------------------------------

@@ -480,7 +480,7 @@ class OPT02(Check):
                 f"{share:.0%} of the steps of parameters in half precision are rounded away",
                 None,
                 why="a step below 2⁻⁹ of a bfloat16 (2⁻¹² of a float16) leaves it as it is",
-                fix='parameters in float32, and train_step(..., precision="bf16") to compute in half',
+                fix='parameters in float32; train_step(..., precision="bf16") computes in half',
                 numbers={"share": share},
                 remedies=(NO_TRIAL,),
             )

@@ -210,7 +210,7 @@ class OBJ08(Sign):
                 None,
                 why="it does so for a gradient of 0; after "
                 f"{math.ceil(1 / share)} steps next to nothing of a weight is left",
-                fix="weight_decay of 0.1 and less: a step takes rate times weight_decay of a weight",
+                fix="a smaller weight_decay: each step takes rate times weight_decay of a weight",
                 numbers={"share": share},
                 remedies=(Remedy("no weight decay", keeps=True),),
             )
