@@ -305,7 +305,8 @@ def watch(
 
     `data` gives batches, again and again; the other arguments are those of `train_step`,
     `TrainState.create` and `Doctor`. A step that is not finite ends the run. `report.findings` has
-    the first cause first; `report.alarms` is empty for a healthy run.
+    the first cause first; `report.alarms` is empty for a healthy run. One small batch in every step
+    is an alarm, DAT05, unless it is meant.
 
     Raises as `train_step` and `TrainState.create` do, and `ArgumentError` for data without batches.
 
@@ -315,7 +316,7 @@ def watch(
     >>> x, y = pb.random.normal(keys[1], (32, 4)), pb.random.randint(keys[2], (32,), 0, 3)
     >>> def loss(model, x, y):
     ...     return pb.nn.cross_entropy(model(x), y)
-    >>> watch(model, loss, [(x, y)], pb.optim.adam(1e-2), steps=60).alarms
+    >>> watch(model, loss, [(x, y)], pb.optim.adam(1e-2), steps=60, intended=["DAT05"]).alarms
     ()
     """
     doctor = Doctor(every=every, intended=intended, remedies=remedies)
