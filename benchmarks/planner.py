@@ -51,9 +51,14 @@ class _Zeros:
 
 def workload(model: Model) -> Workload:
     """One training step with Adam on one thread, its kernels fused."""
+    return planned(model).workload
+
+
+def planned(model: Model) -> Planner:
+    """The plans of one training step, in segments too where it has loops."""
     task = Training(model)
     step = pb.compile(task.step, donate=task.donate, threads=1)
-    return step.lower(*task.arguments(_Zeros())).plan.lifetimes.workload
+    return step.lower(*task.arguments(_Zeros())).plan.planner
 
 
 def gpt2(depth: int) -> Workload:
@@ -110,7 +115,7 @@ def gpt() -> None:
 def cliff() -> None:
     """What a little less than all costs."""
     for name, model in MODELS.items():
-        planner = Planner(workload(model))
+        planner = planned(model)
         points = "; ".join(slowdown(planner, share) for share in (0.98, 0.9, 0.75, 0.5))
         print(f"G8   {name:7} {points}", flush=True)
 
@@ -119,7 +124,7 @@ def sweep() -> None:
     """Budgets in steps of 5 %: held, monotone, and how near the bound they are packed."""
     plans, gaps = 0, []
     for name, model in MODELS.items():
-        planner = Planner(workload(model))
+        planner = planned(model)
         least, most = planner.floor[0], planner.full.peak_bytes
         budgets = [least + (most - least) * k // 20 for k in range(21)]
         found = planner.sweep(budgets)

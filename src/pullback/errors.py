@@ -34,11 +34,12 @@ import os
 import sys
 import types
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
 import optree
+
+from pullback._trusted import trusted
 
 _LIBRARIES = tuple(
     os.path.dirname(os.path.abspath(each)) + os.sep
@@ -58,7 +59,7 @@ class Phase(Enum):
     TANGENT = "tangent"
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Frame:
     """One place in the user's code: a code object and an instruction, read when printed."""
 
@@ -111,7 +112,7 @@ class Frame:
         return f"{self.file}:{self.line} in {self.function}"
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Site:
     """Where a node comes from: user frames (innermost first), the module path, the phase."""
 
@@ -170,7 +171,7 @@ def calling_site() -> Site:
 # ---- what -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Operand:
     """One line of the `why` part of a message."""
 

@@ -9,7 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[2] / "src" / "pullback"
 LAYERS = [
-    {"errors", "_settings", "_public"},
+    {"errors", "_settings", "_public", "_trusted"},
     {"ir"},
     {"ops"},
     {"array"},

@@ -4,7 +4,8 @@ For each program, in a process that may die of it:
 
 - every node, compiled alone, agrees with the op's reference on the very operands it meets;
 - the whole program, optimised and fused, gives the bits of its nodes compiled alone, and these are
-  compiled without LLVM's optimiser, at the level of which no bit may depend;
+  compiled without LLVM's optimiser, at the level of which no bit may depend (nodes of the graph in
+  which sums over the steps of a loop follow the loop);
 - on 2 or 8 threads, by turns, it gives the same bits again.
 
 A node that has no native kernel is counted, and what depends on it is not asked for. Failures are
@@ -44,6 +45,7 @@ from pullback.ir.types import is_float
 from pullback.ops.pointwise import Digamma
 from pullback.ops.reduce import wide
 from pullback.ops.searching import SearchSorted
+from pullback.passes.loop_order import in_loop_order
 from pullback.passes.pipeline import optimize
 from pullback.schedule.fuse import fuse
 from pullback.transforms.trace import trace
@@ -66,7 +68,7 @@ class Broken(Exception):
 def check(program: Program, missing: collections.Counter[str]) -> None:
     """Raises `Broken`, or what the compiler raised."""
     graph, inputs = program.build()
-    graph = _of_results(graph, graph.outputs)
+    graph = in_loop_order(_of_results(graph, graph.outputs))
     nodes = _Alone(missing)
     try:
         values = nodes.values(graph, inputs)

@@ -11,8 +11,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from pullback._trusted import trusted
 
-@dataclass(frozen=True, slots=True)
+
+@trusted(frozen=True, slots=True)
 class Ssa:
     """A value of a function: its LLVM type and its name (`%7`) or literal."""
 

@@ -32,7 +32,7 @@ def add_barrier(module: Module, target: Target) -> None:
     One thread alone passes at once, and its `%team` may be null.
     """
     system = _system(target)
-    module.functions += [_wait(system), _release(system), _BARRIER]
+    module.functions[:0] = [_wait(system), _release(system), _BARRIER]
     module.declarations |= system.declarations
 
 

@@ -17,10 +17,12 @@ _NAME = re.compile(r"@([\w.]+)")
 
 def halves(text: str) -> tuple[str, ...]:
     """One module or two, of about as many lines."""
+    if text.count("\n") < WORTH:
+        return (text,)
     functions = _FUNCTION.findall(text)
     rest = _FUNCTION.sub("", text).split("\n")
     others = {_NAME.findall(line)[0]: line for line in rest if line}
-    if text.count("\n") < WORTH or not all(re.match("@|declare ", x) for x in others.values()):
+    if not all(re.match("@|declare ", x) for x in others.values()):
         return (text,)
     parts = _shared_out(functions)
     homes = {_name(each): i for i, part in enumerate(parts) for each in part}

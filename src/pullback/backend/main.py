@@ -14,12 +14,13 @@ from pullback.backend.nested import write_nested
 from pullback.backend.roster import Roster
 from pullback.backend.sharing import share
 from pullback.backend.target import Target
-from pullback.backend.written import Check, Placed, Written
+from pullback.backend.written import Check, Part, Placed, Written
 from pullback.schedule.aliasing import Use
 from pullback.schedule.canonical import Canonical, canonical, renumbered
 from pullback.schedule.cost import nanoseconds
 from pullback.schedule.kernels import Kernel, Nested, Schedule
 from pullback.schedule.memory import Plan
+from pullback.schedule.parts import parts_of
 
 LONELY = 100_000
 """Nanoseconds below which a whole program is run by its caller alone: to wake another thread and
@@ -36,7 +37,7 @@ def write_kernels(schedule: Schedule, target: Target) -> tuple[Module, tuple[Wri
 
 
 def write_main(
-    module: Module, kernels: Sequence[Written], plan: Plan, guard: int | None = None
+    module: Module, target: Target, kernels: Sequence[Written], plan: Plan, guard: int | None = None
 ) -> str:
     """The module with `program(ptr argument, i64 thread, i64 threads, ptr team)`, exported.
 
@@ -46,11 +47,12 @@ def write_main(
     """
     f, crowd, table = _opened("program")
     slots = _slots(kernels)
-
-    roster = Roster.add(module, runs_of(kernels, plan), slots)
-    if guard is None:
-        roster.run(crowd, table, 0, len(kernels))
+    if len(kernels) == 1:
+        crowd.run(kernels, plan, lambda i: table)
+    elif guard is None:
+        Roster.add(module, runs_of(kernels, plan), slots).run(crowd, table, 0, len(kernels))
     else:
+        roster = Roster.add(module, runs_of(kernels, plan), slots)
         roster.run(crowd, table, 0, guard)
         crowd.wait()  # all threads see the same failures
         failure = _failure(f, table, kernels[:guard], slots)
@@ -58,6 +60,16 @@ def write_main(
             roster.run(crowd, table, guard, len(kernels))
     f.finish()
     module.add(f, exported=True)
+    return _closed(module, target)
+
+
+def _closed(module: Module, target: Target) -> str:
+    """The text of a module that has all its functions, with the barrier if one of them waits.
+
+    The barrier is a third of the time that LLVM takes for a program of one small kernel.
+    """
+    if any("@barrier(" in text for text in module.functions):
+        add_barrier(module, target)
     share(module)
     return str(module)
 
@@ -74,7 +86,7 @@ def _failure(f: Function, table: Ssa, kernels: Sequence[Written], slots: Sequenc
     return reduce(lambda x, y: f.binary("or", x, y), flags)
 
 
-def write_steps(module: Module, kernels: Sequence[Written]) -> str:
+def write_steps(module: Module, target: Target, kernels: Sequence[Written]) -> str:
     """The module with a function for each kernel that runs it alone: `step0`, `step1` …
 
     They take what `program` takes, and are there to be timed.
@@ -85,8 +97,7 @@ def write_steps(module: Module, kernels: Sequence[Written]) -> str:
         crowd.together(kernel, f.at(table, "ptr", integer(slots[i])))
         f.finish()
         module.add(f, exported=True)
-    share(module)
-    return str(module)
+    return _closed(module, target)
 
 
 def _opened(name: str) -> tuple[Function, Crowd, Ssa]:
@@ -129,10 +140,8 @@ class Emitter:
 
     @classmethod
     def begin(cls, target: Target) -> Emitter:
-        """With a module that holds the barrier."""
-        module = Module()
-        add_barrier(module, target)
-        return cls(module, target)
+        """With an empty module."""
+        return cls(Module(), target)
 
     def write(self, kernel: Kernel) -> Written:
         form = canonical(kernel)
@@ -149,7 +158,8 @@ class Emitter:
             return write_nested(kernel, name, self.module, self.write)
         written = write_kernel(kernel, name, self.module, self.target)
         cost = nanoseconds(kernel) + CALL_BACK * len(written.callbacks)
-        return replace(written, cost=cost, use=Use.of(kernel))
+        parts = tuple([Part(Use.of(part), nanoseconds(part)) for part in parts_of(kernel)])
+        return replace(written, cost=cost, use=Use.of(kernel), parts=parts)
 
 
 def _on_buffers_of(form: Canonical, written: Written, first: Canonical) -> Written:
@@ -172,4 +182,5 @@ def _on_buffers_of(form: Canonical, written: Written, first: Canonical) -> Writt
         written.use.on(form.buffers),
         written.nested,
         None if packing is None else replace(packing, source=operands[1]),
+        tuple([part.on(form.buffers) for part in written.parts]),
     )

@@ -18,16 +18,16 @@ from pullback.backend.donation import Donation, checks_first, first_overwriting,
 from pullback.backend.image import ARENA, Image
 from pullback.backend.jit import Library, assembly
 from pullback.backend.main import Emitter, is_worth_threads, write_main, write_steps
-from pullback.backend.storage import workload
+from pullback.backend.storage import Spare, spare_parts, workload
 from pullback.backend.target import Target
 from pullback.backend.threads import Team, team, thread_count
 from pullback.backend.written import CALLBACK, STATUS, Written
 from pullback.errors import MemoryPlanError, PullbackError
 from pullback.ir.types import Numbers, TensorType
-from pullback.schedule.kernels import Schedule
+from pullback.schedule.kernels import Kernel, Schedule
 from pullback.schedule.memory import Lifetimes, Plan, lifetimes, packed
 from pullback.schedule.packing import aligned, pack
-from pullback.schedule.parts import Part, parts
+from pullback.schedule.parts import parts_of
 from pullback.schedule.picture import bytes_text
 from pullback.schedule.planner.driver import Planner
 from pullback.schedule.planner.forms import Forms
@@ -117,7 +117,7 @@ class _Draft:
     emitter: Emitter
     donation: Donation
     kernels: tuple[Written, ...]
-    spare: list[Part]
+    spare: list[Spare]
     threads: int
     scratch: int
     order: tuple[int, ...]
@@ -140,7 +140,7 @@ class _Draft:
             order = checks_first(donation.schedule, kernels)
             kernels = tuple([kernels[i] for i in order])
             donation = donation.ordered(order)
-        spare = parts(donation.schedule)
+        spare = spare_parts(donation.schedule, kernels)
         count, scratch, lives = _lives(donation, kernels, threads, names, spare)
         with_copies = settled(donation, lives)
         if with_copies is not donation:
@@ -164,13 +164,15 @@ class _Draft:
     def code(self, plan: Plan, planner: Planner) -> Code:
         runs = [self.order[k] if k < len(self.order) else k for k in plan.schedule]
         schedule, kernels, emitter = self.donation.schedule, self.kernels, self.emitter
-        every = (*schedule.kernels, *[part.kernel for part in self.spare])
-        schedule = replace(schedule, kernels=tuple([every[k] for k in runs]))
-        kernels = tuple([kernels[k] if k < len(kernels) else emitter.write(every[k]) for k in runs])
+        whole, n = schedule.kernels, len(kernels)
+        chosen = tuple([whole[k] if k < n else _part(whole, self.spare[k - n]) for k in runs])
+        schedule = replace(schedule, kernels=chosen)
+        every = zip(runs, chosen, strict=True)
+        kernels = tuple([kernels[k] if k < n else emitter.write(part) for k, part in every])
         may_fail = any(kernel.checks for kernel in kernels)
         guard = first_overwriting(plan, schedule) if may_fail else None
-        text = write_main(emitter.module, kernels, plan, guard)
         donors, target = self.donation.donors, emitter.target
+        text = write_main(emitter.module, target, kernels, plan, guard)
         return Code(
             schedule,
             kernels,
@@ -185,12 +187,17 @@ class _Draft:
         )
 
 
+def _part(kernels: Sequence[Kernel], spare: Spare) -> Kernel:
+    whole, number = spare
+    return parts_of(kernels[whole])[number]
+
+
 def _lives(
     donation: Donation,
     kernels: Sequence[Written],
     threads: int | None,
     names: Sequence[str],
-    spare: Sequence[Part],
+    spare: Sequence[Spare],
 ) -> tuple[int, int, Lifetimes]:
     """How many threads run the kernels, the scratch of each, and the lifetimes in order."""
     count = 1 if threads is None and not is_worth_threads(kernels) else threads or thread_count()
@@ -386,7 +393,7 @@ class Program:
         emitter = Emitter.begin(self.code.target)
         kernels = [emitter.write(kernel) for kernel in self.schedule.kernels]
         names = [f"step{i}" for i in range(len(kernels))]
-        text = write_steps(emitter.module, kernels)
+        text = write_steps(emitter.module, emitter.target, kernels)
         return load(text, names, self.code.target, ObjectCache.chosen())
 
     def stepwise(self) -> Iterator[float]:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
+from pullback._trusted import trusted
 from pullback.backend.assembly import Function, Ssa, integer
 from pullback.backend.lanes import LANES, Lanes
 from pullback.backend.vector import Number, Vector
@@ -23,7 +24,7 @@ FLAT = (0,) * LANES
 LIMIT = 1 << 63
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Ramp:
     """int64 numbers: in lane l of the vector at `index` base + index / 16 · rate + pattern[l].
 

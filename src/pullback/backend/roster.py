@@ -25,6 +25,7 @@ class Roster:
 
     rows: Ssa
     has_nested: bool
+    has_waits: bool
 
     @classmethod
     def add(cls, module: Module, runs: Sequence[Run], slots: Sequence[int]) -> Roster:
@@ -38,18 +39,24 @@ class Roster:
         module.globals.append(
             f"@roster = internal constant [{len(rows)} x {ROW}] [{', '.join(rows)}]"
         )
-        return cls(Ssa("ptr", "@roster"), any(kernel.nested is not None for _, kernel, _ in runs))
+        return cls(
+            Ssa("ptr", "@roster"),
+            any(kernel.nested is not None for _, kernel, _ in runs),
+            any(turn.waits for _, _, turn in runs),
+        )
 
     def run(self, crowd: Crowd, table: Ssa, first: int, end: int) -> None:
         """Call the kernels of some rows, each from the threads that have a part in it."""
         f = crowd.function
         with f.loop(integer(first), integer(end)) as loop:
             row = f.at(self.rows, ROW, loop.index)
-            slot, iterations, owner, waits = (
-                f.load("i64", f.at(row, "i64", integer(i)), 8) for i in range(1, 5)
+            slot, iterations, owner = (
+                f.load("i64", f.at(row, "i64", integer(i)), 8) for i in range(1, 4)
             )
-            with f.when(f.compare("icmp ne", waits, integer(0))):
-                crowd.wait()
+            if self.has_waits:
+                waits = f.load("i64", f.at(row, "i64", integer(4)), 8)
+                with f.when(f.compare("icmp ne", waits, integer(0))):
+                    crowd.wait()
             shared = f.compare("icmp eq", owner, integer(ALL))
             chosen = f.compare("icmp eq", crowd.thread, f.binary("urem", owner, crowd.threads))
             with f.when(f.binary("or", shared, chosen)):

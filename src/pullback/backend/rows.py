@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from pullback._trusted import trusted
 from pullback.backend.assembly import Function, Loop, Ssa, integer
 from pullback.backend.costly import is_costly
 from pullback.backend.domain import Flat, flattened, walks_of
@@ -45,7 +46,7 @@ CHUNK = 4096
 """Elements of a flat domain in one outer iteration: 16 KB of float32 an operand, half of L1."""
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class LoopKernel:
     """A written kernel: its code, its outer iterations, the scratch bytes of a thread."""
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pullback.backend.written import Written
 from pullback.errors import NOWHERE, Site
 from pullback.schedule.bounds import cannot_fail
-from pullback.schedule.cost import nanoseconds
 from pullback.schedule.kernels import (
     Apply,
     Call,
@@ -20,7 +19,20 @@ from pullback.schedule.kernels import (
     Schedule,
 )
 from pullback.schedule.memory import Step, Value, Workload
-from pullback.schedule.parts import Part
+
+Spare = tuple[int, int]
+"""A kernel, and which of its parts."""
+
+
+def spare_parts(schedule: Schedule, kernels: Sequence[Written]) -> list[Spare]:
+    """Those that make no result of the program."""
+    ends = set(schedule.outputs)
+    return [
+        (whole, i)
+        for whole, kernel in enumerate(kernels)
+        for i, part in enumerate(kernel.parts)
+        if ends.isdisjoint(part.use.writes)
+    ]
 
 
 def workload(
@@ -30,12 +42,13 @@ def workload(
     scratch: int = 0,
     names: Sequence[str] = (),
     guarded: bool = False,
-    parts: Sequence[Part] = (),
+    spare: Sequence[Spare] = (),
 ) -> Workload:
     """Inputs lie outside the arena; an output takes over an input, its donor, or memory given.
 
     The values are the buffers, after them the memory of the outputs without a donor, in order, and
-    last the scratch of all threads. `names` are those of the inputs; the `parts` are spare steps.
+    last the scratch of all threads. `names` are those of the inputs; parts of kernels that are
+    `spare` are the last steps.
     Where `guarded`, no donor is overwritten before the last kernel that may fail has run; it may
     run again after that.
     """
@@ -66,15 +79,14 @@ def workload(
         _step(kernel, donated if kernel.checks and k not in safe else frozenset())
         for k, kernel in enumerate(kernels)
     ]
-    steps += [_again(part, kernels[part.whole]) for part in parts]
-    return Workload(tuple(values), tuple(steps), len(parts))
+    steps += [_again(kernels[whole], part) for whole, part in spare]
+    return Workload(tuple(values), tuple(steps), len(spare))
 
 
-def _again(part: Part, whole: Written) -> Step:
-    """A kernel that is not written yet."""
-    reads, writes = part.kernel.reads(), part.kernel.writes()
-    label = f"part of {whole.name}"
-    return Step(label, tuple(sorted(reads)), tuple(sorted(writes)), cost=nanoseconds(part.kernel))
+def _again(kernel: Written, number: int) -> Step:
+    """A part of a kernel: one that is not written yet."""
+    part = kernel.parts[number]
+    return Step(f"part of {kernel.name}", part.use.reads, part.use.writes, cost=part.cost)
 
 
 def _step(kernel: Written, guards: frozenset[int]) -> Step:

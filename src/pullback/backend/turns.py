@@ -13,7 +13,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pullback.schedule.memory import Place, Plan
+from pullback._trusted import trusted
+from pullback.schedule.memory import Plan
 
 OWNERS = 4
 """Owners of small kernels; owner i is thread i mod threads. Fixed: the text knows no machine."""
@@ -30,7 +31,7 @@ class Span(NamedTuple):
     end: int
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Footprint:
     """What a kernel reads and writes."""
 
@@ -38,7 +39,7 @@ class Footprint:
     writes: tuple[Span, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Turn:
     """Who runs a kernel (None: all threads together), and whether all wait before it."""
 
@@ -48,28 +49,27 @@ class Turn:
 
 def footprints(plan: Plan) -> list[Footprint]:
     """What each step of a plan touches."""
-    workload = plan.lifetimes.workload
+    lives, workload = plan.lifetimes, plan.lifetimes.workload
+    known: dict[int, Span] = {}
+
+    def spans(instances: Sequence[int], sizes: Sequence[int]) -> tuple[Span, ...]:
+        for instance, size in zip(instances, sizes, strict=True):
+            if instance not in known:
+                offset, resident = plan.place(instance)
+                space = -1 if resident is None else resident
+                known[instance] = Span(space, offset, offset + size)
+        return tuple([known[i] for i, size in zip(instances, sizes, strict=True) if size])
+
     result = []
     for position, index in enumerate(plan.schedule):
-        step = workload.steps[index]
         read = [workload.sizes[i] for i in workload.reads[index]]
         written = [workload.sizes[i] for i in workload.writes[index]]
-        if step.scratch:
-            written.append(step.scratch)
+        if workload.steps[index].scratch:
+            written.append(workload.steps[index].scratch)
         result.append(
-            Footprint(_spans(plan.reads(position), read), _spans(plan.writes(position), written))
+            Footprint(spans(lives.reads[position], read), spans(lives.writes[position], written))
         )
     return result
-
-
-def _spans(places: Sequence[Place], sizes: Sequence[int]) -> tuple[Span, ...]:
-    return tuple(
-        [
-            Span(-1 if resident is None else resident, offset, offset + size)
-            for (offset, resident), size in zip(places, sizes, strict=True)
-            if size
-        ]
-    )
 
 
 def take_turns(
@@ -132,10 +132,12 @@ class _Spans:
 
     def meet(self, spans: Iterable[Span]) -> bool:
         for space, begin, end in spans:
-            begins, ends = self.spaces.get(space, ((), ()))
-            first = bisect_right(ends, begin)
-            if first < len(begins) and begins[first] < end:
-                return True
+            known = self.spaces.get(space)
+            if known is not None:
+                begins, ends = known
+                first = bisect_right(ends, begin)
+                if first < len(begins) and begins[first] < end:
+                    return True
         return False
 
     def add(self, spans: Iterable[Span]) -> None:

@@ -6,11 +6,11 @@ Every operation has a defined result in every lane: nothing here makes poison or
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
+from pullback._trusted import trusted
 from pullback.backend.assembly import (
     Function,
     Ssa,
@@ -53,7 +53,7 @@ def literal(value: Number, dtype: DType, width: int) -> Ssa:
     return splat(integer(int(value), element(dtype)), width)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@trusted(frozen=True, slots=True, eq=False)
 class Vector:
     """The numbers of one width in a function being written. A Python number is a literal."""
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import field, replace
 
+from pullback._trusted import trusted
 from pullback.backend.calling_back import Callback
 from pullback.errors import LoopLimitError, OutOfRangeError, PullbackError, Site
 from pullback.schedule.aliasing import Use
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Placed:
     """An operand of a kernel: a buffer, and where in it the operand begins, in bytes."""
 
@@ -28,7 +29,7 @@ WORKSPACE = -3
 """In place of a buffer: memory that all threads share while they run the kernel."""
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Check:
     """What to raise when a kernel has set its status, from the number that it left there.
 
@@ -51,7 +52,7 @@ class Check:
         return Check.of(self.callback.at(site))
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class OutOfRange:
     """The error for an index; equal ones are one check."""
 
@@ -64,7 +65,7 @@ class OutOfRange:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Exceeded:
     """The error of a loop that makes too many steps."""
 
@@ -74,7 +75,7 @@ class Exceeded:
         return LoopLimitError(self.message)
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Written:
     """A kernel in the module: what the program function must pass to it.
 
@@ -94,6 +95,8 @@ class Written:
     nested: Nest | None = None
     packing: Packing | None = None
     """What is done once before the kernel runs many times: its operand 1 is what that wrote."""
+    parts: tuple[Part, ...] = ()
+    """What can be made again alone, as `schedule/parts` says: in its order, not written yet."""
 
     @property
     def status(self) -> int:
@@ -110,7 +113,19 @@ class Written:
         return tuple([x.callback for x in self.checks if x.callback is not None])
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
+class Part:
+    """A kernel that makes one result of another again."""
+
+    use: Use
+    cost: int
+
+    def on(self, buffers: Sequence[int]) -> Part:
+        """The same where buffer i is another."""
+        return Part(self.use.on(buffers), self.cost)
+
+
+@trusted(frozen=True, slots=True)
 class Packing:
     """A kernel that brings an operand of another into `size` bytes, from where it lies."""
 
@@ -120,7 +135,7 @@ class Packing:
     source: Placed
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Nest:
     """What is known of a kernel that runs kernels.
 

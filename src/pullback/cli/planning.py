@@ -18,7 +18,7 @@ from pullback.compile.budget import parse_bytes
 from pullback.compile.report import MemoryReport, Point
 from pullback.compile.report import largest as largest_of
 from pullback.errors import ArgumentError
-from pullback.inspect.views import is_printable
+from pullback.inspect.seeing.views import is_printable
 from pullback.schedule.planner.driver import Planner
 from pullback.train.config import PRECISIONS, read_toml
 from pullback.train.files import write_whole

@@ -30,6 +30,7 @@ from pullback.backend.threads import thread_count
 from pullback.errors import Phase, Site
 from pullback.ir.array import Array
 from pullback.ir.graph import Graph
+from pullback.ir.op import Op
 from pullback.ir.types import TensorType
 
 MAKERS = ("ir", "ops", "passes", "schedule", "backend", "compile")
@@ -119,19 +120,21 @@ class _Reader:
         self.sites: list[Site] = []
         self._seen: dict[int, tuple[int, int]] = {}
         """Lines by the identity of their sites; the graph keeps them alive."""
+        self._bare: dict[type[Op], Any] = {}
 
     def graph(self, graph: Graph) -> tuple[Any, ...]:
         values: dict[Array, int] = {x: i for i, x in enumerate(graph.inputs)}
         types = _Types()
         read: list[Any] = [[types.number(x.type) for x in graph.inputs]]
         for node in graph.nodes:
+            op, site, made = node.op, node.site, []
             operands = [values[x] for x in node.inputs]
             for y in node.outputs:
                 values[y] = len(values)
-            made = [types.number(y.type) for y in node.outputs]
-            site = node.site
+                made.append(types.number(y.type))
+            what = self._bare.get(type(op)) or self._op(op)
             line = self._seen.get(id(site)) or self._line(site)
-            read.append((self.read(node.op), operands, made, line))
+            read.append((what, operands, made, line))
         kinds = [(kind.shape, kind.dtype.name) for kind in types.numbers]
         return read, [values[x] for x in graph.outputs], kinds
 
@@ -151,6 +154,13 @@ class _Reader:
         if isinstance(x, Enum):
             return form[0], x.name
         return form[0], *[self.read(getattr(x, name)) for name in form[1]]
+
+    def _op(self, op: Op) -> Any:
+        """An op with its attributes; of one that has none the class is all there is."""
+        read = self.read(op)
+        if len(read) == 1:
+            self._bare[type(op)] = read
+        return read
 
     def _line(self, site: Site) -> tuple[int, int]:
         number = self.lines.setdefault(_place(site), len(self.lines))

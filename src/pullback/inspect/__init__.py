@@ -23,8 +23,7 @@ from pullback.inspect.paths import (
 from pullback.inspect.preflight import preflight
 from pullback.inspect.report import Report
 from pullback.inspect.rules import RULES, rule
-from pullback.inspect.signals import SignalPlot, signal_propagation
-from pullback.inspect.trainings import (
+from pullback.inspect.seeing.trainings import (
     GradientHistograms,
     GradientMap,
     UpdateBand,
@@ -32,7 +31,8 @@ from pullback.inspect.trainings import (
     gradient_map,
     update_band,
 )
-from pullback.inspect.views import View, page_of
+from pullback.inspect.seeing.views import View, page_of
+from pullback.inspect.signals import SignalPlot, signal_propagation
 from pullback.inspect.zero_order import (
     Comparison,
     Estimate,

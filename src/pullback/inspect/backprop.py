@@ -14,8 +14,8 @@ from pullback._public import public
 from pullback.errors import Site, StructureError
 from pullback.inspect.formulas import Formula, Printer, total
 from pullback.inspect.names import LOSS, Names, function_name, name_values
-from pullback.inspect.page import render
-from pullback.inspect.table import print_table
+from pullback.inspect.seeing.page import render
+from pullback.inspect.seeing.table import print_table
 from pullback.ir.array import Array
 from pullback.ir.builder import building
 from pullback.ir.graph import Graph, Node

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from array import array
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from pullback.inspect.trials import ENOUGH, LEAST
-from pullback.ir.array import numbers_of
+from pullback.ir.array import float_of, numbers_of
 from pullback.ir.types import Numbers, float64
 
 FIRST = 20
@@ -17,8 +19,6 @@ LAST = 40
 """Noted steps that are kept, the first ones included."""
 STRIDE = 10
 """After them the sizes of gradients and updates are noted at each so many steps."""
-WAITING = 32
-"""Losses that wait to be read: few, or the collector of cycles has to walk over them."""
 WINDOW = 20
 """Steps of which a loss is the mean."""
 NEAR = 0.95
@@ -31,114 +31,131 @@ STUCK = 0.02
 """A loss that falls by less than this share between sixths of the run stands still."""
 
 
+def _once(measure: Callable[[Course], Any]) -> property:
+    """A property that is computed once for each number of steps."""
+    name = measure.__name__
+
+    def known(course: Course) -> Any:
+        count, found = course.count, course.known.get(name)
+        if found is None or found[0] != count:
+            found = course.known[name] = count, measure(course)
+        return found[1]
+
+    return property(known, doc=measure.__doc__)
+
+
 class Course:
     """Losses of all steps; norms of gradients and ratios of updates of some of them."""
 
     def __init__(self) -> None:
         self.names: tuple[str, ...] = ()
-        self.count = 0
         self.baseline = math.nan
         """The loss of the best constant output, where it is known."""
         self.is_broken = False
         """Whether a step was not finite, and so not applied."""
-        self._waiting: list[Any] = []
-        self._losses = np.empty(1024)
-        self._read = 0
-        self._sizes: list[Any] = []
-        """Metrics of the noted steps whose numbers were not read yet."""
-        self._rows: list[tuple[Numbers, Numbers]] = []
+        self._losses = array("d")
+        self.hear: Callable[[float], None] = self._losses.append
+        """The loss of one step, of which nothing else is noted."""
+        self._rows: list[tuple[Any, ...]] = []
+        """Of the noted steps the norms and the ratios, which become numbers when they are read."""
         self._told = (-1, "")
+        self.known: dict[str, tuple[int, Any]] = {}
+        """What was measured, and after how many steps."""
 
-    def add(self, metrics: Any) -> None:
-        """One step. Numbers are read later, many together."""
-        self.count += 1
-        self._waiting.append(metrics.loss)
-        if self.count <= FIRST or not self.count % STRIDE:
-            self._sizes.append(metrics)
-            self._noted()  # what else the metrics hold is let go
-        if len(self._waiting) >= WAITING:
-            self._read_losses()
+    def add(self, metrics: Any) -> int:
+        """One step: its loss, and of some what there is besides. Returns the number of steps."""
+        self._losses.append(float_of(metrics.loss))
+        count, rows = len(self._losses), self._rows
+        if (count <= FIRST or not count % STRIDE) and hasattr(metrics, "norms"):
+            self.names = metrics.names.paths
+            rows.append((metrics.norms, metrics.ratios))
+            if len(rows) > LAST:
+                del rows[FIRST]
+        return count
+
+    @property
+    def count(self) -> int:
+        """Steps so far."""
+        return len(self._losses)
+
+    def next(self, count: int) -> int:
+        """The first step after `count` of which more than the loss is noted."""
+        return count + 1 if count < FIRST else count + STRIDE - count % STRIDE
 
     # ---- series ----
 
-    @property
+    @_once
     def losses(self) -> Numbers:
         """Of every step."""
-        self._read_losses()
-        return self._losses[: self._read]
+        return np.array(self._losses)
 
-    def _read_losses(self) -> None:
-        new = [float(x) for x in self._waiting]
-        self._waiting.clear()
-        end = self._read + len(new)
-        while end > len(self._losses):
-            self._losses = np.concatenate([self._losses, np.empty(len(self._losses))])
-        self._losses[self._read : end] = new
-        self._read = end
-
-    @property
+    @_once
     def norms(self) -> Numbers:
         """(noted steps, parameters): the norm of each gradient, of the first and the last steps."""
         return self._table(0)
 
-    @property
+    @_once
     def ratios(self) -> Numbers:
         """(noted steps, parameters): ‖update‖ / ‖parameter‖."""
         return self._table(1)
 
-    @property
+    @_once
     def is_lively(self) -> bool:
         """Whether in the last noted step every parameter had a gradient and was moved."""
-        rows = self._noted()
-        return bool(rows and rows[-1][0].all() and rows[-1][1].all())
-
-    def _noted(self) -> list[tuple[Numbers, Numbers]]:
-        for metrics in self._sizes:
-            if hasattr(metrics, "norms"):
-                self.names = metrics.names.paths
-                sizes = [numbers_of(x, float64) for x in (metrics.norms, metrics.ratios)]
-                self._rows.append((sizes[0], sizes[1]))
-        self._sizes.clear()
-        del self._rows[FIRST : -(LAST - FIRST)]
-        return self._rows
+        sizes = [numbers_of(x) for row in self._rows[-1:] for x in row]
+        return bool(sizes) and all(np.count_nonzero(x) == x.size for x in sizes)
 
     def _table(self, column: int) -> Numbers:
-        rows = [row[column] for row in self._noted()]
+        self._rows = [
+            row if isinstance(row[0], np.ndarray) else tuple([numbers_of(x, float64) for x in row])
+            for row in self._rows
+        ]
+        rows = [row[column] for row in self._rows]
         return np.stack(rows) if rows else np.zeros((0, len(self.names)))
 
     # ---- symptoms ----
 
-    @property
+    @_once
+    def is_finite(self) -> bool:
+        """Whether all losses are."""
+        return bool(np.isfinite(self.losses).all())
+
+    @_once
     def start(self) -> float:
         """The loss at the beginning. The first may be far off by chance, the next by a jump."""
-        losses = self.losses
-        if not np.isfinite(losses).all():
-            return float(losses[0])
-        spread = float(np.std(losses[-WINDOW:]))
-        return float(min(np.median(losses[:5]), losses[0] + 2 * spread))
+        losses: Numbers = self.losses
+        first: list[float] = losses[:5].tolist()
+        if not self.is_finite:
+            return first[0]
+        late = losses[-WINDOW:] - _mean(losses[-WINDOW:])
+        return min(_median(first), first[0] + 2 * math.sqrt(_mean(late * late)))
 
-    @property
+    @_once
     def end(self) -> float:
         """The mean of the last losses."""
-        return float(np.mean(self.losses[-min(WINDOW, max(len(self.losses) // 3, 1)) :]))
+        losses: Numbers = self.losses
+        return _mean(losses[-min(WINDOW, max(len(losses) // 3, 1)) :])
 
     @property
     def fall(self) -> float:
         """(start - end) / |start|; -∞ where a loss is not finite."""
-        if self.is_broken or not np.isfinite(self.losses).all():
+        if self.is_broken or not self.is_finite:
             return -math.inf
-        return (self.start - self.end) / max(abs(self.start), 1e-12)
+        start: float = self.start
+        return (start - float(self.end)) / max(abs(start), 1e-12)
 
-    @property
+    @_once
     def rise(self) -> float:
         """The largest finite loss, as a mean of three, / that of the first step."""
         losses = self.losses
         if not len(losses) or not np.isfinite(losses[0]):
             return 0.0
-        if not np.isfinite(losses).all():
+        if not self.is_finite:
             losses = losses[np.isfinite(losses)]
-        smooth = np.convolve(losses, np.ones(3) / 3, "valid") if len(losses) > 3 else losses
-        return float(np.max(smooth) / abs(losses[0])) if losses[0] else 0.0
+        highest = losses.max()
+        if len(losses) > 3:
+            highest = (losses[:-2] + losses[1:-1] + losses[2:]).max() / 3
+        return float(highest / abs(losses[0])) if losses[0] else 0.0
 
     @property
     def grief(self) -> int:
@@ -152,8 +169,7 @@ class Course:
         """Whether the last sixth of the run is no better than the one before it."""
         losses = self.losses
         size = max(len(losses) // 6, 1)
-        late = float(np.mean(losses[-size:]))
-        before = float(np.mean(losses[-2 * size : -size]))
+        late, before = _mean(losses[-size:]), _mean(losses[-2 * size : -size])
         return before - late < STUCK * abs(before)
 
     @property
@@ -197,3 +213,13 @@ class Course:
                 f"output, {self.baseline:.4g}"
             )
         return ""
+
+
+def _median(x: list[float]) -> float:
+    middle = sorted(x)
+    return (middle[(len(x) - 1) // 2] + middle[len(x) // 2]) / 2
+
+
+def _mean(x: Numbers) -> float:
+    """As `np.mean` has it, in a fifth of the time."""
+    return float(np.add.reduce(x)) / len(x)

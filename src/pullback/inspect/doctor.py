@@ -21,7 +21,7 @@ from pullback.inspect.looks import examined, facts
 from pullback.inspect.report import Report
 from pullback.inspect.rules import rule
 from pullback.inspect.seen import single
-from pullback.ir.array import Array
+from pullback.ir.array import Array, float_of
 from pullback.optim.momentum import sgd
 from pullback.optim.optimizer import Optimizer
 from pullback.train.state import TrainState, copied
@@ -92,6 +92,9 @@ class Doctor:
         self._skipped: list[str] = []
         self._due = 1
         self._looked = 0
+        self._idle = 0
+        """Steps to come of which only the loss is noted."""
+        self._hear: Callable[[float], None]
         self._last: tuple[Any, Any] | None = None
         self._began = 0.0
         self.seconds = 0.0
@@ -124,6 +127,7 @@ class Doctor:
                 single(model), optimizer or sgd(0.0), network_state=network_state, key=key
             ).replace(model=model)
         self._case = Case(job, state, isinstance(step, TrainStep), self._remedies)
+        self._hear = self._case.course.hear
         self.seconds += time.perf_counter() - self._began
 
     def see(
@@ -140,17 +144,25 @@ class Doctor:
         In a loop without `train_step`, `state` is the model after the step, and `loss` and `grads`
         are given in place of `metrics`.
         """
+        if self._idle and metrics is not None:
+            self._idle -= 1
+            self._last = state, batch
+            self._hear(float_of(metrics.loss))
+            return ""
+        return self._seen(state, batch, metrics, loss, grads)
+
+    def _seen(self, state: Tree, batch: Any, metrics: Any, loss: Any, grads: Tree) -> str:
         case = self._required()
         if metrics is None:
             metrics = case.told(state, batch, loss, grads)
             state = case.state_with(state)
-        case.course.add(metrics)
+        count = case.course.add(metrics)
         self._last = state, batch
-        if case.course.count <= KEPT:
+        if count <= KEPT:
             case.keep(batch)
-        if case.course.count < self._due:
-            return ""
-        return self._look(case)
+        told = self._look(case) if count >= self._due else ""
+        self._idle = min(case.course.next(count), self._due) - count - 1
+        return told
 
     def evaluated(self, row: Mapping[str, float]) -> str:
         """After an evaluation, with its numbers, `train_loss` and `validation_loss` among them."""
@@ -160,6 +172,7 @@ class Doctor:
     def diverged(self, state: Tree, batch: Any, metrics: Any = None) -> str:
         """A step was not finite and not applied; `state` is the one before it. Plays it again."""
         case = self._required()
+        self._idle = 0
         start = time.perf_counter()
         case.course.add(metrics if metrics is not None else Told.nothing())
         case.course.is_broken = True
@@ -185,6 +198,7 @@ class Doctor:
         case = self._required()
         if self._looked < case.course.count:
             self._look(case)
+            self._idle = 0
         return self._report()
 
     # ---- looking ----

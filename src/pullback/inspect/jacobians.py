@@ -17,11 +17,11 @@ import numpy as np
 from pullback._public import public
 from pullback._settings import override
 from pullback.compile.driver import uncompiled
-from pullback.inspect.figures import Dots, Figure, Series
 from pullback.inspect.flow import distinct
 from pullback.inspect.paths import require_parameters
 from pullback.inspect.probe import Layer, Probe
-from pullback.inspect.views import View
+from pullback.inspect.seeing.figures import Dots, Figure, Series
+from pullback.inspect.seeing.views import View
 from pullback.ir.array import Array, concrete
 from pullback.ir.graph import Graph, depends_on, needed_nodes
 from pullback.ir.types import Numbers, float64

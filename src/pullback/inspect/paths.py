@@ -12,10 +12,10 @@ from pullback._public import public
 from pullback._settings import override
 from pullback.compile.driver import uncompiled
 from pullback.errors import ArgumentError
-from pullback.inspect.figures import Dots, Figure, HeatMap, Series, Shares
 from pullback.inspect.flow import Flow, Merge, distinct
+from pullback.inspect.seeing.figures import Dots, Figure, HeatMap, Series, Shares
+from pullback.inspect.seeing.views import View
 from pullback.inspect.tape import Replay
-from pullback.inspect.views import View
 from pullback.ir.array import Array, concrete
 from pullback.ir.graph import Graph, Node
 from pullback.ir.types import Numbers, float64, is_float

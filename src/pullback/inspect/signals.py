@@ -9,12 +9,12 @@ from typing import Any
 from pullback._public import public
 from pullback._settings import override
 from pullback.compile.driver import uncompiled
-from pullback.inspect.figures import Dots, Figure, Series
 from pullback.inspect.flow import distinct
 from pullback.inspect.moments import Moments, Signal
 from pullback.inspect.paths import require_parameters
 from pullback.inspect.probe import Probe
-from pullback.inspect.views import View
+from pullback.inspect.seeing.figures import Dots, Figure, Series
+from pullback.inspect.seeing.views import View
 
 
 @dataclass(frozen=True, repr=False)

@@ -106,7 +106,7 @@ class Array:
         """The only element as a Python scalar; `ShapeError` unless there is exactly one."""
         if self.size != 1:
             raise ShapeError(f"item() needs exactly one element, this {self.type} has {self.size}")
-        scalar = self._numbers("a Python scalar").reshape(()).item()
+        scalar = self._numbers("a Python scalar").item()
         return float(scalar) if is_float(self.dtype) else scalar
 
     @public
@@ -155,7 +155,7 @@ class Array:
                 f"the truth of an array of {self.size} elements is ambiguous",
                 hint="reduce it with pb.any(x) or pb.all(x)",
             )
-        return bool(self._numbers("a truth value").reshape(()))
+        return bool(self._numbers("a truth value").item())
 
     @public
     def __int__(self) -> int:
@@ -163,7 +163,7 @@ class Array:
 
     @public
     def __float__(self) -> float:
-        return float(self.item())
+        return float_of(self)
 
     @public
     def __complex__(self) -> complex:
@@ -308,6 +308,14 @@ def concrete(data: Any) -> Array:
 def numbers_of(x: Any, dtype: DType | None = None) -> Numbers:
     """The numbers of an Array, or of what NumPy reads; without a copy where they are of `dtype`."""
     return np.asarray(x.numpy() if isinstance(x, Array) else x, dtype)
+
+
+def float_of(x: Any) -> float:
+    """The only element as a float. Of every step of a run, so the shortest way is taken."""
+    if type(x) is not Array:
+        return float(x)
+    data = x._data
+    return float(x.item() if data is None or data.ndim else data)
 
 
 def _printable(data: Numbers) -> Numbers:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pullback._trusted import trusted
 from pullback.errors import GraphError, Site
 from pullback.ir.array import Array
 from pullback.ir.text import print_graph
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pullback.ir.op import Op
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@trusted(frozen=True, slots=True, eq=False)
 class Node:
     """One application of an op: `outputs = op(*inputs)`, and the user's line it comes from."""
 
@@ -25,7 +25,7 @@ class Node:
     site: Site
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@trusted(frozen=True, slots=True, eq=False)
 class Graph:
     """A closed program: every node reads inputs or earlier outputs; nothing else is visible."""
 

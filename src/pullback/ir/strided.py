@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
 
+from pullback._trusted import trusted
 from pullback.ir.types import Axes, Shape
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Strided:
     """Element (i, j, …) lies at offset + i·strides[0] + j·strides[1] + …, counted in elements."""
 
@@ -18,8 +18,9 @@ class Strided:
     offset: int = 0
 
     @staticmethod
+    @functools.lru_cache(maxsize=4096)
     def row_major(shape: Shape) -> Strided:
-        return _row_major(shape)
+        return Strided(shape, row_major_strides(shape))
 
     @property
     def is_row_major(self) -> bool:
@@ -71,18 +72,13 @@ class Strided:
 
     def walked(self, shape: Shape) -> tuple[int, ...]:
         """The strides when it is broadcast to `shape`, but for axes of size 1."""
-        strides = self.broadcast_to(shape).strides
+        strides = self.strides if shape == self.shape else self.broadcast_to(shape).strides
         if 1 not in shape:
             return strides
         return tuple([s for s, n in zip(strides, shape, strict=True) if n != 1])
 
 
 # ---- pure functions of shapes, of which a program has few ---------------------------------------
-
-
-@functools.lru_cache(maxsize=4096)
-def _row_major(shape: Shape) -> Strided:
-    return Strided(shape, row_major_strides(shape))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 
 UNLIMITED = 1 << 60
+FAR = -1
+"""The distance of a node that nothing leads to."""
 
 
 class Network:
@@ -29,41 +31,44 @@ class Network:
     def near(self, source: int, sink: int) -> set[int]:
         """The nodes on the source's side of the cut that lets the least through."""
         distance = self._distances(source)
-        while sink in distance:
+        while distance[sink] != FAR:
             self._saturate(source, sink, distance)
             distance = self._distances(source)
-        return set(distance)
+        return {node for node, steps in enumerate(distance) if steps != FAR}
 
-    def _distances(self, source: int) -> dict[int, int]:
-        distance, waiting = {source: 0}, deque([source])
+    def _distances(self, source: int) -> list[int]:
+        edges, heads, spare = self.edges, self.heads, self.spare
+        distance, waiting = [FAR] * len(edges), deque([source])
+        distance[source] = 0
         while waiting:
             node = waiting.popleft()
-            for edge in self.edges[node]:
-                head = self.heads[edge]
-                if self.spare[edge] and head not in distance:
+            for edge in edges[node]:
+                head = heads[edge]
+                if spare[edge] and distance[head] == FAR:
                     distance[head] = distance[node] + 1
                     waiting.append(head)
         return distance
 
-    def _saturate(self, source: int, sink: int, distance: dict[int, int]) -> None:
+    def _saturate(self, source: int, sink: int, distance: list[int]) -> None:
         """Send flow along shortest paths until each has a full edge."""
-        tried = dict.fromkeys(distance, 0)
+        edges, heads, spare = self.edges, self.heads, self.spare
+        tried = [0] * len(edges)
         path: list[int] = []
         node = source
         while True:
             if node == sink:
                 self._send(path)
                 path, node = [], source
-            elif tried[node] < len(self.edges[node]):
-                edge = self.edges[node][tried[node]]
-                head = self.heads[edge]
-                if self.spare[edge] and distance.get(head) == distance[node] + 1:
+            elif tried[node] < len(edges[node]):
+                edge = edges[node][tried[node]]
+                head = heads[edge]
+                if spare[edge] and distance[head] == distance[node] + 1:
                     path.append(edge)
                     node = head
                 else:
                     tried[node] += 1
             elif path:
-                node = self.heads[path.pop() ^ 1]
+                node = heads[path.pop() ^ 1]
                 tried[node] += 1
             else:
                 return

@@ -145,7 +145,7 @@ class Sweep(Builder):
         self.literals: dict[Array, Constant] = {}
         self._heads: dict[Array, Head] = {}
         self._free: set[Array] = set()
-        self._known: dict[object, tuple[Array, ...]] = {}
+        self._known: dict[object, list[tuple[Array, ...]]] = {}
         self._pending = needed_nodes(graph.nodes, graph.outputs)
         self._uses = _uses(self._pending, graph.outputs)
         self._refused: set[Array] = set()
@@ -263,10 +263,9 @@ class Sweep(Builder):
     def _append(self, op: Op, inputs: tuple[Array, ...], node: Node | None) -> tuple[Array, ...]:
         """Record the application, as a copy of `node` if given, unless it is there already."""
         free = self._is_free(op, inputs)
-        key = self._key(op, inputs, free)
-        known = self._known.get(key)
-        if known is not None:
-            return known
+        known = self._known.setdefault(self._key(op, inputs, free), [])  # hashed once
+        if known:
+            return known[0]
         if node is None:
             types = op.output_types(*[x.type for x in inputs])
             outputs = tuple([Array(kind, None, self.trace) for kind in types])
@@ -275,18 +274,17 @@ class Sweep(Builder):
             node = Node(op, inputs, node.outputs, node.site)
         self.nodes.append(node)
         self._learn(node, free)
-        if key is not None:
-            self._known[key] = node.outputs
+        known.append(node.outputs)
         return node.outputs
 
     def _key(self, op: Op, inputs: tuple[Array, ...], free: bool) -> object:
-        """Equal for applications that may be merged; None for one that may not.
+        """Equal for applications that may be merged: no two barriers are.
 
         What needs no input does not wait for a barrier. It would be shared by a first computation
         and a recomputation, and live in between; so it is merged between barriers only.
         """
         if type(op) is Barrier:
-            return None
+            return Barrier, self._barriers
         places = map(id, inputs)  # no hashing by ==, which for arrays compares elements
         epoch = self._barriers if free else 0
         return (op, epoch, *(sorted(places) if op.commutative else places))

@@ -58,6 +58,12 @@ class Application:
     attributes: tuple[tuple[str, Any, int | None], ...]
     operands: tuple[Pattern, ...]
 
+    @functools.cached_property
+    def numbers(self) -> tuple[tuple[int, Literal], ...]:
+        """The operands that are one number, by their places."""
+        every = enumerate(self.operands)
+        return tuple([(i, x) for i, x in every if isinstance(x, Literal) and x.position is None])
+
 
 Pattern = Variable | Literal | Application
 
@@ -84,6 +90,9 @@ def applies(
     """`matches` for an application that is not recorded yet."""
     if type(op) is not pattern.op or len(inputs) != len(pattern.operands):
         return False
+    for i, number in pattern.numbers:  # where most applications differ from most patterns
+        if not matches(number, inputs[i], sweep, found):
+            return False
     for name, expected, position in pattern.attributes:
         actual = getattr(op, name)
         if position is None:
@@ -182,7 +191,8 @@ class Rule:
     def replacement(self, sweep: Sweep, found: Found) -> Array:
         values = [x for x in found if isinstance(x, Array)]
         kinds = tuple([x.type if isinstance(x, Array) else x for x in found])
-        graph = _replacement(self, kinds, repr(kinds))
+        spelled = repr([x for x in kinds if not isinstance(x, TensorType)])
+        graph = _replacement(self, kinds, spelled)
         env = dict(zip(graph.inputs, values, strict=True))
         for node in graph.nodes:
             made = sweep.record(node.op, [env[x] for x in node.inputs])

@@ -42,7 +42,7 @@ WIDER = 4
 def in_turns(graph: Graph, huge: int = HUGE, part: int = PART, rows: int = ROWS) -> Graph:
     """`graph` with loops over the parts of values of `huge` bytes or more, where that is right."""
     for seed in graph.nodes:
-        if any(y.type.nbytes >= huge for y in seed.outputs):
+        if isinstance(seed.op, Contract) and seed.outputs[0].type.nbytes >= huge:
             found = _best(graph, seed, part, rows)
             if found is not None:
                 return in_turns(found.graph(), huge, part, rows)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from pullback._trusted import trusted
 from pullback.ir.types import DType
 from pullback.ops.onward import Onward
 from pullback.schedule.kernels import (
@@ -23,7 +23,7 @@ Place = tuple[int, tuple[int, ...], tuple[int, ...], int]
 """An access without its buffer: offset, strides, bytes of an element."""
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Use:
     """The buffers that a kernel reads and writes, in order; pairs (written, read): the one may lie
     where the other does."""

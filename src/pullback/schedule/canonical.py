@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Hashable
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+from pullback._trusted import trusted
 from pullback.errors import Site
 from pullback.ir.array import Array
 from pullback.ir.op import Op
@@ -27,7 +28,7 @@ from pullback.schedule.kernels import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Canonical:
     """The key of a kernel, its buffers in the order they are met, and so its lines."""
 
@@ -89,13 +90,14 @@ class _Reader:
 
     def _loops(self, x: Loops) -> Hashable:
         """As every other dataclass, but quicker: most of what is read are these."""
-        number, sites, row = self._number, self.sites, Extent.ROW
+        sites, row, numbers = self.sites, Extent.ROW, self.numbers
         parts: list[Hashable] = [Loops, x.outer, x.inner, len(x.steps)]
         for step in x.steps:
             kind = type(step)
             if isinstance(step, Load):
                 at, made = step.access, (step.dtype, step.extent is row)
-                parts.append((kind, number(at.buffer), at.offset, at.outer, at.inner, *made))
+                number = numbers.setdefault(at.buffer, len(numbers))
+                parts.append((kind, number, at.offset, at.outer, at.inner, *made))
             elif isinstance(step, Apply):
                 sites.append(step.site)
                 made = step.dtype, step.extent is row
@@ -108,7 +110,8 @@ class _Reader:
                 parts.append(self.read(step))
         for store in x.stores:
             at = store.access
-            parts.append((store.value, number(at.buffer), at.offset, at.outer, at.inner))
+            number = numbers.setdefault(at.buffer, len(numbers))
+            parts.append((store.value, number, at.offset, at.outer, at.inner))
         return tuple(parts)
 
     def _call(self, x: Call) -> Hashable:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import functools
 import heapq
 import math
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
+from pullback._trusted import trusted
 from pullback.ir.types import TensorType
 from pullback.ops.contract import Contract
 from pullback.schedule.cuts import THIN, Clash, Cut, Level, cut_alike, share, taken, without
@@ -52,20 +53,26 @@ def why_apart(schedule: Schedule) -> dict[int, str]:
     return reasons
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@trusted(frozen=True, slots=True, eq=False)
 class _Plan:
-    """Kernels to chain, how each is cut, and the buffers that become scratch."""
+    """Kernels to chain, how each is cut, and the buffers that become scratch.
+
+    The cut of a kernel may be that of an equal one, on other buffers.
+    """
 
     members: tuple[int, ...]
-    cuts: dict[int, Cut]
+    cuts: tuple[Cut, ...]
     levels: tuple[Level, ...]
     local: frozenset[int]
+
+    def cut(self, member: int) -> Cut:
+        return self.cuts[self.members.index(member)]
 
     @property
     def serial(self) -> list[int]:
         """The levels along which some kernel adds up."""
         every = range(len(self.levels))
-        return [i for i in every if any(each.sums(i) for each in self.cuts.values())]
+        return [i for i in every if any(each.sums(i) for each in self.cuts)]
 
     @property
     def parallel(self) -> list[int]:
@@ -81,12 +88,23 @@ class _Plan:
         return math.prod(self.levels[i].count for i in self.parallel)
 
 
+@trusted(frozen=True, slots=True)
+class _Form:
+    """A kernel's walk: the number that all equal ones have, and the buffers that it reaches."""
+
+    number: int
+    buffers: tuple[int, ...]
+
+
 class _Chains:
     def __init__(self, schedule: Schedule) -> None:
         self.given = schedule
         self.kernels = schedule.kernels
+        self.sizes = [buffer.type.nbytes for buffer in schedule.buffers]
         self.walks: dict[int, Walk | None] = {}
         self.cuttable: dict[int, bool] = {}
+        self.forms: dict[int, _Form] = {}
+        self.numbers: dict[Hashable, int] = {}
         self.reads = [kernel.reads() for kernel in self.kernels]
         self.writes = [kernel.writes() for kernel in self.kernels]
         self.maker: dict[int, int] = {}
@@ -105,7 +123,7 @@ class _Chains:
         for buffer in self._large():
             self._try(buffer)
         for plan in self.chosen:
-            made = _Body(self.given, plan).chain()
+            made = _Body(self.given, self.walks, plan).chain()
             if made is None:
                 for i in plan.members:
                     del self.plans[i]
@@ -117,8 +135,8 @@ class _Chains:
 
     def _large(self) -> list[int]:
         """Buffers worth to be scratch, the largest first."""
-        sizes = {i: self.given.buffers[i].type.nbytes for i in self.maker if i in self.readers}
-        chosen = [i for i, n in sizes.items() if n >= WORTH and i not in self.outside]
+        sizes, inside = self.sizes, self.maker.keys() & self.readers.keys()
+        chosen = [i for i in inside if sizes[i] >= WORTH and i not in self.outside]
         return sorted(chosen, key=lambda i: (-sizes[i], i))
 
     def _try(self, buffer: int) -> str | None:
@@ -160,45 +178,46 @@ class _Chains:
         """The plan of these kernels, or why there is none: that of equal ones, as in another layer,
         where it is known.
         """
-        numbers: dict[int, int] = {}
-        key = self._key(members, numbers)
-        if key not in self.known:
-            self.known[key] = self._plan(members), list(numbers)
-            return self.known[key][0]
-        plan, given = self.known[key]
+        forms = [self._form(i) for i in members]
+        buffers = dict.fromkeys([buffer for form in forms for buffer in form.buffers])
+        key = self._key(members, forms, buffers)
+        known = self.known.get(key)
+        if known is None:
+            made = self._plan(members)
+            self.known[key] = made, list(buffers)
+            return made
+        plan, given = known
         if isinstance(plan, str):
             return plan
-        buffers = dict(zip(given, numbers, strict=True))
-        cuts = {}
-        for old, new in zip(plan.members, members, strict=True):
-            walk = self.walks[new]
-            assert walk is not None
-            cuts[new] = replace(plan.cuts[old], walk=walk)
-        return _Plan(members, cuts, plan.levels, frozenset([buffers[b] for b in plan.local]))
+        renamed = dict(zip(given, buffers, strict=True))
+        local = frozenset([renamed[b] for b in plan.local])
+        return _Plan(members, plan.cuts, plan.levels, local)
 
-    def _key(self, members: Sequence[int], numbers: dict[int, int]) -> Hashable:
-        """All that the plan of these kernels depends on, their buffers numbered as they are met."""
-        kernels: list[Hashable] = []
-        for i in members:
-            walk = self.walks[i]
+    def _form(self, i: int) -> _Form:
+        """What the plan of a kernel depends on."""
+        form = self.forms.get(i)
+        if form is None:
+            walk, product, writes = self.walks[i], _product(self.kernels[i]), self.writes[i]
             assert walk is not None
-            for reach in walk.reaches:
-                numbers.setdefault(reach.buffer, len(numbers))
-            reaches = tuple([(numbers[x.buffer], x.offset, x.steps) for x in walk.reaches])
-            written = tuple(sorted([numbers[b] for b in self.writes[i]]))
-            product = _product(self.kernels[i])
+            reaches = [(x.offset, x.steps, x.buffer in writes) for x in walk.reaches]
             made = None if product is None else (product.op, product.outputs[0].dtype)
-            kernels.append((walk.axes, reaches, written, made))
+            key = walk.axes, tuple(reaches), made
+            number = self.numbers.setdefault(key, len(self.numbers))
+            form = self.forms[i] = _Form(number, tuple([x.buffer for x in walk.reaches]))
+        return form
+
+    def _key(
+        self, members: Sequence[int], forms: Sequence[_Form], buffers: Iterable[int]
+    ) -> Hashable:
+        """All that the plan of these kernels depends on, their buffers numbered as they are met."""
         inside = set(members)
-        buffers = [
-            (
-                self.given.buffers[b].type.nbytes,
-                b in self.outside,
-                inside.issuperset(self.readers.get(b, ())),
-            )
+        numbers = {b: i for i, b in enumerate(buffers)}
+        seen = [
+            (self.sizes[b], b in self.outside, inside.issuperset(self.readers.get(b, ())))
             for b in numbers
         ]
-        return tuple(kernels), tuple(buffers)
+        kernels = [(form.number, *[numbers[b] for b in form.buffers]) for form in forms]
+        return tuple(kernels), tuple(seen)
 
     def _plan(self, members: tuple[int, ...]) -> _Plan | str:
         """The plan with the most iterations, of those that begin with the batches of a product.
@@ -261,7 +280,7 @@ class _Chains:
         local = [
             b for b in shared if b not in self.outside and set(self.readers[b]) <= set(members)
         ]
-        return _Plan(members, cuts, levels, frozenset(local))
+        return _Plan(members, tuple([cuts[i] for i in members]), levels, frozenset(local))
 
     def _allowed(self, i: int, each: Cut, shared: set[int]) -> bool:
         """Tiles stay thick; what is summed up in turns is read by none of the others."""
@@ -286,7 +305,7 @@ class _Chains:
             over = -(-self._scratch(plan) // FITS)
             if over <= 1:
                 break
-            for count in _divisors(plan.cuts[seed].sizes[axis], over):
+            for count in _divisors(plan.cut(seed).sizes[axis], over):
                 finer = self._cut(seed, plan.members, [*parts, (axis, count)], free)
                 if isinstance(finer, _Plan):
                     plan, parts = finer, [*parts, (axis, count)]
@@ -295,7 +314,7 @@ class _Chains:
 
     def _rows_of(self, seed: int, plan: _Plan) -> list[int]:
         """The tiled axes of the seed, the outermost of its result first."""
-        walk = plan.cuts[seed].walk
+        walk = plan.cut(seed).walk
         result = walk.reaches[-1]
         tiled = [i for i, axis in enumerate(walk.axes) if axis.role is Role.TILED and axis.size > 1]
         return sorted(tiled, key=lambda i: -result.steps[i])
@@ -311,7 +330,7 @@ class _Chains:
         return most
 
     def _bytes(self, buffers: Iterable[int], plan: _Plan) -> int:
-        return sum(share(plan.counts, self.given.buffers[b].type.nbytes) for b in buffers)
+        return sum(share(plan.counts, self.sizes[b]) for b in buffers)
 
     # ---- order ----
 
@@ -320,7 +339,7 @@ class _Chains:
         if self._between(members):
             return False
         inside, limit = set(members), members[-1]
-        others = [plan.members for plan in self.chosen if inside.isdisjoint(plan.members)]
+        others = [plan.members for plan in self.chosen if plan.members[-1] > limit]
         for other in sorted(others):
             if other[0] <= limit:  # what lies behind all of these leads nowhere back
                 limit = max(limit, other[-1])
@@ -393,8 +412,8 @@ class _Chains:
 class _Body:
     """The schedule inside a chain."""
 
-    def __init__(self, given: Schedule, plan: _Plan) -> None:
-        self.given, self.plan = given, plan
+    def __init__(self, given: Schedule, walks: Mapping[int, Walk | None], plan: _Plan) -> None:
+        self.given, self.walks, self.plan = given, walks, plan
         self.order = [*plan.parallel, *plan.serial]
         self.buffers: list[Buffer] = []
         self.number: dict[object, int] = {}
@@ -403,7 +422,7 @@ class _Body:
     def chain(self) -> Chain | None:
         """None where a kernel cannot run on a part of its operands."""
         plan = self.plan
-        kernels = [self._cut(i) for i in plan.members]
+        kernels = [self._cut(i, each) for i, each in zip(plan.members, plan.cuts, strict=True)]
         body = tuple([kernel for kernel in kernels if kernel is not None])
         if len(body) < len(kernels):
             return None
@@ -417,9 +436,10 @@ class _Body:
             tuple([self.windows[i] for i in (*inputs, *outputs)]),
         )
 
-    def _cut(self, i: int) -> Kernel | None:
-        each = self.plan.cuts[i]
-        reaches = [self._moved(reach, each) for reach in each.walk.reaches]
+    def _cut(self, i: int, each: Cut) -> Kernel | None:
+        walk = self.walks[i]
+        assert walk is not None
+        reaches = [self._moved(reach, each) for reach in walk.reaches]
         kernel = cut(self.given.kernels[i], each.sizes, reaches)
         if isinstance(kernel, Call) and any(each.sums(level) for level in self.order):
             return replace(kernel, adds=True)
@@ -432,13 +452,14 @@ class _Body:
             window = Window(reach.buffer, ordered)
             number = self._number(window, given)
             self.windows[number] = window
-            return replace(reach, buffer=number)
+            return Reach(number, reach.offset, reach.steps)
         counts = self.plan.counts
+        digits = sorted(zip(steps, counts, strict=True), reverse=True)
         part = TensorType((share(counts, given.type.size),), given.type.dtype)
         return Reach(
             self._number(reach.buffer, Buffer(part, given.value)),
-            without(reach.offset, steps, counts),
-            tuple([without(step, steps, counts) for step in reach.steps]),
+            without(reach.offset, digits),
+            tuple([without(step, digits) for step in reach.steps]),
         )
 
     def _number(self, key: object, buffer: Buffer) -> int:

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
+from pullback._trusted import trusted
 from pullback.schedule.walks import Axis, Reach, Role, Walk
 
 THIN = 32
 """Fewer rows or columns of a product than this are not worth a product of their own."""
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Level:
     """`count` parts of an axis; a product's rows, columns and sums may be cut where `deep`."""
 
@@ -29,7 +29,7 @@ class Level:
         return axis.role is Role.FREE or (self.deep and axis.role is not Role.INNER)
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Cut:
     """A kernel's walk under levels: which axis each one cuts, what is left of every axis."""
 
@@ -56,7 +56,7 @@ class Cut:
         return cut == sorted(cut) and all(n == 1 for n in before)
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Clash:
     """The level at which two kernels do not agree; None where they share no buffer."""
 
@@ -149,9 +149,12 @@ def _is_digit(cut: Cut, reach: Reach, level: int) -> bool:
     return below < step
 
 
-def without(position: int, steps: Sequence[int], counts: Sequence[int]) -> int:
-    """An address, or a step of one, in memory that holds the elements of one iteration only."""
-    for step, count in sorted(zip(steps, counts, strict=True), reverse=True):
+def without(position: int, digits: Sequence[tuple[int, int]]) -> int:
+    """An address, or a step of one, in memory that holds the elements of one iteration only.
+
+    The `digits` are the steps of the levels and their counts, the largest first.
+    """
+    for step, count in digits:
         top = step * count
         position = position // top * step + position % step if position >= top else position
     return position

@@ -71,7 +71,7 @@ class _Fuser:
     def _assign(self, node: Node) -> None:
         op = node.op
         if isinstance(op, Elementwise):  # most nodes: asked first
-            self._join(node, _squeezed(node.outputs[0].shape), None)
+            self._join(node, _squeezed(node.outputs[0].type.shape), None)
         elif isinstance(op, Constant):
             self.literals[node.outputs[0]] = op
             self._made(node)
@@ -105,7 +105,7 @@ class _Fuser:
             self._settled(x) if anew else x for x, anew in zip(node.inputs, made_anew, strict=True)
         )
         group = self._open(_squeezed(node.outputs[0].shape))
-        self._place(Node(node.op, inputs, node.outputs, node.site), group, None)
+        self._place(Node(node.op, inputs, node.outputs, node.site), group, Extent.FULL)
 
     def _reduce(self, op: Reduction, node: Node) -> None:
         """Trailing axes are folded row by row; each other block of axes in a kernel of its own."""
@@ -194,23 +194,33 @@ class _Fuser:
         return y
 
     def _join(self, node: Node, shape: Shape, split: int | None) -> None:
-        roots = [self.places[x].root for x in node.inputs]
-        homes = {self.home[r].position for r in roots if r in self.home}
-        # The largest domain first: a kernel of rows takes in one that makes a value for each row.
-        candidates = sorted(homes, key=lambda i: (len(self.groups[i].shape), i), reverse=True)
-        for position in candidates:
-            group = self.groups[position]
+        candidates = self._makers(node)
+        for group in candidates:
             if group.fusible and self._fits(node, shape, split, group):
                 break
         else:
             group = self._open(shape)
         if split is not None:
             group.split = split
-        for position in reversed(candidates):
-            other = self.groups[position]
+        for other in reversed(candidates):
             if other is not group and self._may_merge(node, shape, split, other, group):
                 self._merge(other, group)
-        self._place(node, group, split)
+        full = split is None and shape == group.shape
+        self._place(node, group, Extent.FULL if full else Extent.ROW)
+
+    def _makers(self, node: Node) -> list[Group]:
+        """The groups that make the operands.
+
+        The largest domain first: a kernel of rows takes in one that makes a value for each row.
+        """
+        makers: list[Group] = []
+        for x in node.inputs:
+            group = self.home.get(self.places[x].root)
+            if group is not None and group not in makers:
+                makers.append(group)
+        if len(makers) > 1:
+            makers.sort(key=lambda group: (len(group.shape), group.position), reverse=True)
+        return makers
 
     def _may_merge(
         self, node: Node, shape: Shape, split: int | None, other: Group, group: Group
@@ -293,13 +303,14 @@ class _Fuser:
             extent = Extent.FULL
             if shape != group.shape or group.split not in (None, split):
                 return False
-        domain = node.outputs[0].shape if split is None else node.inputs[0].shape
+        domain = (node.outputs[0] if split is None else node.inputs[0]).type.shape
         for x in node.inputs:
             place = self.places[x]
-            if self.home.get(place.root) is group:
+            home = self.home.get(place.root)
+            if home is group:
                 if not _aligned(place, group, domain, extent):
                     return False
-            elif place.root in self.home and self.home[place.root].reaches(group):
+            elif home is not None and home.reaches(group):
                 return False
             for root in place.after:
                 if root in self.home and self.home[root].reaches(group):
@@ -324,7 +335,7 @@ class _Fuser:
         self.groups.append(group)
         return group
 
-    def _place(self, node: Node, group: Group, split: int | None) -> None:
+    def _place(self, node: Node, group: Group, extent: Extent) -> None:
         group.nodes.append(node)
         needed = 0
         for root in self._roots(node):
@@ -335,9 +346,7 @@ class _Fuser:
         if needed:
             self._need(group, needed)
         for y in node.outputs:
-            shape = _squeezed(y.shape)
-            full = split is None and shape == group.shape
-            group.extents[y] = Extent.FULL if full else Extent.ROW
+            group.extents[y] = extent
             self.home[y] = group
         self._made(node)
 
@@ -364,7 +373,7 @@ class _Fuser:
         else:
             inputs = tuple(self._settled(x) for x in inputs)
         group = self._open((), fusible=False)
-        self._place(Node(node.op, inputs, node.outputs, node.site), group, None)
+        self._place(Node(node.op, inputs, node.outputs, node.site), group, Extent.FULL)
 
     def _results(self) -> tuple[Array, ...]:
         """The outputs in row-major buffers, each in one of its own, or an input as it is."""
@@ -403,7 +412,7 @@ class _Fuser:
 
     def _made(self, node: Node) -> None:
         for y in node.outputs:
-            self.places[y] = Place(y, Strided.row_major(y.shape))
+            self.places[y] = Place(y, Strided.row_major(y.type.shape))
 
 
 def _extent(shape: Shape, group: Group) -> Extent | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pullback._trusted import trusted
 from pullback.ir.array import Array
 from pullback.ir.graph import Graph, Node
 from pullback.ir.strided import Strided
@@ -34,7 +35,7 @@ class Group:
         return self is earlier or bool(self.needs >> earlier.position & 1)
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Place:
     """A value as a view of the value that a kernel makes (or the program is given).
 
@@ -46,7 +47,7 @@ class Place:
     after: tuple[Array, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Grouping:
     """The groups of a graph, where each value lies, and which group makes it.
 

@@ -8,9 +8,9 @@ of a FULL value into a ROW value. Any other op is called on whole buffers.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from enum import Enum, auto
 
+from pullback._trusted import trusted
 from pullback.errors import Site
 from pullback.ir.array import Array
 from pullback.ir.families import Elementwise
@@ -28,7 +28,7 @@ class Extent(Enum):
     ROW = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Access:
     """Where an operand's element lies: offset + outer·strides + inner·strides, in elements."""
 
@@ -38,7 +38,7 @@ class Access:
     inner: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Walk:
     """A number that the domain walks along: offset + outer·strides + inner·strides."""
 
@@ -47,14 +47,14 @@ class Walk:
     inner: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Load:
     access: Access
     dtype: DType
     extent: Extent
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Literal:
     value: bool | int | float
     dtype: DType
@@ -64,7 +64,7 @@ class Literal:
         return f"{self.dtype} {self.value!r}"
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Apply:
     """An elementwise op on earlier values of the kernel, named by their positions."""
 
@@ -75,7 +75,7 @@ class Apply:
     site: Site
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Fold:
     """A reduction of a FULL value over the inner domain."""
 
@@ -86,7 +86,7 @@ class Fold:
     extent: Extent = Extent.ROW
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Operand:
     """A value in a buffer, as a whole op sees it."""
 
@@ -102,7 +102,7 @@ class Operand:
         return f"b{self.buffer}: {self.type}"
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Element:
     """An op's `element` at the coordinates `at`, one an axis of its output.
 
@@ -121,7 +121,7 @@ class Element:
         return {x.buffer for x in self.operands if isinstance(x, Operand)}
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Store:
     value: int
     access: Access
@@ -145,7 +145,7 @@ def levels_of(steps: tuple[Step, ...]) -> list[int]:
     return levels
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Loops:
     """A row kernel: for each outer iteration, passes over the inner domain."""
 
@@ -177,7 +177,7 @@ class Loops:
         return "\n".join(lines)
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Call:
     """A whole op on buffers, computed by a kernel of its own: a product, a scatter, a sort …
 
@@ -224,7 +224,7 @@ class Call:
 # ---- kernels that hold kernels --------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Window:
     """What an iteration sees of a buffer: all that begins at the sum of index · step, in elements.
 
@@ -235,7 +235,7 @@ class Window:
     steps: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Chain:
     """A small schedule that one thread runs through in each iteration of a parallel domain.
 
@@ -283,7 +283,7 @@ class Chain:
         return "\n".join([head, *lines])
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Repeat:
     """`for x in rows: carry, y = body(constants, carry, x)`, from the last row in `reverse`."""
 
@@ -301,7 +301,7 @@ class Repeat:
         return f"repeat {self.length} times" + (", backwards" if self.reverse else "")
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Until:
     """`while condition(constants, carry): carry = body(constants, carry)`."""
 
@@ -318,7 +318,7 @@ class Until:
         return "while"
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Choice:
     """The first schedule where the first operand is true, else the second, on the others."""
 
@@ -333,7 +333,7 @@ class Choice:
         return "if"
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Nested:
     """Schedules that run inside a kernel. Each output of theirs has a buffer of its own."""
 
@@ -364,7 +364,7 @@ class Nested:
 Kernel = Loops | Call | Chain | Nested
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Schedule:
     """Kernels in order, the buffers between them, and where the graph's inputs and outputs are."""
 
@@ -377,7 +377,7 @@ class Schedule:
         return "\n".join(map(str, self.kernels))
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Buffer:
     """Memory for one value, row-major."""
 

@@ -347,11 +347,11 @@ class Plan:
 
     def reads(self, position: int) -> tuple[Place, ...]:
         """Where step `position` of the schedule finds each value it reads."""
-        return tuple([self._place(i) for i in self.lifetimes.reads[position]])
+        return tuple([self.place(i) for i in self.lifetimes.reads[position]])
 
     def writes(self, position: int) -> tuple[Place, ...]:
         """Where it writes each value that is no view, and last its scratch if it has any."""
-        return tuple([self._place(i) for i in self.lifetimes.writes[position]])
+        return tuple([self.place(i) for i in self.lifetimes.writes[position]])
 
     def result(self, value: int) -> Place:
         """Where a kept value lies when the program has ended."""
@@ -359,7 +359,7 @@ class Plan:
         if self.lifetimes.workload.values[root].resident:
             return Place(0, root)
         made = (i for i in self.lifetimes.kept if self.lifetimes.instances[i].value == root)
-        return self._place(next(made))
+        return self.place(next(made))
 
     def freed(self) -> list[list[tuple[int, int]]]:
         """For each step, the ranges [begin, end) of the arena that nobody needs after it."""
@@ -392,7 +392,8 @@ class Plan:
         offsets: list[int] = self.packing.offsets.tolist()
         return offsets
 
-    def _place(self, instance: int) -> Place:
+    def place(self, instance: int) -> Place:
+        """Where an instance lies; ~i stands for resident value i."""
         storage = instance if instance < 0 else self.lifetimes.storage[instance]
         return Place(0, ~storage) if storage < 0 else Place(self._offsets[storage])
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from pullback.schedule.kernels import (
     Apply,
@@ -20,7 +19,6 @@ from pullback.schedule.kernels import (
     Literal,
     Load,
     Loops,
-    Schedule,
     Step,
     Store,
 )
@@ -29,31 +27,18 @@ LEAST = 1024
 """Bytes of a result that is worth a kernel."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """A kernel that makes one result of kernel `whole`."""
-
-    whole: int
-    kernel: Loops
-
-
-def parts(schedule: Schedule) -> list[Part]:
-    """For each result of a kernel that is none of the program's, the elementwise work that makes it
-    of others that are stored."""
-    ends = set(schedule.outputs)
-    every = [Part(i, each) for i, kernel in enumerate(schedule.kernels) for each in _parts(kernel)]
-    return [part for part in every if ends.isdisjoint(part.kernel.writes())]
-
-
-def _parts(kernel: Kernel) -> Iterator[Loops]:
+def parts_of(kernel: Kernel) -> tuple[Loops, ...]:
+    """For each result of a kernel the elementwise work that makes it of others that are stored,
+    where there is such work."""
     match kernel:
         case Loops():
-            yield from _parts_of(kernel, frozenset())
+            return tuple(_parts(kernel, frozenset()))
         case Call(after=Loops() as after):
-            yield from _parts_of(after, frozenset([x.buffer for x in kernel.outputs]))
+            return tuple(_parts(after, frozenset([x.buffer for x in kernel.outputs])))
+    return ()
 
 
-def _parts_of(loops: Loops, inside: frozenset[int]) -> Iterator[Loops]:
+def _parts(loops: Loops, inside: frozenset[int]) -> Iterator[Loops]:
     """Loads of the buffers `inside` are values that lie in no memory, unless they are stored."""
     counts = Counter([store.access.buffer for store in loops.stores])
     stored = {store.value: store for store in loops.stores if counts[store.access.buffer] == 1}

@@ -6,11 +6,13 @@ rest of the kernel looks.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum, auto
 
+from pullback._trusted import trusted
 from pullback.ir.strided import Strided
 from pullback.ops.contract import Contract
 from pullback.ops.reduce import Reduction
@@ -30,13 +32,13 @@ class Role(Enum):
     """It belongs to one iteration."""
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Axis:
     size: int
     role: Role
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Reach:
     """Where an operand's elements lie: offset + Σ index · step, a step for each axis."""
 
@@ -45,7 +47,7 @@ class Reach:
     steps: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Walk:
     """The axes of a kernel; a product's summed ones stand in the order in which it adds."""
 
@@ -115,6 +117,7 @@ def _cut_loops(loops: Loops, sizes: Sequence[int], reaches: Iterator[Reach]) -> 
 # ---- products -------------------------------------------------------------------------------
 
 
+@functools.lru_cache(maxsize=256)
 def _letters(op: Contract) -> tuple[str, str, str]:
     """The letters of a contraction: shared by all, of one operand, summed."""
     batch = "".join(c for c in op.result if c in op.left and c in op.right)

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from pullback._trusted import trusted
 from pullback.errors import NOWHERE, MemoryPlanError, Site
 from pullback.schedule.packing import aligned
 
@@ -13,7 +14,7 @@ SOON = 16
 """Steps within which a value is better made again before what it is made of is gone."""
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Value:
     """An array of a program. A view lives in the buffer of the value it is a view of.
 
@@ -30,7 +31,7 @@ class Value:
     site: Site = NOWHERE
 
 
-@dataclass(frozen=True, slots=True)
+@trusted(frozen=True, slots=True)
 class Step:
     """A kernel: the values it reads and writes, and its workspace in bytes.
 
@@ -76,10 +77,11 @@ class Workload:
         for step in self.steps:
             _verify_step(step, self.values)
         written = [value for step in self.steps[: self.count] for value in step.writes]
+        made = set(written)
         for spare in self.steps[self.count :]:
-            if not set(spare.writes) <= set(written):
+            if not made.issuperset(spare.writes):
                 raise MemoryPlanError(f"{spare.label!r} makes again what no step makes")
-        if len(set(written)) != len(written):
+        if len(made) != len(written):
             twice = next(value for value in written if written.count(value) > 1)
             raise MemoryPlanError(f"two steps write {self.values[twice].label!r}")
 

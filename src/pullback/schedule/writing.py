@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
-from typing import NamedTuple
 
+from pullback._trusted import trusted
 from pullback.ir.array import Array
 from pullback.ir.families import Elementwise
 from pullback.ir.graph import Node
@@ -110,30 +110,27 @@ class _Writer:
         known: dict[object, int] = {}
         made: dict[Array, int] = {}
         for node in group.nodes:
-            y = node.outputs[0]
-            if isinstance(node.op, Reduction):
-                extent, domain = Extent.FULL, node.inputs[0].shape
+            op, y = node.op, node.outputs[0]
+            if isinstance(op, Reduction):
+                walked = _Domain(group, node.inputs[0].type.shape, Extent.FULL, split)
             else:
-                extent, domain = group.extents[y], y.shape
-            walked = _Domain(group, domain, extent, split)
-            if node.op.by_element:
+                walked = _Domain(group, y.type.shape, group.extents[y], split)
+            if not isinstance(op, Elementwise | Reduction):
                 made[y] = len(steps)
                 steps.append(self._element(node, walked))
                 continue
             arguments = []
             for x in node.inputs:
                 place = places[x]
-                step_of_it = made.get(place.root)
-                if step_of_it is None:
-                    step_of_it = self._read(place, walked, steps, known)
-                arguments.append(step_of_it)
-            if isinstance(node.op, Reduction):
-                step: Step = Fold(node.op, arguments[0], y.dtype, node.site)
-            else:
-                assert isinstance(node.op, Elementwise)
-                step = Apply(node.op, tuple(arguments), y.dtype, extent, node.site)
+                argument = made.get(place.root)
+                if argument is None:
+                    argument = self._read(place, walked, steps, known)
+                arguments.append(argument)
             made[y] = len(steps)
-            steps.append(step)
+            if isinstance(op, Reduction):
+                steps.append(Fold(op, arguments[0], y.type.dtype, node.site))
+            else:
+                steps.append(Apply(op, tuple(arguments), y.type.dtype, walked.extent, node.site))
         stores = tuple(
             Store(position, self._home_access(y, group, split))
             for y, position in made.items()
@@ -182,7 +179,8 @@ class _Writer:
         return Access(self._buffer(y), 0, row_major_strides(group.shape[:split]), ())
 
 
-class _Domain(NamedTuple):
+@trusted(frozen=True, slots=True)
+class _Domain:
     """The elements of a value of `shape`, as a kernel walks over them."""
 
     group: Group

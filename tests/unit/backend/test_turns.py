@@ -10,7 +10,7 @@ import pytest
 import pullback as pb
 from pullback._settings import override
 from pullback.backend import turns
-from pullback.backend.program import Program
+from pullback.backend.program import Program, write_code
 from pullback.backend.turns import OWNERS, SMALL, Footprint, Span, take_turns
 from pullback.schedule.fuse import fuse
 from pullback.transforms.trace import trace
@@ -112,3 +112,13 @@ def test_bits_depend_on_no_turn(monkeypatch, small):
             for threads in (1, 2, 4)
         ]
     assert results[0] == results[1] == results[2]
+
+
+def test_a_program_that_waits_for_nothing_has_no_barrier():
+    x = pb.ones((64, 64)).type
+    one = write_code(fuse(trace(pb.exp, x)), 2)
+    two = write_code(fuse(trace(lambda x: pb.sum(x @ x, axis=0) * 2 @ x, x)), 2)
+    assert "@barrier" not in one.text
+    assert "@roster" not in one.text
+    assert two.text.startswith("@roster")
+    assert two.text.count("define internal void @barrier(") == 1

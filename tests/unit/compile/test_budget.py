@@ -75,21 +75,18 @@ def gpt():
 
 
 class Lstm(nn.Module):
-    layers: tuple[nn.LSTM, ...]
+    layer: nn.LSTM
     dropout: nn.Dropout
     head: nn.Linear
 
     def __call__(self, x, key):
-        for i, layer in enumerate(self.layers):
-            x, _ = layer(x)
-            x = self.dropout(x, train=True, key=pb.random.fold_in(key, i))
-        return self.head(x[:, -1])
+        x, _ = self.layer(x)
+        return self.head(self.dropout(x, train=True, key=key)[:, -1])
 
 
 def lstm():
-    ks = keys(4)
-    layers = tuple(nn.LSTM(12, 12, key=k) for k in ks[:3])
-    model = Lstm(layers, nn.Dropout(0.1), nn.Linear(12, 5, key=ks[3]))
+    first, last = keys(2)
+    model = Lstm(nn.LSTM(12, 12, key=first), nn.Dropout(0.1), nn.Linear(12, 5, key=last))
     x, y = random.normal(size=(6, 9, 12)).astype(np.float32), random.integers(0, 5, 6)
     return model, lambda m, x, y, key: nn.cross_entropy(m(x, key), y), x, y
 

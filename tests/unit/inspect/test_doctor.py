@@ -8,6 +8,8 @@ import pytest
 import pullback as pb
 from pullback import inspect, nn
 from pullback.errors import ArgumentError, DivergedError
+from pullback.inspect.case import Told
+from pullback.train.metrics import Names
 from pullback.transforms.tree import flatten, map_leaves
 
 RNG = np.random.default_rng(0)
@@ -76,6 +78,23 @@ def test_a_run_has_the_same_bits_with_a_doctor_and_without():
 def careless(model, x, y):
     p = pb.softmax(40 * model(x))
     return -pb.mean(pb.log(pb.sum(p * pb.one_hot(y, 10), axis=1)))
+
+
+def test_every_loss_is_noted_and_the_sizes_of_some():
+    doctor, optimizer = inspect.Doctor(every=25), pb.optim.sgd(0.1)
+    state = pb.train.TrainState.create(pb.ones(3), optimizer)
+    step = pb.train.train_step(lambda w, x: pb.mean((x @ w - 1.0) ** 2), optimizer)
+    doctor.begin(step, state)
+    losses = [1.0 + 2.0**-i for i in range(1, 24)] * 3  # each a float32
+    for i, loss in enumerate(losses, 1):
+        told = Told(pb.asarray(loss), np.full(1, i), np.full(1, -i), Names(("w",)))
+        doctor.see(state, pb.ones((4, 3)), told)
+    course = doctor._case.course
+    assert course.losses.tolist() == losses
+    noted = [*range(1, 21), 30, 40, 50, 60]
+    assert course.norms[:, 0].tolist() == noted
+    assert course.ratios[:, 0].tolist() == [-i for i in noted]
+    assert doctor._looked == 50
 
 
 def test_fit_names_who_made_the_number_and_does_not_apply_the_step():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import pullback as pb
-from pullback.inspect.drawing import Spacing, draw
+from pullback.inspect.seeing.drawing import Spacing, draw
 
 GENERATOR = np.random.default_rng(5)
 

@@ -13,8 +13,8 @@ import pullback as pb
 from pullback import nn
 from pullback.bench.models import GPT, ResNet
 from pullback.errors import ArgumentError, ShapeError
-from pullback.inspect.figures import Dots, HeatMap, Series, Shares
-from pullback.inspect.views import View, page_of
+from pullback.inspect.seeing.figures import Dots, HeatMap, Series, Shares
+from pullback.inspect.seeing.views import View, page_of
 
 RNG = np.random.default_rng(0)
 DEPTH, WIDTH = 20, 64

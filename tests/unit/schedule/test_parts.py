@@ -9,7 +9,7 @@ import pullback as pb
 from pullback import nn
 from pullback.errors import MemoryPlanError
 from pullback.schedule.memory import Step, Value, Workload, evaluate
-from pullback.schedule.parts import parts
+from pullback.schedule.parts import parts_of
 from pullback.schedule.planner.driver import Planner
 
 
@@ -30,9 +30,9 @@ def test_an_activation_is_made_again_without_the_product_before_it():
     model, x = perceptron()
     free = pb.compile(slopes, threads=1)
     lowered = free.lower(model, x)
-    gelus = parts(lowered.schedule)
+    gelus = [part for kernel in lowered.schedule.kernels for part in parts_of(kernel)]
     assert gelus
-    assert all(len(part.kernel.stores) == 1 for part in gelus)
+    assert all(len(part.stores) == 1 for part in gelus)
     plan = lowered.plan
     held = pb.compile(slopes, threads=1, memory=plan.peak_bytes - plan.arena_bytes // 5)
     again = held.lower(model, x).plan

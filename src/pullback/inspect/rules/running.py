@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from pullback.errors import listed
 from pullback.inspect.case import Case
 from pullback.inspect.course import FIRST, NEAR
@@ -173,12 +171,12 @@ class OPT03(Sign):
     def running(cls, case: Case) -> Iterator[Finding]:
         course, often = case.course, int(cls.windows)
         losses = course.losses
-        if len(losses) < 10 * (often + 1) or not np.isfinite(losses).all():
+        if len(losses) < 10 * (often + 1) or not course.is_finite:
             return
-        means = losses[len(losses) % 10 :].reshape(-1, 10).mean(axis=1)
+        means = losses[len(losses) % 10 :].reshape(-1, 10).sum(axis=1) / 10
         least, late = float(means[:-often].min()), means[-often:]
         enough = least + cls.share * abs(course.start)
-        if (late > max(cls.rise * least, enough)).all():
+        if late.min() > max(cls.rise * least, enough):
             yield cls.found(
                 f"the run diverges: the loss was {least:.3g} and is {late[-1]:.3g}",
                 None,

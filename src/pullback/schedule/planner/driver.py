@@ -16,7 +16,7 @@ from pullback.errors import MemoryPlanError
 from pullback.schedule.memory import Lifetimes, Plan, Workload, evaluate, lifetimes, packed
 from pullback.schedule.packing import aligned, pack
 from pullback.schedule.picture import bytes_text
-from pullback.schedule.planner.eviction import TASTES, evicted
+from pullback.schedule.planner.eviction import TASTES, Eviction
 from pullback.schedule.planner.optimum import STEPS, Search
 from pullback.schedule.planner.refine import refine
 from pullback.schedule.planner.stack import Stack
@@ -40,6 +40,9 @@ ORDERS = 10
 
 PLACEMENTS = 2_000
 """So many buffers may be placed where there are few: in more orders."""
+
+TRIES = 3
+"""How often each proposer is asked whether a budget can be met."""
 
 NEAR = 64
 """The smallest possible budget is looked for to one part in so many."""
@@ -121,6 +124,11 @@ class Planner:
         return Stack(self.workload)
 
     @functools.cached_property
+    def eviction(self) -> Eviction:
+        """The workload to be played in order."""
+        return Eviction(self.workload)
+
+    @functools.cached_property
     def states(self) -> Search:
         """What a small workload can hold."""
         return Search(self.workload)
@@ -177,11 +185,15 @@ class Planner:
         began = time.perf_counter()
         arena = budget - self.workload.resident_bytes
         for proposer in self.proposers:
-            lives = proposer(arena)
-            if lives is not None:
-                plan, _ = self._packed(lives, arena, began)
+            room = arena
+            for _ in range(TRIES):
+                lives = proposer(room)
+                if lives is None:
+                    break
+                plan, size = self._packed(lives, arena, began)
                 if plan is not None:
                     return plan
+                room -= max(size - arena, int(arena * LESS))
         return self._optimum(arena, None, began)
 
     def _optimum(self, arena: int, known: Plan | None, began: float) -> Plan | None:
@@ -221,7 +233,7 @@ class Planner:
         return [*found, self.stack.proposal] if self.stack.is_chain else found
 
     def _evicted(self, taste: tuple[float, float], room: int) -> Lifetimes | None:
-        schedule = evicted(self.workload, room, *taste)
+        schedule = self.eviction.schedule(room, *taste)
         return None if schedule is None else refine(self.workload, schedule, room)
 
     # ---- the refusal ----

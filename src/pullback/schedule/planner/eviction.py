@@ -30,9 +30,45 @@ LONGEST = 6
 """A schedule of so many times the steps is given up."""
 
 
-def evicted(workload: Workload, room: int, alpha: float, beta: float) -> Schedule | None:
-    """A schedule for `room` bytes of arena; None where it is too small or the repeats too many."""
-    return _Eviction(workload, room, alpha, beta).schedule()
+class Eviction:
+    """The program to be played, and what is the same from play to play."""
+
+    def __init__(self, workload: Workload) -> None:
+        self.workload = workload
+        self.maker, self.end = workload.maker, workload.count
+        self.cost = [step.cost for step in workload.steps]
+        apart = {x.value for x in lifetimes(workload).conflicts}
+        donors = [value.donor is not None for value in workload.values]
+        self.size = [
+            0 if donors[i] and i not in apart else size for i, size in enumerate(workload.sizes)
+        ]
+        self.sources = [[i for i in read if i in self.maker] for read in workload.reads]
+        """For each step what it reads that is made."""
+        self.uses: dict[int, list[int]] = {i: [] for i in self.maker}
+        """For each value the steps that read it, the first one last."""
+        for i in workload.kept:
+            self.uses[i].append(self.end)
+        for k in reversed(range(self.end)):
+            for i in dict.fromkeys(self.sources[k]):
+                self.uses[i].append(k)
+        self.readers: dict[int, list[int]] = {}
+        for k, read in enumerate(workload.reads):
+            for i in read:
+                self.readers.setdefault(i, []).append(k)
+        self.once = {k for k, step in enumerate(workload.steps) if not step.repeatable}
+        # Of all values at once: what it takes to choose among them.
+        self.bytes = np.array(self.size, np.float64)
+        self.least = np.array([self._least(i) for i in range(len(self.size))], np.float64)
+        """The price of each value where nothing else is missing."""
+
+    def schedule(self, room: int, alpha: float, beta: float) -> Schedule | None:
+        """A schedule for `room` bytes of arena; None where it is too small or the repeats too
+        many."""
+        return _Play(self, room, alpha, beta).schedule()
+
+    def _least(self, i: int) -> int:
+        ways = [self.maker.get(i, 0), *[k for k, _ in self.workload.shortcuts.get(i, ())]]
+        return 1 + min([self.cost[k] for k in ways], default=0)
 
 
 class _FullError(Exception):
@@ -47,43 +83,25 @@ class _Frame:
     held: int = 0
 
 
-class _Eviction:
+class _Play:
     """The program played once in order with `room` bytes of arena."""
 
-    def __init__(self, workload: Workload, room: int, alpha: float, beta: float) -> None:
-        self.workload, self.room, self.alpha, self.beta = workload, room, alpha, beta
-        self.maker, self.end = workload.maker, workload.count
-        self.cost = [step.cost for step in workload.steps]
-        apart = {x.value for x in lifetimes(workload).conflicts}
-        donors = [value.donor is not None for value in workload.values]
-        self.size = [
-            0 if donors[i] and i not in apart else size for i, size in enumerate(workload.sizes)
-        ]
-        self.sources = [[i for i in read if i in self.maker] for read in workload.reads]
-        """For each step what it reads that is made."""
-        self.uses: dict[int, list[int]] = {i: [] for i in self.maker}
-        """For each value the steps that are still to read it, the next one last."""
-        for i in workload.kept:
-            self.uses[i].append(self.end)
-        for k in reversed(range(self.end)):
-            for i in dict.fromkeys(self.sources[k]):
-                self.uses[i].append(k)
-        self.readers: dict[int, list[int]] = {}
-        for k, read in enumerate(workload.reads):
-            for i in read:
-                self.readers.setdefault(i, []).append(k)
-        self.once = {k for k, step in enumerate(workload.steps) if not step.repeatable}
+    def __init__(self, program: Eviction, room: int, alpha: float, beta: float) -> None:
+        self.program, self.workload = program, program.workload
+        self.maker, self.end, self.cost = program.maker, program.end, program.cost
+        self.size, self.sources = program.size, program.sources
+        self.room, self.alpha, self.beta = room, alpha, beta
+        self.uses = {i: uses.copy() for i, uses in program.uses.items()}
+        self.once = set(program.once)
         """Steps that must not run again: with effects, or after a parameter that they read has been
         updated."""
         self.present: set[int] = set()
         self.held: Counter[int] = Counter()
         self.used = self.clock = 0
         self.made: list[int] = []
-        # Of all values at once: what it takes to choose among them.
         self.is_there = np.zeros(len(self.size), bool)
-        self.bytes = np.array(self.size, np.float64)
         self.next_use = np.array([self._next_use(i) for i in range(len(self.size))], np.float64)
-        self.least = np.array([self._least(i) for i in range(len(self.size))], np.float64) ** alpha
+        self.least = program.least**alpha
 
     def schedule(self) -> Schedule | None:
         """The schedule, or None where the room is too small or the repeats too many."""
@@ -146,11 +164,6 @@ class _Eviction:
         uses = self.uses.get(i)
         return uses[-1] if uses else 0
 
-    def _least(self, i: int) -> int:
-        """The price of a value where nothing else is missing."""
-        ways = [self.maker.get(i, 0), *[k for k, _ in self.workload.shortcuts.get(i, ())]]
-        return 1 + min([self.cost[k] for k in ways])
-
     def _needed(self, step: int, new: Sequence[int]) -> int:
         """Bytes of what it writes and its workspace, less inputs that it writes over."""
         size = sum([self.size[i] for i in new]) + aligned(self.workload.steps[step].scratch)
@@ -176,7 +189,7 @@ class _Eviction:
         self.is_there[i] = self.size[i] > 0
         donor = self.workload.values[i].donor
         if donor is not None:
-            self.once.update(self.readers.get(donor, ()))
+            self.once.update(self.program.readers.get(donor, ()))
 
     def _drop(self, i: int) -> None:
         if i in self.present:
@@ -200,7 +213,7 @@ class _Eviction:
         """
         (there,) = np.nonzero(self.is_there)
         ahead = np.maximum(self.next_use[there] - self.clock, 0) + 1
-        weights = self.bytes[there] * ahead**self.beta
+        weights = self.program.bytes[there] * ahead**self.beta
         queue = list(zip((self.least[there] / weights).tolist(), there.tolist(), strict=True))
         weight = dict(zip(there.tolist(), weights.tolist(), strict=True))
         heapq.heapify(queue)

@@ -30,6 +30,10 @@ class Forms(Planner):
     def least(self) -> Plan:
         return min((each.least for each in self.every), key=lambda plan: plan.peak_bytes)
 
+    @functools.cached_property
+    def floor(self) -> tuple[int, int]:
+        return min(each.floor for each in self.every)
+
     def fit(self, budget: int) -> Plan:
         if self.full.peak_bytes <= budget:
             return self.full

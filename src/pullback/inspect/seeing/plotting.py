@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pullback.errors import PullbackError
-from pullback.inspect.figures import Dots, Figure, HeatMap, Shares, shortened
-from pullback.inspect.pictures import COLOURS
+from pullback.inspect.seeing.figures import Dots, Figure, HeatMap, Shares, shortened
+from pullback.inspect.seeing.pictures import COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

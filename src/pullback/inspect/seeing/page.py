@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pullback.errors import Site, counted
-from pullback.inspect.drawing import Drawing, Spacing, draw
-from pullback.inspect.table import is_merge, summary
+from pullback.inspect.seeing.drawing import Drawing, Spacing, draw
+from pullback.inspect.seeing.table import is_merge, summary
 from pullback.ir.types import Numbers, is_float
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from pullback.inspect.figures import Figure, HeatMap
-from pullback.inspect.pictures import picture
-from pullback.inspect.plotting import sheet
+from pullback.inspect.seeing.figures import Figure, HeatMap
+from pullback.inspect.seeing.pictures import picture
+from pullback.inspect.seeing.plotting import sheet
 from pullback.train.logs import plain
 
 

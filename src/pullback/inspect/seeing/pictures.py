@@ -10,7 +10,7 @@ import html
 import math
 from collections.abc import Sequence
 
-from pullback.inspect.figures import Dots, Figure, HeatMap, Scale, Shares, number, shortened
+from pullback.inspect.seeing.figures import Dots, Figure, HeatMap, Scale, Shares, number, shortened
 
 COLOURS = ("#0072B2", "#E69F00", "#56B4E9", "#CC79A7", "#6b7280")
 VIRIDIS = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")

@@ -9,8 +9,8 @@ import numpy as np
 
 from pullback._public import public
 from pullback.errors import ArgumentError
-from pullback.inspect.figures import Dots, Figure, HeatMap, Series
-from pullback.inspect.views import View
+from pullback.inspect.seeing.figures import Dots, Figure, HeatMap, Series
+from pullback.inspect.seeing.views import View
 from pullback.ir.types import Numbers, float64
 from pullback.train.metrics import Metrics
 

@@ -1,0 +1,1 @@
+"""What is shown: figures as text, pictures and pages, and the page of a backward pass."""
