@@ -249,7 +249,8 @@ class Case:
         early = self.course.ratios[:FIRST]
         if self.job is None or early.shape[1:] != (len(self.weights),):
             return np.zeros((0, 0))
-        return early[:, self.weights]
+        found: Numbers = early[:, self.weights]
+        return found
 
     @property
     def typical_ratio(self) -> float:
