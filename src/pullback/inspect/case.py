@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from pullback.inspect.baseline import Baseline
+from pullback.inspect.baseline import Baseline, class_error
 from pullback.inspect.course import FIRST, Course
 from pullback.inspect.findings import Finding
 from pullback.inspect.probe import Probe
 from pullback.inspect.seen import Seen, Subject
 from pullback.ir.array import DONATED, Array, numbers_of
 from pullback.ir.graph import every_node
-from pullback.ir.types import Numbers, float64
+from pullback.ir.types import Numbers, float64, is_float
 from pullback.nn.dropout import Dropout
 from pullback.nn.module import Module
+from pullback.nn.normalization import BatchNormState
 from pullback.ops.sampling import RandomBits
 from pullback.optim.optimizer import Optimizer
 from pullback.train.function import UserFunction, drawn
@@ -143,6 +144,8 @@ class Case:
         self.baseline: Baseline | None = None
         self.terms: Any = None
         """The parts of the loss before the first step, where a penalty is one of them."""
+        self.suspicions: list[Finding] = []
+        """What was measured at the beginning, and would explain a symptom."""
         self.early: list[Finding] | None = None
         """What the rules of the first steps found, once they are done."""
         self.clinic: Any = None
@@ -150,6 +153,25 @@ class Case:
         self._jump: float | None = None
         self._gradients: dict[tuple[int, int], list[Numbers]] = {}
         self._model: Any = getattr(self.initial, "model", None)
+
+    @classmethod
+    def at_start(cls, seen: Seen, precision: str) -> Case:
+        """A run of which nothing is known but its beginning."""
+        it = seen.subject
+        assert it.optimizer is not None
+        state = TrainState.create(
+            seen.single,
+            it.optimizer,
+            network_state=it.network_state,
+            key=it.key,
+            precision=precision,
+        )
+        job = Job(it.loss_fn, it.optimizer, precision=precision, has_aux=it.has_aux)
+        case = cls(job, state, is_stepped=True, tries=True)
+        vars(case)["first"] = seen
+        case.keep(it.batch)
+        case.baseline = Baseline.of(seen.probe)
+        return case
 
     def keep(self, batch: Any) -> None:
         """Have a copy of a batch."""
@@ -209,13 +231,25 @@ class Case:
         """The largest ‖update‖ / ‖weight‖ of the first steps; 0 where it is not known."""
         if self._jump is not None:
             return self._jump
+        moved = self._early_ratios()
+        found = float(moved.max()) if moved.size and np.isfinite(moved).all() else 0.0
+        if len(moved) == FIRST:
+            self._jump = found
+        return found
+
+    @property
+    def jumper(self) -> str:
+        """The name of the weight that moved so far."""
+        moved = self._early_ratios()
+        names = [x for x, w in zip(self.course.names, self.weights, strict=False) if w]
+        return names[int(moved.max(axis=0).argmax())] if moved.size else ""
+
+    def _early_ratios(self) -> Numbers:
+        """(first steps, weights)"""
         early = self.course.ratios[:FIRST]
         if self.job is None or early.shape[1:] != (len(self.weights),):
-            return 0.0
-        moved = early[:, self.weights]
-        found = float(moved.max()) if moved.size and np.isfinite(moved).all() else 0.0
-        if len(early) == FIRST:
-            self._jump = found
+            return np.zeros((0, 0))
+        found: Numbers = early[:, self.weights]
         return found
 
     @property
@@ -227,16 +261,9 @@ class Case:
         return float(np.median(ratios[:, self.weights], axis=0).max())
 
     @functools.cached_property
-    def frozen_layers(self) -> list[tuple[str, bool]]:
-        """Each weight of a layer, in forward order, and whether it is frozen."""
-        probe = self.first.probe
-        frozen = probe.replay.frozen
-        return [(x.name, x.weight in frozen) for x in probe.layers]
-
-    @functools.cached_property
     def dropouts(self) -> list[Dropout]:
         """The dropout layers of the model that drop something."""
-        return [x for x in _modules(self.initial.model) if isinstance(x, Dropout) and x.rate > 0]
+        return [x for x in modules(self.initial.model) if isinstance(x, Dropout) and x.rate > 0]
 
     @functools.cached_property
     def draws(self) -> bool:
@@ -252,10 +279,62 @@ class Case:
         read = set(probe.inputs_of(graph))
         return [i for i, x in enumerate(order) if x in read]
 
+    @functools.cached_property
+    def targets(self) -> list[int]:
+        """The places in a batch of numbers that the network does not read, but for yes and no."""
+        probe = self.first.probe
+        order = [x for x in probe.replay.graph.inputs if x in probe.replay.data]
+        beside = {
+            x
+            for x in probe.integers_beside()
+            if is_float(x.dtype)
+            and x.shape[:1] == (probe.batch,)
+            and not np.isin(probe.numbers(x), (0, 1)).all()
+        }
+        return [i for i, x in enumerate(order) if x in beside]
+
+    def unordered(self, place: int, least: float) -> float:
+        """How much better the targets are predicted as classes than as numbers; ∞ if not known.
+
+        The squared error of the most likely class / that of a regression, both linear in the
+        inputs, on every fourth of the first examples.
+        """
+        columns = [[numbers_of(x) for x in flatten(each)[0]] for each in self.batches]
+        given = [i for i in self.inputs if is_float(columns[0][i].dtype)]
+        if not given or sum(len(x[place]) for x in columns) < least:
+            return math.inf
+        rows = [[x[i].reshape(len(x[i]), -1) for i in given] for x in columns]
+        x = np.concatenate([np.concatenate(each, axis=1) for each in rows]).astype(float64)
+        y = np.concatenate([x[place].ravel() for x in columns])
+        return math.inf if len(x) != len(y) else class_error(x, y.astype(np.int64))
+
+    def scaled_targets(self) -> list[tuple[Any, ...]]:
+        """The first batches, with targets of mean 0 and variance 1 over all of them."""
+        batches = [list(each) for each in self.batches]
+        for i in self.targets:
+            columns = [numbers_of(each[i]).astype(float64) for each in batches]
+            every = np.concatenate(columns)
+            mean, std = every.mean(axis=0), every.std(axis=0)
+            for each, column in zip(batches, columns, strict=True):
+                scaled = (column - mean) / np.where(std > 0, std, 1.0)
+                each[i] = scaled.astype(numbers_of(each[i]).dtype)
+        return [tuple(each) for each in batches]
+
+    @functools.cached_property
+    def targets_scale(self) -> float:
+        """What a loss of scaled targets is worth in the units of the given ones."""
+        if self.baseline is not None:
+            given, scaled = map(self.baseline.loss, (self.batches, self.scaled_targets()))
+            if math.isfinite(given / scaled):
+                return given / scaled
+        columns = [numbers_of(each[i]) for i in self.targets for each in self.batches]
+        return float(np.mean([x.astype(float64).std() for x in columns])) if columns else 1.0
+
     def inputs_differ(self, probe: Probe) -> bool:
         """Whether the inputs of a batch are not all the same."""
         graph = probe.network or probe.graph
-        return any(np.ptp(probe.numbers(x), axis=0).any() for x in probe.inputs_of(graph))
+        inputs = [probe.numbers(x) for x in probe.inputs_of(graph)]
+        return any((x != x[:1]).any() for x in inputs)
 
     # ---- a loop without train_step ----
 
@@ -299,16 +378,17 @@ def is_gone(tree: Tree) -> bool:
     return any(isinstance(x, Array) and x.trace == DONATED for x in flatten(tree)[0])
 
 
-def _modules(x: Any) -> Iterator[Any]:
-    """The modules within a model, itself included."""
-    if isinstance(x, Module):
+def modules(x: Any) -> Iterator[Any]:
+    """The modules and states of layers within a tree, itself included."""
+    if isinstance(x, Module | BatchNormState):
         yield x
+    if isinstance(x, Module):
         x = list(vars(x).values())
     elif isinstance(x, dict):
         x = list(x.values())
     if isinstance(x, list | tuple):
         for each in x:
-            yield from _modules(each)
+            yield from modules(each)
 
 
 def _numbers(tree: Tree) -> list[Numbers]:

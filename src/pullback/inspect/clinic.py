@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from pullback.inspect.case import Case
-from pullback.inspect.findings import Finding, Remedy, Severity
+from pullback.inspect.findings import NO_TRIAL, Finding, Remedy, Severity
+from pullback.inspect.heldout import HeldOut, held_out
 from pullback.inspect.initial import rescaled
-from pullback.inspect.seen import USUAL_RATE
+from pullback.inspect.seen import USUAL_RATE, single
 from pullback.inspect.trials import ENOUGH, Descent
 from pullback.ir.array import numbers_of
 from pullback.ir.types import float32, float64, is_float
@@ -30,6 +31,9 @@ MOST = 200
 """Steps of a trial where the run came to grief only later."""
 SECONDS = 4.0
 """The longest time of one trial, after its program is compiled."""
+CLEARLY = 0.25
+"""What a remedy must show where the run has no symptom, or no rule has seen anything, as a share of
+the loss at the start; and it must end at less than half."""
 BETTER = 0.1
 """A remedy helps where the loss ends lower by this share of where it began (diagnoses, N8); by
 half of it where it also ends at less than half."""
@@ -49,7 +53,7 @@ class Trial(Descent):
         if not self.is_finite:
             return 0.0
         learns = self.end <= self.start - BETTER * abs(self.start)
-        holds = self.end <= self.start and self.end < abs(other.end) / 2
+        holds = self.end <= self.start + BETTER * abs(self.start) and self.end < abs(other.end) / 2
         if not (learns or holds):
             return 0.0
         if not math.isfinite(other.end):
@@ -75,7 +79,7 @@ class Clinic:
         assert case.job.optimizer is not None
         self._case = case
         self._job, self._optimizer = case.job, case.job.optimizer
-        self._steps: dict[float | None, TrainStep] = {}
+        self._steps: dict[tuple[float | None, bool], TrainStep] = {}
         self._known: dict[Remedy, Trial] = {}
         grief = case.course.grief
         self._steps_of_trial = min(max(STEPS, 3 * grief // 2), MOST)
@@ -88,23 +92,31 @@ class Clinic:
     def trial(self, remedy: Remedy) -> Trial:
         """What becomes of the run with a remedy."""
         if remedy not in self._known:
-            self._known[remedy] = self._train(
-                self._program(remedy.clip), remedy, self._batches(remedy)
-            )
+            program = self._program(remedy.clip, remedy.keeps)
+            trial = self._train(program, remedy, self._batches(remedy))
+            scale = self._case.targets_scale if remedy.scales else 1.0
+            self._known[remedy] = Trial(tuple([scale * x for x in trial.losses]))
         return self._known[remedy]
 
     @functools.cached_property
     def by_heart(self) -> Trial:
         """One batch again and again, with the optimiser of the run."""
-        return self._train(self._program(None), AS_IT_IS, self._case.batches[:1])
+        return self._train(self._program(), AS_IT_IS, self._case.batches[:1])
 
     @functools.cached_property
     def by_adam(self) -> Trial:
         """One batch again and again, with an optimiser that is known to do."""
         optimizer = adam(USUAL_RATE)
-        state = self._case.initial
+        state = self._begin
         state = state.replace(optimizer=optimizer.init(trained_part(state.model)))
         return _trained(self._job.step(optimizer), state, self._case.batches[:1], STEPS)
+
+    @functools.cached_property
+    def held_out(self) -> HeldOut | None:
+        """Training on some of the examples, and what it is worth for others."""
+        case = self._case
+        begun = self._begun(self._begin, 1.0)
+        return held_out(self._program(), begun, case.batches, case.baseline)
 
     @property
     def is_calm(self) -> bool:
@@ -113,26 +125,37 @@ class Clinic:
 
     # ---- one trial ----
 
-    def _train(self, step: TrainStep, remedy: Remedy, batches: Sequence[tuple[Any, ...]]) -> Trial:
+    @property
+    def _begin(self) -> Any:
+        """The state before the first step; what is kept in half precision is tried in float32."""
         state = self._case.initial
+        return state.replace(model=single(state.model))
+
+    def _train(self, step: TrainStep, remedy: Remedy, batches: Sequence[tuple[Any, ...]]) -> Trial:
+        state = self._begin
         if remedy.initialises:
             state = state.replace(model=rescaled(self._case.first, state.model))
-        factor = constant(remedy.rate, float32)
-        state = state.replace(optimizer=(state.optimizer, factor))
+        state = self._begun(state, remedy.rate)
         return _trained(step, state, batches, self._steps_of_trial)
 
-    def _program(self, clip: float | None) -> TrainStep:
+    def _begun(self, state: Any, rate: float) -> Any:
+        """The state with a factor of the updates in it."""
+        return state.replace(optimizer=(state.optimizer, constant(rate, float32)))
+
+    def _program(self, clip: float | None = None, keeps: bool = False) -> TrainStep:
         """The step of the run, with a factor of its updates in the optimiser's state."""
-        if clip not in self._steps:
+        if (clip, keeps) not in self._steps:
             job = self._job if clip is None else replace(self._job, clip=clip)
-            self._steps[clip] = job.step(_with_factor(self._optimizer))
-        return self._steps[clip]
+            self._steps[clip, keeps] = job.step(_with_factor(self._optimizer, keeps))
+        return self._steps[clip, keeps]
 
     def _batches(self, remedy: Remedy) -> Sequence[tuple[Any, ...]]:
         batches = self._case.batches
         if remedy.standardises:
             inputs = self._case.inputs
             batches = [tuple(_standard(x, i in inputs) for i, x in enumerate(b)) for b in batches]
+        if remedy.scales:
+            batches = self._case.scaled_targets()
         return _mixed(batches) if remedy.mixes else batches
 
 
@@ -146,17 +169,17 @@ def _trained(step: TrainStep, state: Any, batches: Sequence[tuple[Any, ...]], co
     for i in range(count):
         state, metrics = step(state, *batches[i % len(batches)])
         losses.append(float(metrics.loss))
-        until = min(until, time.monotonic() + SECONDS)  # the first step compiles
+        until = min(until, time.process_time() + SECONDS)  # the first step compiles
         finite = math.isfinite(losses[-1]) and math.isfinite(float(metrics.grad_norm))
         if not finite:
             losses[-1] = math.nan
             break
-        if time.monotonic() > until:
+        if time.process_time() > until:
             break
     return Trial(tuple(losses))
 
 
-def _with_factor(optimizer: Optimizer) -> Optimizer:
+def _with_factor(optimizer: Optimizer, keeps: bool) -> Optimizer:
     """The optimiser with a factor of its updates in its state: of any, that of the rate."""
 
     def init(params: Any) -> Any:
@@ -164,7 +187,8 @@ def _with_factor(optimizer: Optimizer) -> Optimizer:
 
     def update(grads: Any, state: Any, params: Any) -> Any:
         inner, factor = state
-        updates, inner = optimizer.update(grads, inner, params)
+        given = map_leaves(lambda p: p * 0, params) if keeps else params
+        updates, inner = optimizer.update(grads, inner, given)
         return map_leaves(lambda u: u * factor.astype(u.dtype), updates), (inner, factor)
 
     return Optimizer(init, update)
@@ -205,18 +229,25 @@ def _mixed(batches: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 
 def tried(clinic: Clinic, finding: Finding) -> Finding:
-    """The finding with the best of its remedies as it was tried; a note where none helped."""
-    remedies = finding.rule.remedies
-    if not remedies or finding.severity.is_error:
+    """The finding with the best of its remedies as it was tried.
+
+    A warning that no remedy bears out becomes a note; a note whose remedy is far better, a warning.
+    """
+    remedies = finding.remedies or finding.rule.remedies
+    if not remedies or NO_TRIAL in remedies or finding.severity.is_error:
         return finding
     best = max(remedies, key=lambda x: clinic.trial(x).effect(clinic.own))
     trial, own = clinic.trial(best), clinic.own
     effect = trial.effect(own)
     told = f"{best.said}: tried for {len(trial.losses)} steps: loss {trial} (yours: {own})"
     numbers = {**finding.numbers, "tried": [best.said, trial.end, own.end]}
+    noted = finding.severity is Severity.INFO
+    if noted and not (effect >= CLEARLY and trial.end < own.end / 2):
+        return finding
     if not effect and clinic.is_calm:
         return finding  # what went wrong in the run did not do so here: nothing is shown
     if not effect:
-        severity = Severity.INFO
-        return replace(finding, severity=severity, notes=(*finding.notes, told), numbers=numbers)
-    return replace(finding, fix=told, effect=effect, numbers=numbers)
+        notes = (*finding.notes, told)
+        return replace(finding, severity=Severity.INFO, notes=notes, numbers=numbers)
+    severity = Severity.WARN if noted else finding.severity
+    return replace(finding, severity=severity, fix=told, effect=effect, numbers=numbers)

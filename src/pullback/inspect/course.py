@@ -25,6 +25,8 @@ NEAR = 0.95
 """A loss that stands still above so much of that of a constant output has learnt nothing."""
 FAR = 2.0
 """A loss so many times that of a constant output is a symptom even while it falls."""
+PLATEAU = 0.25
+"""A run that has spent more than this share of its steps at the loss of a constant output."""
 STUCK = 0.02
 """A loss that falls by less than this share between sixths of the run stands still."""
 
@@ -171,6 +173,16 @@ class Course:
         return before - late < STUCK * abs(before)
 
     @property
+    def plateau(self) -> int:
+        """The steps until the loss was below that of a constant output."""
+        losses = self.losses
+        if not len(losses) >= WINDOW or math.isnan(self.baseline):
+            return 0
+        smooth = np.convolve(losses, np.ones(WINDOW) / WINDOW, "valid")
+        below = np.flatnonzero(smooth < NEAR * self.baseline)
+        return int(below[0]) + WINDOW // 2 if len(below) else len(losses)
+
+    @property
     def symptom(self) -> str:
         """What says that something is wrong, beside any threshold; empty where nothing does."""
         if self._told[0] != self.count:
@@ -194,6 +206,11 @@ class Course:
             return (
                 f"after {self.count} steps the loss is {self.end:.4g}; that of a constant output "
                 f"is {self.baseline:.4g}"
+            )
+        if self.plateau > max(LEAST, PLATEAU * self.count):
+            return (
+                f"for {self.plateau} of {self.count} steps the loss was that of a constant "
+                f"output, {self.baseline:.4g}"
             )
         return ""
 

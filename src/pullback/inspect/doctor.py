@@ -20,6 +20,7 @@ from pullback.inspect.findings import Finding, Severity
 from pullback.inspect.looks import examined, facts
 from pullback.inspect.report import Report
 from pullback.inspect.rules import rule
+from pullback.inspect.seen import single
 from pullback.ir.array import Array, float_of
 from pullback.optim.momentum import sgd
 from pullback.optim.optimizer import Optimizer
@@ -121,9 +122,10 @@ class Doctor:
             job = None
         else:
             job = Job(step, optimizer)
+            model = state
             state = TrainState.create(
-                state, optimizer or sgd(0.0), network_state=network_state, key=key
-            )
+                single(model), optimizer or sgd(0.0), network_state=network_state, key=key
+            ).replace(model=model)
         self._case = Case(job, state, isinstance(step, TrainStep), self._remedies)
         self._hear = self._case.course.hear
         self.seconds += time.perf_counter() - self._began
@@ -317,7 +319,8 @@ def watch(
 
     `data` gives batches, again and again; the other arguments are those of `train_step`,
     `TrainState.create` and `Doctor`. A step that is not finite ends the run. `report.findings` has
-    the first cause first; `report.alarms` is empty for a healthy run.
+    the first cause first; `report.alarms` is empty for a healthy run. One small batch in every step
+    is an alarm, DAT05, unless it is meant.
 
     Raises as `train_step` and `TrainState.create` do, and `ArgumentError` for data without batches.
 
@@ -327,7 +330,7 @@ def watch(
     >>> x, y = pb.random.normal(keys[1], (32, 4)), pb.random.randint(keys[2], (32,), 0, 3)
     >>> def loss(model, x, y):
     ...     return pb.nn.cross_entropy(model(x), y)
-    >>> watch(model, loss, [(x, y)], pb.optim.adam(1e-2), steps=60).alarms
+    >>> watch(model, loss, [(x, y)], pb.optim.adam(1e-2), steps=60, intended=["DAT05"]).alarms
     ()
     """
     doctor = Doctor(every=every, intended=intended, remedies=remedies)

@@ -80,6 +80,14 @@ class Remedy:
     """Whether the weights of each layer are scaled as its usual initialisation has them."""
     mixes: bool = False
     """Whether the examples of the batches are mixed."""
+    scales: bool = False
+    """Whether the targets are made to have mean 0 and variance 1."""
+    keeps: bool = False
+    """Whether the optimiser is handed parameters of 0, so that it has nothing to decay."""
+
+
+NO_TRIAL = Remedy("")
+"""Of a finding whose remedy cannot be tried, although others of its rule can."""
 
 
 class Rule:
@@ -96,6 +104,8 @@ class Rule:
     """Who met or described it."""
     remedies: ClassVar[tuple[Remedy, ...]] = ()
     """What can be tried on a copy of a run."""
+    certain: ClassVar[tuple[Severity, ...]] = (Severity.STOP, Severity.FAIL)
+    """The severities at which a finding needs no trial to be believed; of a measure none."""
     is_early: ClassVar[bool] = False
     """Of a rule that looks at a run: whether the first steps say all that it asks for."""
 
@@ -152,6 +162,8 @@ class Finding:
     explained_by: str = ""
     """The id of the finding that this one follows from."""
     evidence: object = None
+    remedies: tuple[Remedy, ...] = ()
+    """What can be tried, where it is not what the rule has."""
     effect: float = 0.0
     """How much lower the loss was where the remedy was tried, as a share of that at the start."""
     declared: str = ""
@@ -160,6 +172,12 @@ class Finding:
     @property
     def id(self) -> str:
         return self.rule.id
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether it is known, and not only measured or guessed."""
+        known = self.rule.kind is not Kind.MEASURE or "certain" in vars(self.rule)
+        return known and self.severity in self.rule.certain
 
     @property
     def frame(self) -> Frame | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,10 @@ import numpy as np
 from pullback.inspect.probe import Layer, Probe
 from pullback.inspect.seen import Seen
 from pullback.ir.array import Array, concrete
+from pullback.ir.graph import Node
+from pullback.ir.op import HigherOrder
 from pullback.ir.types import float64
+from pullback.ops.layout import Layout
 from pullback.transforms.tree import flatten, unflatten
 
 
@@ -19,6 +23,51 @@ def usual(probe: Probe, layer: Layer) -> tuple[str, float]:
     relu = [x for x in probe.activations if x.layer is layer and x.node.op.name == "relu"]
     name, gain = ("he_normal", 2.0) if relu else ("lecun_normal", 1.0)
     return name, math.sqrt(gain / max(layer.fan_in, 1))
+
+
+MISFIT = 5.0
+"""Weights that are so many times larger or smaller than usual are no choice of an initialiser."""
+REPEATED = 2.0
+"""The same of weights that are used again and again, as those of a recurrence."""
+
+
+def misfit(probe: Probe, layer: Layer) -> float:
+    """The standard deviation of the weights / the usual one; 1 for weights of 0."""
+    std = float(probe.numbers(layer.weight).astype(float64).std())
+    return std / usual(probe, layer)[1] if std else 1.0
+
+
+def misfit_layer(probe: Probe, hidden: bool = False) -> Layer | None:
+    """The layer whose weights are the most too large or too small; None where all are as usual.
+
+    With `hidden`, of the layers before the last one.
+    """
+    uses = Counter(x.weight for x in probe.layers)
+
+    def away(layer: Layer) -> float:
+        bound = REPEATED if uses[layer.weight] > 2 else MISFIT
+        return abs(math.log(misfit(probe, layer))) / math.log(bound)
+
+    layers = probe.layers[:-1] if hidden else probe.layers
+    worst = max(layers, key=away, default=None)
+    return worst if worst is not None and away(worst) > 1 else None
+
+
+def misfit_loop(probe: Probe) -> tuple[str, float, float] | None:
+    """The recurrent weights of a loop that are too large or too small: name, scale, usual scale."""
+    for x in looped(probe):
+        std = float(probe.numbers(x).astype(float64).std())
+        fits = x.shape[-1] ** -0.5
+        if std and not 1 / REPEATED <= std / fits <= REPEATED:
+            return probe.named[x], std, fits
+    return None
+
+
+def scale_of(probe: Probe, layer: Layer) -> str:
+    """The scale of a layer's weights beside the usual one, in words."""
+    name, std = usual(probe, layer)
+    own = float(probe.numbers(layer.weight).astype(float64).std())
+    return f"the weights of {layer.name} have std {own:.3g}; {name}: {std:.3g}"
 
 
 def rescaled(seen: Seen, model: Any) -> Any:
@@ -34,7 +83,27 @@ def rescaled(seen: Seen, model: Any) -> Any:
         bias = _bias(probe, layer)
         if bias is not None and _is_far(probe, layer, bias):
             new[place[bias]] = _drawn(leaves[place[bias]], 0.0, rng)
+    for x in looped(probe):
+        new[place[x]] = _drawn(leaves[place[x]], x.shape[-1] ** -0.5, rng)
     return unflatten(structure, new)
+
+
+def looped(probe: Probe) -> list[Array]:
+    """The matrices that a loop reads: recurrent weights, (units, hidden)."""
+    return [
+        x
+        for x in probe.named
+        if x.ndim == 2 and any(isinstance(n.op, HigherOrder) for n in _ways(probe, x))
+    ]
+
+
+def _ways(probe: Probe, x: Array) -> list[Node]:
+    """Who reads a value, or the transposition of it."""
+    found = []
+    for node in probe.readers.get(x, []):
+        turned = isinstance(node.op, Layout)
+        found += probe.readers.get(node.outputs[0], []) if turned else [node]
+    return found
 
 
 def _drawn(x: Any, std: float, rng: np.random.Generator) -> Array:

@@ -11,22 +11,24 @@ from pullback.errors import PullbackError
 from pullback.inspect.baseline import Baseline
 from pullback.inspect.case import KEPT, Case
 from pullback.inspect.causes import gradients, silenced
-from pullback.inspect.clinic import Clinic, tried
+from pullback.inspect.clinic import CLEARLY, Clinic, tried
 from pullback.inspect.findings import Finding, Kind, Severity
 from pullback.inspect.rules import CHECKS, GUESSES, HAZARDS, SIGNS
 from pullback.inspect.rules.cuts import CUT04
-from pullback.inspect.rules.loop import OBJ05
-from pullback.inspect.rules.order import DAT03
-from pullback.inspect.rules.signal import SIG01, SIG03, SIG04
-from pullback.inspect.rules.start import OPT01, OPT02, VER01
-from pullback.inspect.rules.task import OBJ02, Terms
+from pullback.inspect.rules.loop import LOOP01, OBJ05
+from pullback.inspect.rules.near import hidden
+from pullback.inspect.rules.order import DAT03, DAT05
+from pullback.inspect.rules.running import GEN02
+from pullback.inspect.rules.signal import SIG01, SIG02, SIG03, SIG04, SIG07
+from pullback.inspect.rules.start import DAT01, OBJ04, OPT01, OPT02, VER01
+from pullback.inspect.rules.task import OBJ02, OBJ08, Terms
 from pullback.inspect.seen import USUAL_RATE
-from pullback.inspect.trials import ENOUGH
+from pullback.inspect.trials import ENOUGH, LEAST
 
-CLEARLY = 0.25
-"""What a remedy must show where no rule has seen anything, as a share of the loss at the start."""
 EARLY = tuple(x for x in SIGNS if x.is_early)
 LATE = tuple(x for x in SIGNS if x not in EARLY)
+SUSPECTS = (DAT01, OBJ04, SIG02, SIG04, SIG07)
+"""Measures of the beginning whose remedies are tried even in a run without a symptom."""
 TRAINED = (OPT01, OPT02, VER01)
 """Checks that train on one batch: a run has been trained already."""
 
@@ -40,15 +42,17 @@ def facts(case: Case) -> list[Finding]:
     found = [x for each in HAZARDS for x in each.find(visit.probe)]
     if not math.isfinite(visit.probe.loss):
         return found
+    found += hidden(visit.probe)
     found += [x for x in gradients(visit) if x.rule is not CUT04]
     if all(x not in visit.probe.replay.totals for x in visit.probe.replay.parameters):
         return found
-    checks = [*[x for x in CHECKS if x.kind is Kind.FACT or x in (SIG03, OBJ02)], OBJ05]
+    checks = [x for x in CHECKS if x.kind is Kind.FACT or x in (SIG03, OBJ05)]
+    case.suspicions = list(_each(SUSPECTS, visit))
     return [*found, *_errors_of(_each(checks, visit))]
 
 
 def _errors_of(found: Iterable[Finding]) -> list[Finding]:
-    return [x for x in found if x.rule.kind is Kind.FACT or x.severity.is_error or x.rule is OBJ02]
+    return [x for x in found if x.rule.kind is Kind.FACT or x.severity.is_error]
 
 
 def _each(checks: Iterable[Any], subject: Any) -> Iterator[Finding]:
@@ -70,28 +74,66 @@ def examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
     if case.job is None:
         return found
     found += _silent(case)
-    if case.course.symptom:
+    symptom = case.course.symptom
+    if symptom:
         found += _measured(case)
-    facts = [x for x in (*known, *found) if x.severity.is_error and x.rule.kind is Kind.FACT]
-    if facts or not case.can_try:
+    elif case.course.count >= LEAST:
+        found += case.suspicions
+    if case.can_try and any(_stands(x) for x in found):
+        found += LOOP01.never_cleared(case)
+    certain = [x for x in (*known, *found) if x.is_certain and x.severity.is_error]
+    if certain or not case.can_try:
         return found
-    clinic = case.clinic = case.clinic or Clinic(case)
-    found = [tried(clinic, x) for x in found]
-    if case.course.symptom and not any(x.effect for x in found):
-        guesses = [tried(clinic, x.found(x.title, None, why=case.course.symptom)) for x in GUESSES]
-        guesses = [x for x in guesses if x.effect >= CLEARLY]
-        found += guesses or unexplained(case, clinic)
+    found = weighed(case, found)
+    for more in (carried, guessed, unexplained):
+        if not any(_stands(x) for x in found):
+            found += more(case, symptom)
     return found
 
 
-def unexplained(case: Case, clinic: Clinic) -> list[Finding]:
-    """What is left where neither another step nor a rule explains the symptom."""
-    unheard = [*SIG01.likely(case.first), *DAT03.unheard(case)]
+def carried(case: Case, symptom: str) -> list[Finding]:
+    """Whether what is learnt holds for other examples, where there is a doubt."""
+    unheard = [*SIG01.likely(case.first), *DAT03.unheard(case)] if symptom else []
     if unheard:
         return unheard
-    heart, adam = clinic.by_heart, clinic.by_adam
+    if DAT05.is_worth_trying(case):
+        return list(DAT05.too_few(case, case.clinic.held_out))
+    if DAT03.is_worth_trying(case):
+        return list(DAT03.untaught(case, case.clinic.held_out))
+    return []
+
+
+def guessed(case: Case, symptom: str) -> list[Finding]:
+    """What a remedy alone can show."""
+    if not symptom:
+        return []
+    guesses = [tried(case.clinic, x.found(x.title, None, why=symptom)) for x in GUESSES]
+    return [x for x in guesses if x.effect >= CLEARLY]
+
+
+def optimisers(case: Case) -> list[Finding]:
+    """What is wrong with the optimiser alone, where the steps are suspected."""
+    return [*OBJ08.decays(case), *LOOP01.never_cleared(case)]
+
+
+def weighed(case: Case, found: Sequence[Finding]) -> list[Finding]:
+    """The findings with what their remedies did."""
+    clinic = case.clinic = case.clinic or Clinic(case)
+    return [tried(clinic, x) for x in found]
+
+
+def _stands(finding: Finding) -> bool:
+    """Whether it is an alarm: one whose remedy helped, or that has none to be tried."""
+    return finding.severity is not Severity.INFO
+
+
+def unexplained(case: Case, symptom: str) -> list[Finding]:
+    """What is left where neither another step nor a rule explains the symptom."""
+    if not symptom:
+        return []
+    heart, adam = case.clinic.by_heart, case.clinic.by_adam
     if heart.fall >= ENOUGH:
-        return list(DAT03.unlearnt(case, heart))
+        return list(GEN02.running(case))
     if adam.fall >= ENOUGH:
         return [
             OPT02.found(
@@ -120,7 +162,7 @@ def _early(case: Case) -> list[Finding]:
         return case.early
     if case.baseline is not None:
         case.course.baseline = case.baseline.loss(case.batches)
-    found = [x for each in EARLY for x in each.running(case)]
+    found = [*OBJ02.running(case), *[x for each in EARLY for x in each.running(case)]]
     if len(case.batches) >= KEPT:
         case.early = found
     return found
@@ -132,7 +174,9 @@ def _measured(case: Case) -> list[Finding]:
     seen = {x.id for x in found}
     if case.present is not None:
         late = [x for x in (SIG03, SIG04) if x.id not in seen]
-        found += _each(late, case.present)
+        found += [
+            replace(x, numbers={**x.numbers, "later": True}) for x in _each(late, case.present)
+        ]
     return found
 
 

@@ -38,7 +38,7 @@ class Softmax:
     @property
     def length(self) -> int:
         """Elements that add up to 1."""
-        return math.prod(self.logits.shape[a] for a in self.axes)
+        return math.prod(self.node.outputs[0].shape[a] for a in self.axes)
 
 
 class Patterns:

@@ -14,13 +14,16 @@ from pullback._public import public
 from pullback.compile.driver import uncompiled
 from pullback.errors import PullbackError
 from pullback.inspect.birth import births
+from pullback.inspect.case import Case
 from pullback.inspect.causes import gradients, place, rooted, silenced
-from pullback.inspect.findings import Finding
+from pullback.inspect.findings import Finding, Kind, Severity
+from pullback.inspect.looks import guessed, optimisers, weighed
 from pullback.inspect.paths import require_parameters
 from pullback.inspect.probe import Probe, within_model
 from pullback.inspect.report import Report
 from pullback.inspect.rules import CHECKS, HAZARDS, rule
 from pullback.inspect.rules.cuts import CUT01, CUT04
+from pullback.inspect.rules.near import hidden
 from pullback.inspect.seen import Seen, Subject
 from pullback.ir.array import Array
 from pullback.optim.optimizer import Optimizer
@@ -101,6 +104,7 @@ def _examined(seen: Seen) -> tuple[list[Finding], list[str]]:
     if not _is_finite(probe):
         born = births(seen.loss, seen.subject.model, *seen.subject.batch)
         return [*born.findings, *found], ["what needs a finite loss and gradient"]
+    found += hidden(probe)
     found += gradients(seen)
     if all(x not in probe.replay.totals for x in probe.replay.parameters):
         return found, ["what needs a gradient"]
@@ -110,7 +114,26 @@ def _examined(seen: Seen) -> tuple[list[Finding], list[str]]:
             found += check.find(seen)
         except PullbackError as error:
             skipped.append(f"{check.id}: {error.what}")
-    return _still_silent(seen, found), skipped
+    return _weighed(seen, _still_silent(seen, found)), skipped
+
+
+def _weighed(seen: Seen, found: list[Finding]) -> list[Finding]:
+    """With an optimiser: measures as their remedies bear them out, on copies, with this batch."""
+    certain = [x for x in found if x.is_certain and x.severity.is_error]
+    measured = [x for x in found if x.rule.kind is Kind.MEASURE and (x.remedies or x.rule.remedies)]
+    if seen.subject.optimizer is None or certain or not (measured or seen.symptom):
+        return found
+    case = Case.at_start(seen, seen.precision)
+    found = [*found, *optimisers(case)]
+    if any(x.is_certain and x.severity.is_error for x in found):
+        return found
+    symptom = seen.symptom or ("the steps are too long" if any(_is_alarm(x) for x in found) else "")
+    found = weighed(case, found)
+    return found if any(map(_is_alarm, found)) else [*found, *guessed(case, symptom)]
+
+
+def _is_alarm(x: Finding) -> bool:
+    return x.severity is not Severity.INFO
 
 
 def _is_finite(probe: Probe) -> bool:

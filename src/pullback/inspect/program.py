@@ -23,6 +23,7 @@ from pullback.ops.pointwise import (
     BitOr,
     Comparison,
     Constant,
+    Divide,
     LogicalNot,
     Select,
 )
@@ -110,6 +111,8 @@ class Program(Patterns):
             chosen, x, y = node.inputs
             ranges[1] = ranges[1].met(self._known(x, chosen, holds=True))
             ranges[2] = ranges[2].met(self._known(y, chosen, holds=False))
+        if isinstance(node.op, Divide) and self.softmax(node.outputs[0]) is not None:
+            return Range(0.0, 1.0)
         return node.op.reach(*ranges)
 
     def _known(self, x: Array, condition: Array, holds: bool) -> Range:

@@ -26,14 +26,14 @@ from pullback.inspect.trials import (
     slope_along,
 )
 from pullback.ir.array import Array, concrete
-from pullback.ir.types import float64
+from pullback.ir.types import bfloat16, float16, float32, float64
 from pullback.ops.operators import zeros
 from pullback.optim.adaptive import adam
 from pullback.optim.optimizer import Optimizer
 from pullback.train.function import UserFunction
 from pullback.train.state import TrainState, marks
 from pullback.train.step import train_step
-from pullback.transforms.tree import flatten
+from pullback.transforms.tree import flatten, map_leaves
 
 USUAL_RATE = 3e-3
 STEPS = 200
@@ -84,6 +84,22 @@ class Seen:
 
     # ---- training ----
 
+    @property
+    def is_half(self) -> bool:
+        """Whether parameters are kept in half precision."""
+        return any(x.dtype in (float16, bfloat16) for x in flatten(self.subject.model)[0])
+
+    @property
+    def single(self) -> Any:
+        """The model, with float32 in place of half precision."""
+        return single(self.subject.model)
+
+    @property
+    def precision(self) -> str:
+        """That of a training in the precision of the model."""
+        leaves = flatten(self.subject.model)[0]
+        return "fp64" if all(x.dtype == float64 for x in leaves) else "fp32"
+
     @functools.cached_property
     def fitted(self) -> Fitted:
         """On one batch, with the user's optimiser if there is one."""
@@ -95,13 +111,11 @@ class Seen:
         return self.fitted if self.subject.optimizer is None else self._fit(adam(USUAL_RATE))
 
     def _fit(self, optimizer: Optimizer) -> Fitted:
-        it = self.subject
-        leaves = flatten(it.model)[0]
-        precision = "fp64" if all(x.dtype == float64 for x in leaves) else "fp32"
+        it, precision = self.subject, self.precision
 
         def state() -> TrainState:
             return TrainState.create(
-                it.model,
+                self.single,
                 optimizer,
                 network_state=it.network_state,
                 key=it.key,
@@ -203,3 +217,8 @@ def _gradients(probe: Probe) -> list[Array]:
 
 def _is_floating(x: Any) -> bool:
     return bool(x.dtype.kind in "fV")
+
+
+def single(tree: Any) -> Any:
+    """A tree with float32 in place of half precision."""
+    return map_leaves(lambda x: x.astype(float32) if x.dtype in (float16, bfloat16) else x, tree)

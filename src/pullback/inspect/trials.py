@@ -82,6 +82,8 @@ class Fitted(Descent):
 
     ratio: float
     """The largest ‖update‖/‖parameter‖ of a weight in the first 20 steps."""
+    mover: str
+    """Which weight it was."""
     silent: frozenset[str]
     """Parameters whose gradient was exactly 0 in every step but the first."""
 
@@ -116,7 +118,7 @@ def overfit(
     `ENOUGH`, or after `least` steps.
     """
     losses: list[float] = []
-    ratio = 0.0
+    ratio, mover = 0.0, ""
     seen: set[str] = set()
     zero = [not np.any(x.numpy()) for x in flatten(trained_part(state.model))[0]]
     names: tuple[str, ...] = ()
@@ -131,14 +133,14 @@ def overfit(
         if i < 20:
             shares = zip(names, metrics.ratios.tolist(), strict=True)
             told = zip(shares, zero, strict=True)  # of what began at 0 the first step is all
-            weights = [x for (name, x), began in told if name.endswith("weight") and not began]
-            ratio = max([ratio, *weights])
+            weights = [(x, name) for (name, x), began in told if "weight" in name and not began]
+            ratio, mover = max([(ratio, mover), *weights])
         if not math.isfinite(losses[-1]) or losses[-1] <= 0.1 * losses[0]:
             break
         lower = losses[0] - losses[-1] >= ENOUGH * abs(losses[0])
         if time.process_time() > until and (lower or i >= least):
             break
-    return Fitted(tuple(losses), ratio, frozenset(names) - seen)
+    return Fitted(tuple(losses), ratio, mover, frozenset(names) - seen)
 
 
 def first_samples(batch: Sequence[Any], size: int, count: int) -> tuple[Any, ...]:
@@ -237,9 +239,20 @@ def leak(probe: Probe) -> Leak | None:
         return None
     for node in graph.nodes:
         y = node.outputs[0]
-        if y in changed and y.shape[:1] == (probe.batch,) and _spread(probe, y, changed) > LEAKED:
+        if y in changed and _is_mixed(probe, y, changed):
             return Leak(node, size)
     return None
+
+
+def _is_mixed(probe: Probe, y: Array, changed: dict[Array, Numbers]) -> bool:
+    """Whether more of a value moved than one sample is of it, or another row than the first."""
+    if y.shape[:1] == (probe.batch,):
+        return _spread(probe, y, changed) > LEAKED
+    if y.size % probe.batch or not is_float(y.dtype):
+        return False
+    before, after = [x.astype(float64) for x in (probe.numbers(y), changed[y])]
+    moved = np.abs(after - before) > LEAKED * (np.abs(before).max() + 1e-30)
+    return int(moved.sum()) > y.size // probe.batch
 
 
 def carried(probe: Probe, graph: Graph, changed: dict[Array, Numbers]) -> dict[Array, Numbers]:

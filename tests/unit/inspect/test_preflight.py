@@ -404,3 +404,13 @@ def test_declared():
     report = pb.preflight(mlp(), summed, (X, Y), intended=("OBJ06",))
     assert "OBJ06" not in report.ids
     assert [x.id for x in report.declared] == ["OBJ06"]
+
+
+def test_a_deep_chain_and_a_near_miss_are_notes():
+    def steep(model, x, y):
+        return loss(model, x, y) + pb.mean(pb.exp(pb.tanh(model(x)) + 81.0)) * 0.0
+
+    deep = nn.MLP(32, 10, 16, 14, nn.sigmoid, key=pb.random.key(0))
+    for model, f, rule in ((deep, loss, "SIG08"), (mlp(), steep, "NUM03")):
+        assert found(pb.preflight(model, f, (X, Y)), rule).severity.value == "INFO"
+        assert not [x for x in pb.preflight(mlp(), loss, (X, Y)).findings if x.id == rule]

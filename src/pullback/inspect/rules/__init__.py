@@ -10,11 +10,12 @@ from pullback.inspect.rules.cuts import CUT01, CUT04
 from pullback.inspect.rules.graph import DAT06, LOOP04, SIG09
 from pullback.inspect.rules.hazards import NUM04, NUM05, NUM06, Hazard
 from pullback.inspect.rules.loop import LOOP01, LOOP02, LOOP03, OBJ05
+from pullback.inspect.rules.near import NUM03
 from pullback.inspect.rules.numeric import NUM01, NUM02
 from pullback.inspect.rules.objective import OBJ01, OBJ03, OBJ07
 from pullback.inspect.rules.order import DAT02, DAT03, DAT05
-from pullback.inspect.rules.running import CUT02, CUT03, GEN01, OPT03
-from pullback.inspect.rules.signal import SIG01, SIG02, SIG03, SIG04, SIG05, SIG06, SIG07
+from pullback.inspect.rules.running import CUT02, CUT03, GEN01, GEN02, OPT03
+from pullback.inspect.rules.signal import SIG01, SIG02, SIG03, SIG04, SIG05, SIG06, SIG07, SIG08
 from pullback.inspect.rules.start import (
     DAT01,
     DAT04,
@@ -29,8 +30,11 @@ from pullback.inspect.rules.task import OBJ02, OBJ08
 
 HAZARDS: tuple[type[Hazard], ...] = (NUM04, NUM05, NUM06, OBJ01, OBJ03, OBJ07)
 CHECKS: tuple[type[Any], ...] = (
+    NUM03,
     VER02,
+    CUT03,
     OBJ02,
+    OBJ05,
     OBJ04,
     OBJ06,
     DAT01,
@@ -46,18 +50,19 @@ CHECKS: tuple[type[Any], ...] = (
     SIG05,
     SIG06,
     SIG07,
+    SIG08,
     SIG09,
     VER01,
 )
 SIGNS: tuple[type[Any], ...] = (
     CUT02,
-    CUT03,
     LOOP01,
     LOOP02,
     LOOP03,
     OBJ05,
     OBJ08,
     DAT02,
+    DAT03,
     DAT05,
     OPT01,
     OPT02,
@@ -69,7 +74,7 @@ GUESSES: tuple[type[Rule], ...] = (OBJ05, OPT01, OPT02)
 FAMILIES = ("NUM", "CUT", "LOOP", "OBJ", "DAT", "OPT", "SIG", "VER", "GEN")
 RULES: tuple[type[Rule], ...] = tuple(
     sorted(
-        dict.fromkeys((NUM01, NUM02, CUT01, CUT04, *HAZARDS, *CHECKS, *SIGNS, *GUESSES, DAT03)),
+        dict.fromkeys((NUM01, NUM02, CUT01, CUT04, *HAZARDS, *CHECKS, *SIGNS, *GUESSES, GEN02)),
         key=lambda each: (FAMILIES.index(each.id[:-2]), each.id),
     )
 )

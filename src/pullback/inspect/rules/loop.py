@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from pullback.inspect.case import Case, is_gone
+from pullback.inspect.case import Case, is_gone, modules
 from pullback.inspect.findings import Finding, Kind, Remedy, Severity, Threshold
+from pullback.inspect.response import never_forgets
 from pullback.inspect.rules.running import Sign
 from pullback.inspect.seen import Seen
 from pullback.ir.types import Numbers
+from pullback.nn.normalization import BatchNorm, BatchNormState
+from pullback.train.state import trained_part
 from pullback.transforms.tree import flatten
 
 CLOSE = 1e-3
@@ -65,12 +68,29 @@ class LOOP01(Sign):
             numbers={"factor": factors[0]},
         )
 
+    @classmethod
+    def never_cleared(cls, case: Case) -> Iterator[Finding]:
+        """The optimiser itself adds up all gradients that it was ever given."""
+        assert case.job is not None
+        assert case.job.optimizer is not None
+        grads = [g.numpy() for g in case.first.trained_gradients()]
+        if never_forgets(case.job.optimizer, trained_part(case.initial.model), grads):
+            yield cls.found(
+                "the optimiser adds up the gradients of all steps",
+                None,
+                why="given a gradient and then its opposite, its second update is 0",
+                fix="update(grads, ...) with the gradients of the step alone; for a mean over "
+                "steps sgd(rate, momentum=0.9)",
+            )
+
 
 class LOOP02(Sign):
-    """The step that trains runs the network as in use: `train=False`.
+    """The step that trains runs the network as in use, or what it learns for use is lost.
 
     Batch normalisation then takes its running statistics, which never move, and dropout drops
-    nothing. Some mean it so (a pretrained network whose statistics stay): say it.
+    nothing. With `train=True`, the new statistics must be handed on from step to step, or the ones
+    of the beginning are taken in use. Some mean it so (a pretrained network whose statistics stay):
+    say it.
     """
 
     id = "LOOP02"
@@ -94,6 +114,7 @@ class LOOP02(Sign):
                 None,
                 why=f"they are bit for bit the same after {case.course.count} steps",
             )
+        yield from cls._lost(case)
         drops = case.dropouts
         if drops and not case.draws:
             yield cls.found(
@@ -102,6 +123,24 @@ class LOOP02(Sign):
                 None,
                 why="the loss draws nothing: the layers are called with train=False, or not at all",
             )
+
+    @classmethod
+    def _lost(cls, case: Case) -> Iterator[Finding]:
+        """Batch normalisation whose new statistics are no part of the state."""
+        held = [*modules(case.batches[0]), *modules(case.initial.network_state)]
+        norms = [x for x in modules(case.initial.model) if isinstance(x, BatchNorm)]
+        if not norms or any(isinstance(x, BatchNormState) for x in held):
+            return
+        nodes = case.first.probe.nodes
+        inside = [x for x in nodes if "batch_norm" in {f.function for f in x.site.frames}]
+        yield cls.found(
+            "the running statistics of batch normalisation are thrown away",
+            (inside or nodes)[0].site,
+            why=f"{len(norms)} layers return new ones, and the loss does not: in use they are "
+            "what they were at the beginning",
+            fix="def loss(model, x, y, state): ... return loss, state, and "
+            "TrainState.create(..., network_state=model.initial_state())",
+        )
 
 
 class LOOP03(Sign):
@@ -168,6 +207,7 @@ class OBJ05(Sign):
     is_early = True
     title = "steps uphill: the loss grows along them"
     kind = Kind.MEASURE
+    certain = (Severity.FAIL,)
     severity = Severity.WARN
     fix = "turn the sign of the loss, or of the update"
     intended = "intended=('OBJ05',)"
@@ -184,7 +224,7 @@ class OBJ05(Sign):
         if probe.loss < 0 and bars and all((b >= 0).all() and b.any() for _, b in bars):
             yield cls.found(
                 f"the loss is minus a cross-entropy: {probe.loss:.3g}",
-                bars[0][0].node.site,
+                probe.replay.graph.nodes[-1].site,
                 severity=Severity.FAIL,
                 why="it falls where the probability of the right class does",
                 numbers={"loss": probe.loss},

@@ -69,6 +69,20 @@ class NUM01(Rule):
             numbers={"index": list(index), "count": int(mask.sum())},
         )
 
+    @classmethod
+    def hidden(cls, node: Node, count: int, size: int) -> Finding:
+        """An infinity that no longer shows in the loss: 1/∞ is 0."""
+        y = node.outputs[0]
+        return cls.found(
+            f"{node.op.name} is beyond the largest {y.dtype.name}, "
+            f"{largest(y.dtype):.3g}, in {count} of {size} elements",
+            node.site,
+            severity=Severity.FAIL,
+            why="the infinity is lost again behind it, as in 1/∞ = 0: the loss is finite and wrong",
+            fix=OVERFLOW,
+            numbers={"count": count},
+        )
+
 
 class NUM02(Rule):
     """A gradient is NaN or infinite although the forward pass is finite.
@@ -119,6 +133,11 @@ def _born(rule: type[Rule], what: str, birth: Birth) -> Finding:
 # ---- words ----------------------------------------------------------------------------------
 
 
+def largest(dtype: DType) -> float:
+    """The largest number of a floating type."""
+    return float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
+
+
 def number(x: float) -> str:
     return "NaN" if math.isnan(x) else f"{x:.4g}"
 
@@ -158,7 +177,7 @@ def _why(birth: Birth) -> str:
         parts.append(f"{whose} is finite only for {outside}")
     elif math.isinf(birth.value) and birth.forward is None and birth.node.inputs:
         dtype = birth.node.outputs[0].dtype
-        parts.append(f"the result is beyond the largest {dtype}, {_largest(dtype):.3g}")
+        parts.append(f"the result is beyond the largest {dtype}, {largest(dtype):.3g}")
     if birth.because:
         parts.append(birth.because)
     if birth.mask is not None:
@@ -173,10 +192,6 @@ def _why(birth: Birth) -> str:
         parts.append(f"inside the {birth.within.op.name}, turn {birth.turn}")
     parts.append(f"it reaches {counted(birth.reached, 3)}")
     return "; ".join(parts)
-
-
-def _largest(dtype: DType) -> float:
-    return float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
 
 
 def _outside(node: Node, operands: Sequence[float | None], smooth: bool) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pullback.inspect.findings import Finding, Severity, short_place
+from pullback.inspect.findings import Finding, Severity, Threshold, short_place
 from pullback.inspect.patterns import Softmax
 from pullback.inspect.program import Program
 from pullback.inspect.rules.hazards import Hazard
@@ -120,6 +120,7 @@ class OBJ03(Hazard):
     fix = "a linear last layer, or targets scaled into the range"
     intended = "a comment on the line: # intended: OBJ03 targets are clipped"
     source = "Stack Overflow 48251943 and 48221692; interval analysis"
+    few = Threshold(0.05, "a note where the share of the targets is below", "own: outliers")
 
     @classmethod
     def find(cls, program: Program) -> Iterator[Finding]:
@@ -145,6 +146,7 @@ class OBJ03(Hazard):
             yield cls.found(
                 f"{share:.0%} of the targets lie outside what the output can be: {known.text('y')}",
                 node.site,
+                severity=Severity.INFO if share < cls.few else cls.severity,
                 why=f"the targets of this batch go from {numbers.min():.4g} to {numbers.max():.4g}",
                 notes=(f"the last operation: {_line(program.makers.get(program.strip(output)))}",),
                 numbers={"share": share, "low": known.low, "high": known.high},

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pullback.inspect.case import Case
-from pullback.inspect.findings import Finding, Kind, Rule, Severity, Threshold
+from pullback.inspect.course import FIRST
+from pullback.inspect.findings import Finding, Kind, Severity, Threshold
+from pullback.inspect.heldout import HeldOut
 from pullback.inspect.rules.running import Sign
+from pullback.inspect.trials import LEAST
 from pullback.ir.array import numbers_of
 from pullback.ir.types import Numbers, is_integer
 from pullback.transforms.tree import flatten
-
-if TYPE_CHECKING:
-    from pullback.inspect.clinic import Trial
 
 
 class DAT02(Sign):
@@ -31,6 +32,7 @@ class DAT02(Sign):
     is_early = True
     title = "examples that are not shuffled"
     kind = Kind.MEASURE
+    certain = (Severity.WARN,)
     severity = Severity.WARN
     fix = "shuffle in each epoch: pb.train.DataLoader(..., shuffle=True)"
     intended = "intended=('DAT02',), where the order is meant (sequences, a curriculum)"
@@ -60,24 +62,80 @@ class DAT02(Sign):
             )
 
 
-class DAT03(Rule):
+class DAT03(Sign):
     """The targets do not follow from the inputs, or the network does not look at the inputs.
 
-    One batch is learnt by heart, so network, loss and optimiser do work; yet the run is no better
-    than at its beginning, or than a constant output, on batches that come for the first time. Or:
-    the output is the same for every input.
+    The network is trained, on a copy, on three quarters of the first examples: it learns these by
+    heart, so network, loss and optimiser do work, and of the others it knows no more than a
+    constant output does. Or: all targets are the same, or the output is the same for every input.
     """
 
     id = "DAT03"
+    is_early = True
     title = "targets that do not follow from the inputs"
     kind = Kind.MEASURE
+    certain = (Severity.FAIL,)
     severity = Severity.WARN
     fix = "look at pairs of inputs and targets: the join, the shuffling of both together"
     intended = "intended=('DAT03',)"
     source = "TheDeepChecker, Karpathy's recipe"
-    heart = Threshold(0.3, "one batch falls by at least", "own")
-    least = Threshold(100, "steps of the run, at least", "own")
+    slow = Threshold(0.9, "it is tried where the loss / that of a constant output is above", "own")
+    learnt = Threshold(0.93, "examples trained on: loss / that of a constant output below", "own")
+    carried = Threshold(0.97, "others: least loss / that of a constant output above", "own")
+    gap = Threshold(0.05, "the difference of these two above", "own")
+    heart = Threshold(0.1, "or in a run with a symptom: one batch falls by at least", "own")
+    least = Threshold(512, "targets that are all the same, at least", "own")
     same = Threshold(1e-6, "largest difference of outputs / largest output, at most", "own")
+
+    @classmethod
+    def running(cls, case: Case) -> Iterator[Finding]:
+        """Whether the targets of the first batches are one."""
+        if case.job is None or len(case.batches) < 8:
+            return
+        probe = case.first.probe
+        order = [x for x in probe.replay.graph.inputs if x in probe.replay.data]
+        beside = [i for i, x in enumerate(order) if x in set(probe.integers_beside())]
+        for i in beside:
+            columns = [numbers_of(flatten(each)[0][i]) for each in case.batches]
+            if len({x.shape[1:] for x in columns}) != 1 or not columns[0].ndim:
+                continue
+            every = np.concatenate(columns).astype(np.float64)
+            is_mask = len(beside) > 1 and np.isin(every, (0, 1)).all()
+            if every.size >= cls.least and not is_mask and not np.ptp(every, axis=0).any():
+                yield cls.found(
+                    f"the targets {probe.replay.names[order[i]]} are all the same: "
+                    f"{every.ravel()[0]:g}",
+                    None,
+                    severity=Severity.FAIL,
+                    why=f"so it is for {len(every)} examples: a constant output is all there is "
+                    "to learn",
+                    fix="look at what was done to the targets: a division of whole numbers, a join",
+                    numbers={"targets": int(every.size)},
+                )
+
+    @classmethod
+    def is_worth_trying(cls, case: Case) -> bool:
+        """Whether the run knows little yet, or knew little while all examples were new."""
+        course, bar = case.course, cls.slow * case.course.baseline
+        if course.count < LEAST or math.isnan(bar) or _all_alike(case.batches):
+            return False
+        early = float(np.mean(course.losses[FIRST // 2 : FIRST]))
+        return course.end > bar or (early > bar and course.end > bar / 2)
+
+    @classmethod
+    def untaught(cls, case: Case, tried: HeldOut | None) -> Iterator[Finding]:
+        """Where what is learnt by heart says nothing of other examples."""
+        bar = case.course.baseline
+        if tried is None or not tried.is_finite or not tried.best > cls.carried * tried.constant:
+            return
+        one = case.clinic.by_heart.fall >= cls.heart and bool(case.course.symptom)
+        if one or (tried.end < cls.learnt * bar and tried.best - tried.end > cls.gap * bar):
+            yield cls.found(
+                "what is learnt of some examples says nothing of others",
+                None,
+                why=f"{tried}; that of a constant output is {bar:.3g}",
+                numbers={"trained": tried.end, "others": tried.best, "constant": bar},
+            )
 
     @classmethod
     def unheard(cls, case: Case) -> Iterator[Finding]:
@@ -99,33 +157,26 @@ class DAT03(Rule):
                 numbers={"difference": apart},
             )
 
-    @classmethod
-    def unlearnt(cls, case: Case, heart: Trial) -> Iterator[Finding]:
-        """Where one batch was learnt by heart, and the run has a symptom all the same."""
-        long = case.course.count >= cls.least and not case.course.grief
-        if heart.fall >= cls.heart and long and _differ(case.batches):
-            yield cls.found(
-                f"one batch is learnt by heart (loss {heart}), new ones are not",
-                None,
-                why=case.course.symptom,
-                numbers={"start": heart.start, "end": heart.end},
-            )
-
 
 class DAT05(Sign):
-    """A batch comes twice within an epoch.
+    """A batch comes twice within an epoch, or a small one comes in every step.
 
     Batches are compared by their content. An epoch is known by its batches all being different: no
-    length of an epoch fits what came. Workers that draw with the same seed do so.
+    length of an epoch fits what came. Workers that draw with the same seed do so. One batch that
+    comes in every step may be all there is; it is a warning where it is so small that what is
+    learnt of three quarters of it does not hold for the rest.
     """
 
     id = "DAT05"
     is_early = True
-    title = "the same batch twice in an epoch"
+    title = "the same batch twice in an epoch, or in every step"
     severity = Severity.WARN
     fix = "another seed for each worker; draw each example once in an epoch"
     intended = "intended=('DAT05',), where examples are drawn with replacement"
     source = "Stack Overflow 67180955 (TrainCheck)"
+    small = Threshold(512, "examples of a batch that comes in every step, at most", "own")
+    factor = Threshold(2.0, "loss of examples held out / of those trained on above", "own")
+    share = Threshold(0.1, "and above it by this share of the loss at the start", "own")
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
@@ -140,9 +191,30 @@ class DAT05(Sign):
             numbers={"batches": len(marks), "different": len(set(marks))},
         )
 
+    @classmethod
+    def is_worth_trying(cls, case: Case) -> bool:
+        """Whether one batch of a few examples comes again and again."""
+        size = len(flatten(case.batches[0])[0][0]) if case.batches else 0
+        return case.course.count >= LEAST and size <= cls.small and _all_alike(case.batches)
 
-def _differ(batches: Sequence[Any]) -> bool:
-    return len({_mark(x) for x in batches}) > 1
+    @classmethod
+    def too_few(cls, case: Case, tried: HeldOut | None) -> Iterator[Finding]:
+        """Where what is learnt of a part of the batch does not hold for the rest."""
+        if tried is None or not tried.is_finite:
+            return
+        late, own = tried.others[-1], tried.end
+        if late > cls.factor * own and late - own > cls.share * abs(tried.others[0]):
+            yield cls.found(
+                f"the same batch in each of {case.course.count} steps",
+                None,
+                why=f"trained on three quarters of it: {tried}",
+                fix="make the iterator once, before the loop, and take the next batch in each step",
+                numbers={"trained": own, "others": late},
+            )
+
+
+def _all_alike(batches: Sequence[Any]) -> bool:
+    return len(batches) > 4 and len({_mark(x) for x in batches}) == 1
 
 
 def _mark(batch: Any) -> bytes:

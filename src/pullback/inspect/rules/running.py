@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from pullback.errors import listed
 from pullback.inspect.case import Case
-from pullback.inspect.course import FIRST
+from pullback.inspect.course import FIRST, NEAR
 from pullback.inspect.findings import Finding, Kind, Rule, Severity, Threshold
-from pullback.inspect.rules.start import OPT01
+from pullback.inspect.rules.start import OPT01, Check
+from pullback.inspect.seen import Seen
 
 
 class Sign(Rule):
@@ -60,16 +61,15 @@ class CUT02(Sign):
         )
 
 
-class CUT03(Sign):
+class CUT03(Check):
     """What is frozen leaves nothing that could learn the task.
 
     Every weight is frozen and only biases and the scales of normalisation are trained; or the last
     layer is frozen and the ones before it are trained, so that what they learn is read by weights
-    that never fit it.
+    that never fit it. A last layer that is frozen at 0 lets no gradient by.
     """
 
     id = "CUT03"
-    is_early = True
     title = "the wrong layers are frozen"
     severity = Severity.FAIL
     fix = "pb.nn.unfreeze(model, path) of the last layer"
@@ -77,25 +77,31 @@ class CUT03(Sign):
     source = "pytorch-forum 84911 (TrainCheck)"
 
     @classmethod
-    def running(cls, case: Case) -> Iterator[Finding]:
-        frozen = case.frozen_layers
-        if not any(x for _, x in frozen):
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        probe = seen.probe
+        chain = [(x.name, x.weight in probe.replay.frozen) for x in probe.layers]
+        names = list(dict.fromkeys(name for name, is_frozen in chain if is_frozen))
+        if not names:
             return
-        names = [name for name, x in frozen if x]
-        if len(names) == len(frozen):
+        trained = list(dict.fromkeys(name for name, is_frozen in chain if not is_frozen))
+        last = probe.layers[-1]
+        if not trained:
             yield cls.found(
-                f"all {len(names)} layers are frozen: only biases and scales can learn",
+                f"all {len(names)} layers are frozen, from {names[0]} to {names[-1]}: only biases "
+                "and scales can learn",
                 None,
                 notes=(listed(names),),
-                numbers={"layers": names},
+                numbers={"layers": names, "layer": names[0]},
             )
-        elif frozen[-1][1] and not all(x for _, x in frozen[:-1]):
+        elif last.name in names:
+            nothing = not probe.numbers(last.weight).any()
+            what = "frozen at 0" if nothing else "frozen"
             yield cls.found(
-                f"the last layer, {names[-1]}, is frozen, and layers before it are trained",
+                f"the last layer, {last.name}, is {what}, and layers before it are trained",
                 None,
-                severity=Severity.WARN if case.course.symptom else Severity.INFO,
-                why=case.course.symptom,
-                numbers={"layers": names},
+                severity=Severity.FAIL if nothing else cls.gated(seen),
+                why="no gradient passes a product with 0" if nothing else seen.symptom,
+                numbers={"layers": names, "layer": last.name},
             )
 
 
@@ -176,4 +182,33 @@ class OPT03(Sign):
                 None,
                 why=f"it has been above {cls.rise:g}x its least for {10 * often} steps",
                 numbers={"least": least, "now": float(late[-1])},
+            )
+
+
+class GEN02(Sign):
+    """The run is no better than the best constant output, and nothing that was tried explains it.
+
+    One batch is learnt, so the gradient and the optimiser do work. Left are data of which the
+    inputs say little, and a network that does not fit them.
+    """
+
+    id = "GEN02"
+    title = "no better than a constant output"
+    kind = Kind.HINT
+    severity = Severity.WARN
+    fix = "a simple model on the same data, as a ridge regression: is it better?"
+    intended = "intended=('GEN02',)"
+    source = "Karpathy's recipe (dumb baselines)"
+    near = Threshold(NEAR, "loss / that of the best constant output above", "own")
+
+    @classmethod
+    def running(cls, case: Case) -> Iterator[Finding]:
+        course = case.course
+        if course.symptom and course.end > cls.near * course.baseline:
+            yield cls.found(
+                f"after {course.count} steps the loss is {course.end:.4g}; that of a constant "
+                f"output is {course.baseline:.4g}",
+                None,
+                why="other rates, scales and directions were tried, and do not help",
+                numbers={"loss": course.end, "constant": course.baseline},
             )

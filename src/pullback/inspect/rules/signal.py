@@ -8,12 +8,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pullback.inspect.findings import Finding, Kind, Severity, Threshold
-from pullback.inspect.initial import usual
+from pullback.inspect.findings import NO_TRIAL, Finding, Kind, Severity, Threshold
+from pullback.inspect.initial import MISFIT, REPEATED, misfit, misfit_layer, misfit_loop, scale_of
 from pullback.inspect.moments import MISPREDICTED, Signal
 from pullback.inspect.probe import FLAT, Layer, Probe
 from pullback.inspect.rules.start import CLIPPED, FRESH, Check
 from pullback.inspect.seen import Seen
+from pullback.ir.families import Elementwise
+from pullback.ir.graph import Node
 
 
 class SIG01(Check):
@@ -133,7 +135,7 @@ class SIG04(Check):
                     f"{each.flat:.0%} of {each.node.op.name} behind {each.layer.name} is saturated",
                     each.node.site,
                     severity=cls.gated(seen),
-                    why=_scale_of(seen.probe, each.layer),
+                    why=scale_of(seen.probe, each.layer),
                     numbers={"share": each.flat},
                 )
 
@@ -217,6 +219,8 @@ class SIG07(Check):
     drift = Threshold(
         1e2, "E[z²] / that of the first layer above, or below its inverse", "SageMaker"
     )
+    weights = Threshold(MISFIT, "std of the weights / usual above, or below its inverse", "own")
+    repeated = Threshold(REPEATED, "the same of weights that are used again and again", "own")
     misprediction = Threshold(
         MISPREDICTED, "predicted / measured above, or below its inverse", "own"
     )
@@ -224,32 +228,125 @@ class SIG07(Check):
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
         signals = [x for x in seen.signals if x.forward > 0]
-        if len(signals) < 2:
-            return
-        first = signals[0].forward
-        away = [x for x in signals[1:-1] if not _within(x.forward / first, cls.drift)]
-        if signals[-1].forward / first > cls.drift:
-            away.append(signals[-1])
-        if away:
-            worst = max(signals, key=lambda x: abs(math.log(_misfit(seen.probe, x.layer))))
-            yield cls.found(
-                f"E[z²] goes from {first:.2g} to {away[-1].forward:.2g} at {away[-1].layer.name}",
-                worst.layer.node.site,
-                severity=cls.gated(seen),
-                why=_scale_of(seen.probe, worst.layer),
-                numbers={"first": first, "last": away[-1].forward, "layer": worst.layer.name},
-            )
+        # a last layer before a softmax is OBJ04
+        worst = misfit_layer(seen.probe, hidden=seen.probe.classes > 1)
+        loop = misfit_loop(seen.probe)
+        away = _away(signals, cls.drift)
+        if loop is not None:
+            yield cls._of_loop(seen, *loop)
+        elif away and worst is None and _is_gradual(signals):
+            yield cls._of_drift(seen, signals[0].forward, away[0], away[-1])
+        elif worst is not None:
+            yield cls._of_weights(seen, worst)
+        else:
+            yield from cls._mispredicted(seen, signals)
+
+    @classmethod
+    def _of_weights(cls, seen: Seen, worst: Layer) -> Finding:
+        factor = misfit(seen.probe, worst)
+        large = "large" if factor > 1 else "small"
+        times = factor if factor > 1 else 1 / factor
+        return cls.found(
+            f"the weights of {worst.name} are {times:.2g} times too {large}",
+            worst.node.site,
+            severity=cls.gated(seen),
+            why=scale_of(seen.probe, worst),
+            numbers={"layer": worst.name, "factor": factor},
+        )
+
+    @classmethod
+    def _of_loop(cls, seen: Seen, name: str, std: float, fits: float) -> Finding:
+        large = "large" if std > fits else "small"
+        return cls.found(
+            f"the recurrent weights {name} are {max(std / fits, fits / std):.2g} times too {large}",
+            None,
+            severity=cls.gated(seen),
+            why=f"std {std:.3g}; orthogonal: {fits:.3g}; each step multiplies by them again",
+            fix="hidden_initializer=nn.init.orthogonal",
+            numbers={"layer": name, "factor": std / fits},
+        )
+
+    @classmethod
+    def _of_drift(cls, seen: Seen, first: float, begins: Signal, last: Signal) -> Finding:
+        """The weights are as usual, and the signal runs away all the same: where it has."""
+        layer = begins.layer
+        return cls.found(
+            f"E[z²] goes from {first:.2g} to {begins.forward:.2g} at {layer.name}, and to "
+            f"{last.forward:.2g} at {last.layer.name}",
+            layer.node.site,
+            severity=cls.gated(seen),
+            why=scale_of(seen.probe, layer),
+            numbers={"first": first, "last": last.forward, "layer": layer.name},
+        )
+
+    @classmethod
+    def _mispredicted(cls, seen: Seen, signals: Sequence[Signal]) -> Iterator[Finding]:
         for x in signals:
-            if not x.is_predicted and not away:
+            if not x.is_predicted:
                 yield cls.found(
                     f"E[z²] of {x.layer.name} is {x.forward:.2g}, theory predicts "
                     f"{x.forward_predicted:.2g}",
                     x.layer.node.site,
                     severity=Severity.INFO,
-                    why=_scale_of(seen.probe, x.layer),
+                    why=scale_of(seen.probe, x.layer),
                     numbers={"measured": x.forward, "predicted": x.forward_predicted},
+                    remedies=(NO_TRIAL,),
                 )
                 return
+
+
+def _is_gradual(signals: Sequence[Signal]) -> bool:
+    """Whether many layers share in it: no single step, as a normalisation is one, is half of it."""
+    logs = [math.log(x.forward) for x in signals]
+    steps = [abs(b - a) for a, b in itertools.pairwise(logs)]
+    return max(steps) <= abs(logs[-1] - logs[0]) / 2
+
+
+def _away(signals: Sequence[Signal], drift: float) -> list[Signal]:
+    """The layers whose signal is far from that of the first; the last one may be small."""
+    if len(signals) < 2:
+        return []
+    first = signals[0].forward
+    found = [x for x in signals[1:-1] if not _within(x.forward / first, drift)]
+    return [*found, *[x for x in signals[-1:] if x.forward / first > drift]]
+
+
+class SIG08(Check):
+    """A deep chain of layers, without a skip, a gate or a normalisation, whose signal suffers.
+
+    It is told with the measure that says how: a gradient that vanishes or explodes (SIG01, SIG02),
+    a scale that runs away (SIG07), shattered gradients (SIG05).
+    """
+
+    id = "SIG08"
+    title = "a deep net without residual connections or normalisation"
+    kind = Kind.HINT
+    severity = Severity.INFO
+    fix = "x + f(norm(x)) in place of f(x): pb.nn.ResidualBlock with pb.nn.LayerNorm"
+    intended = "intended=('SIG08',)"
+    source = "He et al. 2016, Balduzzi et al. 2017"
+    deep = Threshold(12, "layers, one after the other, at least", "own")
+
+    @classmethod
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        probe, graph = seen.probe, seen.probe.network
+        depth = len({x.weight for x in probe.layers})
+        if graph is None or depth < cls.deep or any(_joins(probe, x) for x in graph.nodes):
+            return
+        flow = _flow(seen.signals)
+        suffers = flow is not None and not 1 / SIG02.in_all <= flow.total <= SIG02.in_all
+        if suffers or (seen.shattering or 1.0) < SIG05.cosine:
+            yield cls.found(
+                f"{depth} layers in a chain: no skip, no gate, no normalisation",
+                probe.layers[0].node.site,
+                numbers={"depth": depth},
+            )
+
+
+def _joins(probe: Probe, node: Node) -> bool:
+    """Whether an elementwise operation meets two values that come from the data and parameters."""
+    both = [x for x in node.inputs if x in probe.fed and x in probe.learnt]
+    return isinstance(node.op, Elementwise) and len(both) > 1
 
 
 # ---- what flows through the layers ----------------------------------------------------------
@@ -288,19 +385,6 @@ def _along(rule: type[Check], verb: str, flow: _Flow, severity: Severity) -> Fin
 def _flow(signals: Sequence[Signal]) -> _Flow | None:
     alive = [x for x in signals if x.backward > 0 and math.isfinite(x.backward)]
     return _Flow(alive) if len(alive) >= 3 else None
-
-
-def _std(probe: Probe, layer: Layer) -> float:
-    return float(probe.numbers(layer.weight).astype(np.float64).std())
-
-
-def _misfit(probe: Probe, layer: Layer) -> float:
-    return max(_std(probe, layer), 1e-30) / usual(probe, layer)[1]
-
-
-def _scale_of(probe: Probe, layer: Layer) -> str:
-    name, std = usual(probe, layer)
-    return f"the weights of {layer.name} have std {_std(probe, layer):.3g}; {name}: {std:.3g}"
 
 
 def _twins(probe: Probe, layer: Layer) -> int:

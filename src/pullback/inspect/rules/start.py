@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -11,11 +11,17 @@ from pullback.errors import NotDifferentiableError, PullbackError
 from pullback.inspect.case import Case
 from pullback.inspect.check_grads import check_grads
 from pullback.inspect.course import FIRST
-from pullback.inspect.findings import Finding, Kind, Remedy, Rule, Severity, Threshold
+from pullback.inspect.findings import NO_TRIAL, Finding, Kind, Remedy, Rule, Severity, Threshold
+from pullback.inspect.initial import misfit_layer, scale_of
+from pullback.inspect.probe import Probe
+from pullback.inspect.response import rounded_away
 from pullback.inspect.seen import USUAL_RATE, Seen
 from pullback.inspect.trials import ENOUGH, JUMP, LEAKED, LEAST, WRONG, copies_ratio
-from pullback.ir.types import is_float
+from pullback.ir.array import Array
+from pullback.ir.types import Numbers, is_float
 from pullback.ops.pointwise import StopGradient
+from pullback.optim.optimizer import Optimizer
+from pullback.train.state import trained_part
 
 FRESH = Remedy("weights of the usual scale (he_normal, lecun_normal)", initialises=True)
 CLIPPED = Remedy("clip=1.0", clip=1.0)
@@ -63,14 +69,16 @@ class OBJ04(Check):
         numbers = {"loss": loss, "ln K": usual, "prior entropy": prior, "K": probe.classes}
         expected = f"ln {probe.classes} = {usual:.3g}"
         if loss > cls.much * usual:
+            worst = misfit_layer(probe)
+            said = "" if worst is None else f": {scale_of(probe, worst)}"
             yield cls.found(
                 f"the loss starts at {loss:.3g}, {loss / usual:.1f} times {expected}",
-                probe.replay.graph.nodes[-1].site,
+                probe.replay.graph.nodes[-1].site if worst is None else worst.node.site,
                 severity=cls.gated(seen),
-                why="the first logits are large, and confidently wrong",
-                numbers=numbers,
+                why=f"the first logits are large, and confidently wrong{said}",
+                numbers=numbers if worst is None else {**numbers, "layer": worst.name},
             )
-        elif loss < cls.little * prior:
+        elif 0 <= loss < cls.little * prior:
             yield cls.found(
                 f"the loss starts at {loss:.3g}; who knows nothing has {prior:.3g}",
                 probe.replay.graph.nodes[-1].site,
@@ -120,15 +128,19 @@ class OBJ06(Check):
 
 
 class DAT01(Check):
-    """The inputs are not scaled: their spread, or their distance from 0, is far from 1.
+    """Inputs or targets are not scaled: their spread, or their distance from 0, is far from 1.
 
-    Initial weights are made for inputs of variance about 1. Data in [0, 1] or [-1, 1] are taken
-    as scaled.
+    Initial weights are made for inputs of variance about 1, and a network begins with outputs of
+    about 1. Data in [0, 1] or [-1, 1] are taken as scaled. Of a table, columns of very different
+    spread are told too, and inputs that are the same for every sample, from which nothing can be
+    learnt. It is a warning where the run has a symptom, or where it learns far better with scaled
+    data, as was tried.
     """
 
     id = "DAT01"
-    title = "inputs that are not scaled"
+    title = "inputs or targets that are not scaled"
     kind = Kind.MEASURE
+    certain = (Severity.FAIL,)
     severity = Severity.WARN
     fix = "standardise: subtract the mean and divide by the standard deviation of the training set"
     intended = "intended=('DAT01',)"
@@ -137,21 +149,53 @@ class DAT01(Check):
     wide = Threshold(10.0, "standard deviation above", "TheDeepChecker")
     narrow = Threshold(0.1, "standard deviation below", "TheDeepChecker")
     far = Threshold(3.0, "|mean| / standard deviation above", "TheDeepChecker")
+    apart = Threshold(1e3, "largest / least deviation of the columns of a table", "TheDeepChecker")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
-        graph = seen.probe.network or seen.probe.graph
-        for x in seen.probe.inputs_of(graph):
+        probe = seen.probe
+        graph = probe.network or probe.graph
+        inputs = probe.inputs_of(graph)
+        if cls._is_constant(probe, inputs):
+            name = probe.replay.names[inputs[0]]
+            yield cls.found(
+                f"{name} is the same for each of {probe.batch} samples",
+                None,
+                severity=Severity.FAIL,
+                why="the output is one constant: nothing of a sample reaches it",
+                fix="look at what was done to the data: a division of whole numbers, a lost column",
+            )
+            return
+        for x in inputs:
             if is_float(x.dtype) and x.size > 1:
-                yield from cls._about(seen, seen.probe.replay.names[x], seen.probe.numbers(x))
+                yield from cls._about(seen, probe.replay.names[x], probe.numbers(x))
+        for x in probe.integers_beside():
+            wide = probe.numbers(x).astype(np.float64)
+            if is_float(x.dtype) and x.shape[:1] == (probe.batch,) and x.size > 1:
+                yield from cls._about_targets(seen, probe.replay.names[x], wide)
 
     @classmethod
-    def _about(cls, seen: Seen, name: str, x: np.ndarray) -> Iterator[Finding]:
+    def _is_constant(cls, probe: Probe, inputs: Sequence[Array]) -> bool:
+        """Whether no input differs between the samples."""
+        known = [probe.numbers(x) for x in inputs]
+        return bool(known) and probe.batch >= 8 and not any((x != x[:1]).any() for x in known)
+
+    @classmethod
+    def _about(cls, seen: Seen, name: str, x: Numbers) -> Iterator[Finding]:
         wide = x.astype(np.float64)
         low, high, mean, std = wide.min(), wide.max(), wide.mean(), wide.std()
-        if low >= -1 and high <= 1 and std > 1e-3:
-            return
-        if cls.narrow <= std <= cls.wide and abs(mean) <= cls.far * std:
+        columns = wide.std(axis=0) if x.ndim == 2 and len(x) > 1 else np.zeros(0)
+        spread = columns[columns > 0]
+        if len(spread) and spread.max() > cls.apart * spread.min() and spread.max() > 1:
+            yield cls.found(
+                f"the columns of {name} have standard deviations from {spread.min():.2g} to "
+                f"{spread.max():.2g}",
+                None,
+                severity=cls.gated(seen),
+                why="the widest column alone decides the steps",
+                numbers={"least": spread.min(), "largest": spread.max()},
+            )
+        if (low >= -1 and high <= 1 and std > 1e-3) or cls._is_scaled(mean, std):
             return
         yield cls.found(
             f"{name} has mean {mean:.3g} and standard deviation {std:.3g}",
@@ -159,6 +203,25 @@ class DAT01(Check):
             severity=cls.gated(seen),
             why="initial weights are made for inputs of mean 0 and variance 1",
             numbers={"mean": mean, "std": std, "min": low, "max": high},
+        )
+
+    @classmethod
+    def _is_scaled(cls, mean: float, std: float) -> bool:
+        return cls.narrow <= std <= cls.wide and abs(mean) <= cls.far * std
+
+    @classmethod
+    def _about_targets(cls, seen: Seen, name: str, y: Numbers) -> Iterator[Finding]:
+        mean, std = y.mean(), y.std()
+        if cls._is_scaled(mean, std) or std == 0 or np.abs(y).max() <= 1:
+            return
+        yield cls.found(
+            f"the targets {name} have mean {mean:.3g} and standard deviation {std:.3g}",
+            None,
+            severity=cls.gated(seen),
+            why="a network begins with outputs of about 1: its last bias has a long way to go",
+            fix="learn (y - mean) / std of the training set, and undo it for what is predicted",
+            numbers={"mean": mean, "std": std},
+            remedies=(Remedy("targets of mean 0 and variance 1", scales=True),),
         )
 
 
@@ -318,7 +381,7 @@ class OPT01(Check):
             f"the learning rate is too high{long}",
             None,
             why=f"the loss of one batch rose after {fitted.rises:.0%} of the first steps; "
-            f"largest ‖update‖/‖weight‖ {fitted.ratio:.2g}",
+            f"largest ‖update‖/‖weight‖ {fitted.ratio:.2g} of {fitted.mover}",
             fix=f"at most {0.5 / factor:.2g}x the rate, warm-up or clipping"
             if factor > cls.too_long
             else cls.fix,
@@ -335,7 +398,7 @@ class OPT01(Check):
             return
         certain = bool(course.symptom) or case.can_try
         yield cls.found(
-            f"the learning rate is too high: the weights moved by up to {jump:.2g} of their size"
+            f"the learning rate is too high: {case.jumper} moved by {jump:.2g} of its size"
             if jump > 10**cls.jump
             else f"the learning rate is too high: the loss rose to {rise:.3g} times its start",
             None,
@@ -367,9 +430,13 @@ class OPT02(Check):
         Remedy("1000x the learning rate", rate=1000.0),
     )
     slow = Threshold(-4.0, "log10 ‖update‖/‖weight‖ below", "TheDeepChecker")
+    lost = Threshold(0.5, "or, in half precision: share of the steps rounded away above", "own")
+    gone = Threshold(0.01, "or, in most steps: ‖update‖ / that of the first ones below", "own")
+    known = Threshold(0.5, "and the loss / that of a constant output is still above", "own")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
+        yield from cls._rounded(seen, seen.subject.optimizer)
         if not seen.blames_optimizer or seen.fitted.ratio > 10**cls.slow:
             return
         own, other = seen.fitted, seen.fitted_by_adam
@@ -382,11 +449,16 @@ class OPT02(Check):
             None,
             why=f"{seen.symptom}; with Adam({USUAL_RATE:g}) by {other.fall:.0%}",
             numbers={"ratio": own.ratio, "fall": own.fall},
+            remedies=(NO_TRIAL,),  # Adam is one
         )
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
         """In a run: no weight moves by more, and the loss does not fall."""
+        yield from cls._gone(case)
+        norms = [float(np.linalg.norm(x)) for x in case.course.norms]
+        if case.job is not None and len(norms) > 1 and norms[-1] > norms[0] / 10:
+            yield from cls._rounded(case.present, case.job.optimizer)
         ratio = case.typical_ratio if case.course.symptom else 0.0
         if 0 < ratio < 10**cls.slow:
             yield cls.found(
@@ -394,4 +466,44 @@ class OPT02(Check):
                 None,
                 why=case.course.symptom,
                 numbers={"ratio": ratio},
+            )
+
+    @classmethod
+    def _rounded(cls, seen: Seen | None, optimizer: Optimizer | None) -> Iterator[Finding]:
+        """Parameters in half precision whose steps are too small to change them."""
+        if seen is None or optimizer is None or not seen.is_half:
+            return
+        grads = [g.numpy() for g in seen.trained_gradients()]
+        share = rounded_away(optimizer, trained_part(seen.subject.model), grads)
+        if share > cls.lost:
+            yield cls.found(
+                f"{share:.0%} of the steps of parameters in half precision are rounded away",
+                None,
+                why="a step below 2⁻⁹ of a bfloat16 (2⁻¹² of a float16) leaves it as it is",
+                fix='parameters in float32; train_step(..., precision="bf16") computes in half',
+                numbers={"share": share},
+                remedies=(NO_TRIAL,),
+            )
+
+    @classmethod
+    def _gone(cls, case: Case) -> Iterator[Finding]:
+        """A schedule has taken the rate to nothing before anything was learnt."""
+        course, ratios = case.course, case.course.ratios
+        norms = course.norms
+        if course.count < LEAST or ratios.shape != norms.shape or len(ratios) <= FIRST:
+            return
+        if not course.stands_still or not course.end > cls.known * course.baseline:
+            return
+        size = np.linalg.norm(ratios, axis=1)
+        slopes = np.linalg.norm(norms, axis=1)
+        share = size / max(float(size[:FIRST].max()), 1e-30)
+        pulls = slopes[-1] > slopes[:FIRST].max() / 10
+        if pulls and float(np.median(share)) < cls.gone and share[FIRST:].max() < cls.gone:
+            yield cls.found(
+                f"the steps have become {share[-1]:.1g} of what they were, the gradient has not",
+                None,
+                why=f"the loss stands at {course.end:.3g}; a schedule that counts epochs, given "
+                "steps?",
+                numbers={"share": float(share[-1])},
+                remedies=(NO_TRIAL,),
             )

@@ -8,27 +8,33 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pullback.errors import Site
 from pullback.inspect.case import Case
-from pullback.inspect.course import NEAR
-from pullback.inspect.findings import Finding, Kind, Severity, Threshold
+from pullback.inspect.course import FIRST, NEAR
+from pullback.inspect.findings import Finding, Kind, Remedy, Severity, Threshold
 from pullback.inspect.probe import Probe, norm
+from pullback.inspect.response import decay
 from pullback.inspect.rules.objective import is_error
 from pullback.inspect.rules.running import Sign
 from pullback.inspect.rules.start import Check
 from pullback.inspect.seen import Seen
 from pullback.ir.array import Array, concrete
-from pullback.ir.graph import Graph, needed_nodes
+from pullback.ir.graph import Graph, Node, needed_nodes
 from pullback.ir.types import is_integer
 from pullback.ops.pointwise import Add, Subtract
+from pullback.train.state import trained_part
 from pullback.transforms.derivatives import grad
 from pullback.transforms.walk import inline
 
 
 class OBJ02(Check):
-    """A squared error on the numbers of classes: class 7 is not more than class 3.
+    """A squared or absolute error on the numbers of classes: class 7 is not more than class 3.
 
-    The targets are integers, few of them different, from 0 on without a gap, and they are
+    The targets are whole numbers, few of them different, from 0 on without a gap, and they are
     subtracted from the output. The network then learns a mean of numbers that have no order.
+    Whether they have one is asked of the data where a run has shown enough of them: linear
+    regressions on the inputs, of the number and of each class apart, are fitted to three quarters
+    of the examples. Of grades or counts the first predicts the others better; of names the second.
     """
 
     id = "OBJ02"
@@ -40,26 +46,60 @@ class OBJ02(Check):
     source = "TheDeepChecker; Stack Overflow 46642627"
     fewest = Threshold(3, "different values, at least", "own: two classes are a number as good")
     most = Threshold(20, "different values, at most", "TheDeepChecker")
+    enough = Threshold(256, "examples that are asked, at least", "own")
+    better = Threshold(
+        0.7, "squared error of the class / of the number that is predicted, below", "own"
+    )
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
-        probe = seen.probe
+        """Of whole numbers by type; whether they have an order a batch is too few to say."""
+        for node, root, count in cls.errors(seen.probe):
+            if is_integer(root.dtype):
+                yield cls._of(seen.probe, node, root, count, Severity.INFO, "")
+
+    @classmethod
+    def running(cls, case: Case) -> Iterator[Finding]:
+        """With the examples of the first batches."""
+        if case.job is None or case.course.count < FIRST:
+            return
+        probe = case.first.probe
+        order = [x for x in probe.replay.graph.inputs if x in probe.replay.data]
+        for node, root, count in cls.errors(probe):
+            place = next(i for i, x in enumerate(order) if x is root)
+            share = case.unordered(place, cls.enough)
+            if share < cls.better:
+                why = f"; a linear classifier has {share:.0%} of the squared error of a regression"
+                yield cls._of(probe, node, root, count, Severity.WARN, why)
+
+    @classmethod
+    def errors(cls, probe: Probe) -> Iterator[tuple[Node, Array, int]]:
+        """Differences of an output and targets that may be classes: node, targets, how many."""
         for node in probe.nodes:
             if not (isinstance(node.op, Subtract) and is_error(probe, node)):
                 continue
             for x in node.inputs:
                 root = probe.strip(x)
-                if root in probe.replay.data and is_integer(root.dtype):
-                    values = np.unique(probe.numbers(root))
-                    count = len(values)
-                    if cls.fewest <= count <= cls.most and values[0] == 0 and values[-1] < count:
-                        yield cls.found(
-                            f"a squared error on the numbers 0 to {count - 1} of classes",
-                            node.site,
-                            why=f"{probe.replay.names[root]} is {root.type}: its numbers name "
-                            "classes, and the loss takes their differences",
-                            numbers={"values": count},
-                        )
+                if root not in probe.replay.data or not root.size:
+                    continue
+                values = np.unique(probe.numbers(root).astype(np.float64))
+                count = int(values[-1]) + 1 if np.isfinite(values).all() else 0
+                whole = bool((values == np.round(values)).all()) and values[0] == 0
+                if whole and cls.fewest <= len(values) and count <= min(cls.most, 2 * len(values)):
+                    yield node, root, count
+
+    @classmethod
+    def _of(
+        cls, probe: Probe, node: Node, root: Array, count: int, severity: Severity, why: str
+    ) -> Finding:
+        return cls.found(
+            f"a squared error on the numbers 0 to {count - 1} of classes",
+            node.site,
+            severity=severity,
+            why=f"{probe.replay.names[root]} is {root.type}: its numbers name classes, and the "
+            f"loss takes their differences{why}",
+            numbers={"values": count},
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +110,8 @@ class Terms:
     penalty: float
     ratio: float
     """‖gradient of the penalty‖ / ‖gradient of the rest‖."""
+    site: Site | None
+    """Where the largest penalty is added."""
 
     @classmethod
     def of(cls, probe: Probe) -> Terms | None:
@@ -95,7 +137,10 @@ class Terms:
         bars = [probe.bar(x) for x in parameters]
         rest = [b - g for b, g in zip(bars, slopes, strict=True) if b is not None]
         own, others = [math.hypot(*map(norm, each)) for each in (slopes, rest)]
-        return cls(probe.loss - penalty, penalty, own / others if others else math.inf)
+        largest = max(mine, key=lambda x: abs(float(probe.numbers(x))))
+        maker = probe.makers.get(largest)
+        ratio = own / others if others else math.inf
+        return cls(probe.loss - penalty, penalty, ratio, None if maker is None else maker.site)
 
 
 def _addends(probe: Probe) -> list[Array]:
@@ -112,14 +157,16 @@ def _addends(probe: Probe) -> list[Array]:
 
 
 class OBJ08(Sign):
-    """A penalty of the parameters decides the steps: the data are not learnt.
+    """A penalty of the parameters, or the optimiser's weight decay, decides the steps.
 
     The loss is a sum, and one part of it depends on the parameters alone. Its gradient is longer
-    than that of the rest, and the rest does not fall, or is still that of a constant output.
+    than that of the rest, and the rest does not fall, or is still that of a constant output. Or the
+    optimiser makes weights so much shorter in each step, whatever the gradient is, that nothing
+    stays: it was handed gradients of 0 to see it.
     """
 
     id = "OBJ08"
-    title = "a penalty that dominates the loss"
+    title = "a penalty or a weight decay that dominates"
     kind = Kind.MEASURE
     severity = Severity.WARN
     fix = "a smaller factor of the penalty, or adamw(weight_decay=...)"
@@ -128,9 +175,12 @@ class OBJ08(Sign):
     dominates = Threshold(1.0, "‖gradient of the penalty‖ / ‖of the rest‖ above", "TheDeepChecker")
     still = Threshold(0.05, "the rest fell by less than, relative", "TheDeepChecker")
     least = Threshold(50, "steps, at least", "own")
+    shrinks = Threshold(0.02, "share of a weight that decays in one step, above", "1/50 steps")
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
+        if case.course.symptom and case.can_try:
+            yield from cls.decays(case)
         before = case.terms
         if before is None or case.course.count < cls.least or not before.ratio > cls.dominates:
             return
@@ -142,8 +192,25 @@ class OBJ08(Sign):
             return
         yield cls.found(
             f"the penalty dominates: its gradient is {before.ratio:.3g}x that of the rest",
-            None,
+            before.site,
             why=f"in {case.course.count} steps the penalty went from {before.penalty:.3g} to "
             f"{now.penalty:.3g}, the rest from {before.data:.3g} to {now.data:.3g}",
             numbers={"ratio": before.ratio, "rest": [before.data, now.data]},
         )
+
+    @classmethod
+    def decays(cls, case: Case) -> Iterator[Finding]:
+        """The optimiser's own decay of the weights."""
+        assert case.job is not None
+        assert case.job.optimizer is not None
+        share = decay(case.job.optimizer, trained_part(case.initial.model))
+        if share > cls.shrinks:
+            yield cls.found(
+                f"the weight decay takes {share:.2g} of each weight in every step",
+                None,
+                why="it does so for a gradient of 0; after "
+                f"{math.ceil(1 / share)} steps next to nothing of a weight is left",
+                fix="a smaller weight_decay: each step takes rate times weight_decay of a weight",
+                numbers={"share": share},
+                remedies=(Remedy("no weight decay", keeps=True),),
+            )
