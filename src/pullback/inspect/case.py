@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pullback.data.fingerprint import fingerprint
 from pullback.inspect.baseline import Baseline, class_error
 from pullback.inspect.course import FIRST, Course
 from pullback.inspect.findings import Finding
@@ -135,6 +136,8 @@ class Case:
         self.initial: Any = copied(state)
         self.batches: list[tuple[Any, ...]] = []
         """The first ones, copied."""
+        self.marks: list[str] = []
+        """Of each of these; equal for equal ones."""
         self.now: tuple[Any, Any] = (None, ())
         """The last state, and the batch of the step that returned it."""
         self.rows: list[Mapping[str, float]] = []
@@ -175,7 +178,9 @@ class Case:
 
     def keep(self, batch: Any) -> None:
         """Have a copy of a batch."""
-        self.batches.append(map_leaves(_copied, parts(batch)))
+        kept = map_leaves(_copied, parts(batch))
+        self.batches.append(kept)
+        self.marks.append(fingerprint(kept))
 
     def forget(self) -> None:
         """Let go of what was computed for a look."""

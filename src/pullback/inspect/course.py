@@ -172,12 +172,15 @@ class Course:
         late, before = _mean(losses[-size:]), _mean(losses[-2 * size : -size])
         return before - late < STUCK * abs(before)
 
-    @property
+    @_once
     def plateau(self) -> int:
         """The steps until the loss was below that of a constant output."""
         losses = self.losses
         if not len(losses) >= WINDOW or math.isnan(self.baseline):
             return 0
+        count, known = self.known.get("plateau", (0, 0))
+        if 0 < known < count:
+            return int(known)
         smooth = np.convolve(losses, np.ones(WINDOW) / WINDOW, "valid")
         below = np.flatnonzero(smooth < NEAR * self.baseline)
         return int(below[0]) + WINDOW // 2 if len(below) else len(losses)

@@ -33,7 +33,7 @@ from pullback.optim.optimizer import Optimizer
 from pullback.train.function import UserFunction
 from pullback.train.state import TrainState, marks
 from pullback.train.step import train_step
-from pullback.transforms.tree import flatten, map_leaves
+from pullback.transforms.tree import Tree, flatten, map_leaves
 
 USUAL_RATE = 3e-3
 STEPS = 200
@@ -87,7 +87,7 @@ class Seen:
     @property
     def is_half(self) -> bool:
         """Whether parameters are kept in half precision."""
-        return any(x.dtype in (float16, bfloat16) for x in flatten(self.subject.model)[0])
+        return is_half(self.subject.model)
 
     @property
     def single(self) -> Any:
@@ -217,6 +217,11 @@ def _gradients(probe: Probe) -> list[Array]:
 
 def _is_floating(x: Any) -> bool:
     return bool(x.dtype.kind in "fV")
+
+
+def is_half(model: Tree) -> bool:
+    """Whether parameters are kept in half precision."""
+    return any(x.dtype in (float16, bfloat16) for x in flatten(model)[0])
 
 
 def single(tree: Any) -> Any:

@@ -235,9 +235,11 @@ def test_targets_out_of_reach(name, loss):
 
     assert "OBJ03" not in found(f, W, X, y).ids
     y[3, 2] = target
+    assert not found(f, W, X, y).errors  # an outlier is a note
+    y[3] = target
     finding = found(f, W, X, y).errors[0]
     assert finding.id == "OBJ03"
-    assert finding.numbers["share"] == 1 / 32
+    assert finding.numbers["share"] == 1 / 8
 
 
 def test_an_accidental_broadcast():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -117,7 +116,7 @@ class DAT03(Sign):
     def is_worth_trying(cls, case: Case) -> bool:
         """Whether the run knows little yet, or knew little while all examples were new."""
         course, bar = case.course, cls.slow * case.course.baseline
-        if course.count < LEAST or math.isnan(bar) or _all_alike(case.batches):
+        if course.count < LEAST or math.isnan(bar) or _all_alike(case.marks):
             return False
         early = float(np.mean(course.losses[FIRST // 2 : FIRST]))
         return course.end > bar or (early > bar and course.end > bar / 2)
@@ -180,7 +179,7 @@ class DAT05(Sign):
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
-        marks = [_mark(batch) for batch in case.batches]
+        marks = case.marks
         if len(marks) < 4 or len(set(marks)) in (1, len(marks)) or _is_in_epochs(marks):
             return
         first = next(i for i, x in enumerate(marks) if x in marks[:i])
@@ -195,7 +194,7 @@ class DAT05(Sign):
     def is_worth_trying(cls, case: Case) -> bool:
         """Whether one batch of a few examples comes again and again."""
         size = len(flatten(case.batches[0])[0][0]) if case.batches else 0
-        return case.course.count >= LEAST and size <= cls.small and _all_alike(case.batches)
+        return case.course.count >= LEAST and size <= cls.small and _all_alike(case.marks)
 
     @classmethod
     def too_few(cls, case: Case, tried: HeldOut | None) -> Iterator[Finding]:
@@ -213,18 +212,11 @@ class DAT05(Sign):
             )
 
 
-def _all_alike(batches: Sequence[Any]) -> bool:
-    return len(batches) > 4 and len({_mark(x) for x in batches}) == 1
+def _all_alike(marks: Sequence[str]) -> bool:
+    return len(marks) > 4 and len(set(marks)) == 1
 
 
-def _mark(batch: Any) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    for x in flatten(batch)[0]:
-        digest.update(np.ascontiguousarray(numbers_of(x)).tobytes())
-    return digest.digest()
-
-
-def _is_in_epochs(marks: Sequence[bytes]) -> bool:
+def _is_in_epochs(marks: Sequence[str]) -> bool:
     """Whether they fall into epochs of some length with the same batches, each once."""
     for length in range(2, len(marks)):
         epochs = [marks[i : i + length] for i in range(0, len(marks), length)]

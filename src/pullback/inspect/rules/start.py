@@ -15,7 +15,7 @@ from pullback.inspect.findings import NO_TRIAL, Finding, Kind, Remedy, Rule, Sev
 from pullback.inspect.initial import misfit_layer, scale_of
 from pullback.inspect.probe import Probe
 from pullback.inspect.response import rounded_away
-from pullback.inspect.seen import USUAL_RATE, Seen
+from pullback.inspect.seen import USUAL_RATE, Seen, is_half
 from pullback.inspect.trials import ENOUGH, JUMP, LEAKED, LEAST, WRONG, copies_ratio
 from pullback.ir.array import Array
 from pullback.ir.types import Numbers, is_float
@@ -456,9 +456,10 @@ class OPT02(Check):
     def running(cls, case: Case) -> Iterator[Finding]:
         """In a run: no weight moves by more, and the loss does not fall."""
         yield from cls._gone(case)
-        norms = [float(np.linalg.norm(x)) for x in case.course.norms]
-        if case.job is not None and len(norms) > 1 and norms[-1] > norms[0] / 10:
-            yield from cls._rounded(case.present, case.job.optimizer)
+        if case.job is not None and is_half(case.initial.model) and len(case.course.norms) > 1:
+            start, end = (float(np.linalg.norm(case.course.norms[i])) for i in (0, -1))
+            if end > start / 10:
+                yield from cls._rounded(case.present, case.job.optimizer)
         ratio = case.typical_ratio if case.course.symptom else 0.0
         if 0 < ratio < 10**cls.slow:
             yield cls.found(
