@@ -101,18 +101,29 @@ def gradients(seen: Seen) -> list[Finding]:
     probe, it = seen.probe, seen.subject
     arguments = (it.model, *it.batch)
     accounts, paths = [], Paths(probe.replay)
-    for x in probe.replay.parameters:
-        bar = probe.bar(x)
+    for p in probe.replay.parameters:
+        bar = probe.bar(p)
         if bar is None or not np.any(bar):
-            accounts.append(account_of(seen.loss, arguments, paths, x))
-    found = [x.finding for x in accounts if x.finding is not None]
-    names = {id(x.finding): x.name for x in accounts}
+            accounts.append(account_of(seen.loss, arguments, paths, p))
+    total = len(probe.replay.parameters)
+    found, names = [], {}
+    for x in accounts:
+        if x.finding is not None:
+            spare = len(accounts) < total and _is_spare(x.finding)
+            found.append(replace(x.finding, severity=Severity.INFO) if spare else x.finding)
+            names[id(found[-1])] = x.name
     groups: dict[object, list[Finding]] = {}
     for each in found:
         line = None if each.frame is None else (each.frame.file, each.frame.line)
-        groups.setdefault((each.id, line, each.module), []).append(each)
-    total = len(probe.replay.parameters)
+        groups.setdefault((each.id, line, each.module, each.severity), []).append(each)
     return [_together(group, [names[id(x)] for x in group], total) for group in groups.values()]
+
+
+def _is_spare(finding: Finding) -> bool:
+    """Whether a parameter has no effect because the loss takes differences, as of two towers."""
+    deaths = finding.evidence if finding.rule is CUT04 else ()
+    assert isinstance(deaths, tuple)
+    return bool(deaths) and all(x.cancels for x in deaths)
 
 
 def silenced(finding: Finding) -> list[str]:

@@ -181,6 +181,8 @@ class Death:
     node: Node
     value: Array
     reason: str
+    cancels: bool = False
+    """Whether each contribution to it is alive, and their sum is 0."""
 
 
 def deaths(replay: Replay, source: Array) -> list[Death]:
@@ -194,7 +196,8 @@ def deaths(replay: Replay, source: Array) -> list[Death]:
         dying = [use for use in uses if _is_alive(replay, use.node) and not _is_alive_at(use)]
         found += [Death(use.node, x, _why_zero(replay, use, x)) for use in dying]
         if _cancels(replay, x, uses):
-            found.append(Death(uses[-1].node, x, f"its {len(uses)} contributions cancel"))
+            reason = f"its {len(uses)} contributions cancel"
+            found.append(Death(uses[-1].node, x, reason, cancels=True))
     order = {node: i for i, node in enumerate(replay.graph.nodes)}
     return sorted(found, key=lambda death: -order[death.node])
 

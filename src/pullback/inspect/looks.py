@@ -196,5 +196,6 @@ def _silent(case: Case) -> list[Finding]:
         names = silenced(each)
         if each.rule is CUT04 and not silent.isdisjoint(names):
             fact = not never.isdisjoint(names)  # else a step has made it so
-            found.append(replace(each, severity=Severity.FAIL if fact else Severity.WARN))
+            known = Severity.FAIL if fact else Severity.WARN
+            found.append(replace(each, severity=known) if _stands(each) else each)
     return found

@@ -112,7 +112,7 @@ def overfit(
     seconds: float,
     least: int = LEAST,
 ) -> Fitted:
-    """Up to `steps` steps on the same batch, until the loss is a tenth.
+    """Up to `steps` steps on the same batch, until the loss is lower by nine tenths of its size.
 
     After `seconds` of processor time beyond the first step it ends as soon as the loss is lower by
     `ENOUGH`, or after `least` steps.
@@ -135,7 +135,8 @@ def overfit(
             told = zip(shares, zero, strict=True)  # of what began at 0 the first step is all
             weights = [(x, name) for (name, x), began in told if "weight" in name and not began]
             ratio, mover = max([(ratio, mover), *weights])
-        if not math.isfinite(losses[-1]) or losses[-1] <= 0.1 * losses[0]:
+        fallen = losses[0] - losses[-1] >= 0.9 * abs(losses[0])
+        if not math.isfinite(losses[-1]) or (i and fallen):
             break
         lower = losses[0] - losses[-1] >= ENOUGH * abs(losses[0])
         if time.process_time() > until and (lower or i >= least):

@@ -414,3 +414,30 @@ def test_a_deep_chain_and_a_near_miss_are_notes():
     for model, f, rule in ((deep, loss, "SIG08"), (mlp(), steep, "NUM03")):
         assert found(pb.preflight(model, f, (X, Y)), rule).severity.value == "INFO"
         assert not [x for x in pb.preflight(mlp(), loss, (X, Y)).findings if x.id == rule]
+
+
+def test_a_parameter_that_differences_cancel_is_a_note():
+    """Two towers that share a last layer: the distance does not depend on its bias."""
+    rng = np.random.default_rng(0)
+    model = nn.Linear(6, 3, key=pb.random.key(0))
+    left, right, target = (rng.normal(size=(16, n)).astype(np.float32) for n in (6, 6, 3))
+
+    def loss(model, left, right, target):
+        return pb.mean((model(left) - model(right) - target) ** 2)
+
+    found = {x.id: x for x in pb.preflight(model, loss, (left, right, target)).findings}
+    assert found["CUT04"].severity.value == "INFO"
+    assert "contributions cancel" in found["CUT04"].why
+
+
+def test_a_loss_below_zero_is_learnt_by_heart():
+    """Nine tenths of its size lower is not what it begins with."""
+    rng = np.random.default_rng(0)
+    model = nn.Linear(6, 4, key=pb.random.key(0))
+    x, y = rng.normal(size=(16, 6)).astype(np.float32), rng.integers(0, 4, 16)
+
+    def loss(model, x, y):
+        return nn.cross_entropy(model(x), y) - 9.0
+
+    report = pb.preflight(model, loss, (x, y), optimizer=pb.optim.adam(3e-2))
+    assert "VER01" not in [x.id for x in report.findings]
