@@ -21,7 +21,7 @@ from pullback.transforms.tree import flatten, map_leaves
 STEPS = 160
 EVERY = 20
 """Steps between two looks at the examples that were held out."""
-SECONDS = 6.0
+SECONDS = 3.0
 """Processor time after the first step."""
 SHARE = 4
 """One example of so many is held out."""
