@@ -143,6 +143,8 @@ class Doctor:
 
         In a loop without `train_step`, `state` is the model after the step, and `loss` and `grads`
         are given in place of `metrics`.
+
+        Raises `ArgumentError` for `metrics` with anything but a `TrainState`.
         """
         if self._idle and metrics is not None:
             self._idle -= 1
@@ -156,6 +158,12 @@ class Doctor:
         if metrics is None:
             metrics = case.told(state, batch, loss, grads)
             state = case.state_with(state)
+        elif not isinstance(state, TrainState):
+            raise ArgumentError(
+                f"with metrics, state is the TrainState that the step returned, not "
+                f"{type(state).__name__}",
+                hint="in a loop without train_step: doctor.see(model, batch, loss=..., grads=...)",
+            )
         count = case.course.add(metrics)
         self._last = state, batch
         if count <= KEPT:

@@ -172,6 +172,10 @@ def test_a_doctor_is_told_of_the_run_first():
         inspect.Doctor(intended=("DAT99",))
     with pytest.raises(ArgumentError, match="gave no batch"):
         watch(data=[])
+    doctor, metrics = inspect.Doctor(), object()
+    doctor.begin(loss, mlp(), pb.optim.adam(1e-2))
+    with pytest.raises(ArgumentError, match="state is the TrainState that the step returned"):
+        doctor.see(mlp(), batches()[0], metrics)
 
 
 # ---- what only a run shows ------------------------------------------------------------------
