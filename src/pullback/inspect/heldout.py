@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pullback.data.fingerprint import fingerprint
 from pullback.inspect.baseline import Baseline
 from pullback.ir.array import numbers_of
 from pullback.ir.types import Numbers
@@ -111,15 +111,8 @@ def _different(batches: Sequence[Any]) -> tuple[list[Numbers], Any, int] | None:
     if any([x.shape for x in each] != [x.shape for x in leaves[0]] for each in leaves):
         return None
     columns = [np.concatenate(parts) for parts in zip(*leaves, strict=True)]
-    seen: dict[bytes, int] = {}
+    seen: dict[str, int] = {}
     for i in range(len(columns[0])):
-        seen.setdefault(_mark([x[i] for x in columns]), i)
+        seen.setdefault(fingerprint([x[i] for x in columns]), i)
     rows = np.array(sorted(seen.values()))
     return [x[rows] for x in columns], flatten(map_leaves(numbers_of, batches[0]))[1], len(rows)
-
-
-def _mark(row: Sequence[Numbers]) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    for x in row:
-        digest.update(np.ascontiguousarray(x).tobytes())
-    return digest.digest()
