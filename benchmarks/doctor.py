@@ -1,16 +1,17 @@
 """What a doctor costs while all is well: `python benchmarks/doctor.py`, two minutes.
 
-Steps with and without it take turns in one process, block by block; the time of a block with it is
-divided by that of the block without it beside it, and the median of the quotients is told: always
-on, with a look each 50 steps, and at its own pace after the first 200 steps. Its first look, at the
-first step, is told apart: it is once in a run. Processor time, one thread.
+One run, whose steps are told to no doctor and to three, block by block in turn; the time of a block
+with one is divided by that of the block without beside it, and the median of the quotients is told
+with half the distance of their quartiles: always on, with a look each 50 steps, and at its own
+pace after the first 200 steps. "None again" is a block without a doctor, too: what it differs by is
+chance. What the looks of the first 200 steps have cost is told apart: it is once in a run.
+Processor time, one thread.
 """
 
 from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
 
 import numpy as np
 
@@ -18,14 +19,14 @@ import pullback as pb
 from pullback import nn
 from pullback.bench.models import GPT
 from pullback.inspect import Doctor
+from pullback.ir.types import Numbers
 from pullback.transforms.tree import map_leaves
 
 BATCHES = 40
-BLOCKS = 15
-SECONDS = 0.1
-"""Of a block."""
+SECONDS = 5.0
+"""Of all blocks of a kind."""
 LENGTH = 50
-"""Steps of a block are a multiple of this, so that each block has its share of looks."""
+"""Steps of a block, so that each has its look."""
 
 
 class CNN(nn.Module):
@@ -76,44 +77,46 @@ def pairs(x, y):
 
 
 class Run:
-    """Steps as `fit` makes them, with a doctor or without."""
+    """Steps as `fit` makes them, told to a doctor or to none."""
 
-    def __init__(self, model, loss, batches, doctor: Doctor | None) -> None:
+    def __init__(self, model, loss, batches) -> None:
         optimizer = pb.optim.adam(1e-3)
         self.step = pb.train.train_step(loss, optimizer, threads=1)
         self.state = pb.train.TrainState.create(model, optimizer)
-        self.batches, self.doctor = itertools.cycle(batches), doctor
-        if doctor is not None:
-            doctor.begin(self.step, self.state)
+        self.batches = itertools.cycle(batches)
 
-    def steps(self, count: int) -> float:
+    def steps(self, count: int, *doctors: Doctor) -> float:
         """How long so many of them take."""
         begin = time.process_time()
         for batch in itertools.islice(self.batches, count):
             self.state, metrics = self.step(self.state, *batch)
             float(metrics.loss)
             bool(metrics.skipped)
-            if self.doctor is not None:
-                self.doctor.see(self.state, batch, metrics)
+            for doctor in doctors:
+                doctor.see(self.state, batch, metrics)
         return time.process_time() - begin
 
 
-def measured(make: Callable[[Doctor | None], Run]) -> tuple[float, list[float], float]:
-    """(seconds a step, [always on, a look each 50 steps, own pace], seconds of the first look)."""
-    rare, often = Doctor(every=10**9), Steady(every=LENGTH)
-    runs = [make(None), make(rare), make(often), make(Doctor())]
-    for run in runs:
-        run.steps(4 * LENGTH)
-    first = often.seconds
-    one = runs[0].steps(LENGTH) / LENGTH
-    count = max(1, round(SECONDS / one / LENGTH)) * LENGTH
+def measured(run: Run) -> tuple[float, Numbers, Numbers, float]:
+    """(seconds a step, quotients of the kinds, their quartiles, seconds of the first looks).
+
+    The kinds: without a doctor once more, always on, a look each 50 steps, at its own pace.
+    """
+    rare, often, own = Doctor(every=10**9), Steady(every=LENGTH), Doctor()
+    told = [(), (), (rare,), (often,), (own,)]
+    for doctor in (rare, often, own):
+        doctor.begin(run.step, run.state)
+    run.steps(4 * LENGTH, rare, often, own)
+    first = own.seconds
+    one = min(run.steps(LENGTH) for _ in range(5)) / LENGTH
     quotients = []
-    for i in range(BLOCKS):
-        order = range(4) if i % 2 else range(3, -1, -1)
-        times = {k: runs[k].steps(count) for k in order}
-        quotients.append([times[k] / times[0] for k in (1, 2, 3)])
+    for i in range(max(9, round(SECONDS / one / LENGTH))):
+        order = np.roll(range(5), i)[:: 1 if i % 2 else -1]
+        times = {k: run.steps(LENGTH, *told[k]) for k in order}
+        quotients.append([times[k] / times[0] for k in range(1, 5)])
     assert not often.report().alarms, often.report()
-    return one, np.median(quotients, axis=0).tolist(), first
+    quartiles = np.quantile(quotients, [0.25, 0.75], axis=0)
+    return one, np.median(quotients, axis=0), quartiles, first
 
 
 class Steady(Doctor):
@@ -124,16 +127,13 @@ class Steady(Doctor):
 
 
 def main() -> None:
-    heads = ("always on", "each 50", "own pace")
-    print(f"{'':28} {'step':>9} {' '.join(f'{x:>10}' for x in heads)} {'first look':>11}")
+    heads = ("none again", "always on", "each 50", "own pace")
+    print(f"{'':28} {'step':>9} {' '.join(f'{x:>16}' for x in heads)} {'first looks':>12}")
     for name, model, loss, batches in subjects():
-        one, costs, first = measured(
-            lambda doctor, m=model, f=loss, b=batches: Run(m, f, b, doctor)
-        )
-        print(
-            f"{name:28} {one * 1e6:6.0f} us {' '.join(f'{x - 1:+10.1%}' for x in costs)} "
-            f"{first:9.2f} s"
-        )
+        one, costs, quartiles, first = measured(Run(model, loss, batches))
+        spread = (quartiles[1] - quartiles[0]) / 2
+        cells = [f"{x - 1:+9.1%} ±{y:5.1%}" for x, y in zip(costs, spread, strict=True)]
+        print(f"{name:28} {one * 1e6:6.0f} us {' '.join(cells)} {first:10.2f} s")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pullback.inspect.baseline import Baseline, class_error
 from pullback.inspect.course import FIRST, Course
 from pullback.inspect.findings import Finding
 from pullback.inspect.probe import Probe
-from pullback.inspect.seen import Seen, Subject
+from pullback.inspect.seen import Seen, Subject, is_half
 from pullback.ir.array import DONATED, Array, numbers_of
 from pullback.ir.graph import every_node
 from pullback.ir.types import Numbers, float64, is_float
@@ -225,6 +225,11 @@ class Case:
     def can_try(self) -> bool:
         """Whether remedies can be tried: what the run computes is known, and how it learns."""
         return self.tries and self.job is not None and self.job.optimizer is not None
+
+    @functools.cached_property
+    def is_half(self) -> bool:
+        """Whether parameters are kept in half precision."""
+        return is_half(self.initial.model)
 
     @functools.cached_property
     def weights(self) -> list[bool]:

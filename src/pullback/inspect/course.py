@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from array import array
 from collections.abc import Callable
 from typing import Any
 
@@ -45,7 +44,10 @@ def _once(measure: Callable[[Course], Any]) -> property:
 
 
 class Course:
-    """Losses of all steps; norms of gradients and ratios of updates of some of them."""
+    """Losses of all steps; norms of gradients and ratios of updates of some of them.
+
+    What is measured of them goes on from where it was: a run may be long.
+    """
 
     def __init__(self) -> None:
         self.names: tuple[str, ...] = ()
@@ -53,41 +55,59 @@ class Course:
         """The loss of the best constant output, where it is known."""
         self.is_broken = False
         """Whether a step was not finite, and so not applied."""
-        self._losses = array("d")
-        self.hear: Callable[[float], None] = self._losses.append
+        self._heard: list[float] = []
+        """The last losses, not yet among the others."""
+        self.hear: Callable[[float], None] = self._heard.append
         """The loss of one step, of which nothing else is noted."""
+        self._read = 0
+        self._losses = np.empty(1 << 10)
+        """Of every step; `_read` of them are there."""
         self._rows: list[tuple[Any, ...]] = []
         """Of the noted steps the norms and the ratios, which become numbers when they are read."""
         self._told = (-1, "")
+        self._extremes = _Extremes()
         self.known: dict[str, tuple[int, Any]] = {}
         """What was measured, and after how many steps."""
 
     def add(self, metrics: Any) -> int:
         """One step: its loss, and of some what there is besides. Returns the number of steps."""
-        self._losses.append(float_of(metrics.loss))
-        count, rows = len(self._losses), self._rows
-        if (count <= FIRST or not count % STRIDE) and hasattr(metrics, "norms"):
-            self.names = metrics.names.paths
-            rows.append((metrics.norms, metrics.ratios))
-            if len(rows) > LAST:
-                del rows[FIRST]
+        heard = self._heard
+        heard.append(float_of(metrics.loss))
+        count = self._read + len(heard)
+        if count <= FIRST or not count % STRIDE:
+            norms = getattr(metrics, "norms", None)
+            if norms is not None:
+                rows = self._rows
+                rows.append((norms, metrics.ratios))
+                if len(rows) > LAST:
+                    del rows[FIRST]
+                elif len(rows) == 1:
+                    self.names = metrics.names.paths
         return count
+
+    def read(self) -> int:
+        """Put what was heard to the losses. Returns the number of steps."""
+        heard, start = self._heard, self._read
+        if heard:
+            self._read = end = start + len(heard)
+            if end > len(self._losses):
+                self._losses = np.concatenate([self._losses, np.empty(end)])
+            self._losses[start:end] = heard
+            heard.clear()
+        return self._read
 
     @property
     def count(self) -> int:
         """Steps so far."""
-        return len(self._losses)
-
-    def next(self, count: int) -> int:
-        """The first step after `count` of which more than the loss is noted."""
-        return count + 1 if count < FIRST else count + STRIDE - count % STRIDE
+        return self._read + len(self._heard)
 
     # ---- series ----
 
-    @_once
+    @property
     def losses(self) -> Numbers:
         """Of every step."""
-        return np.array(self._losses)
+        count = self.read()
+        return self._losses[:count]
 
     @_once
     def norms(self) -> Numbers:
@@ -118,7 +138,17 @@ class Course:
     @_once
     def is_finite(self) -> bool:
         """Whether all losses are."""
-        return bool(np.isfinite(self.losses).all())
+        return self._extremes.of(self.losses).is_finite
+
+    @property
+    def lowest(self) -> float:
+        """The least loss; NaN where one is no number."""
+        return self._extremes.of(self.losses).lowest
+
+    @_once
+    def early(self) -> float:
+        """The mean loss of the second half of the first steps."""
+        return _mean(self.losses[FIRST // 2 : FIRST])
 
     @_once
     def start(self) -> float:
@@ -150,11 +180,10 @@ class Course:
         losses = self.losses
         if not len(losses) or not np.isfinite(losses[0]):
             return 0.0
-        if not self.is_finite:
-            losses = losses[np.isfinite(losses)]
-        highest = losses.max()
-        if len(losses) > 3:
-            highest = (losses[:-2] + losses[1:-1] + losses[2:]).max() / 3
+        extremes = self._extremes.of(losses)
+        if not extremes.is_finite:
+            extremes = _Extremes().of(losses[np.isfinite(losses)])
+        highest = extremes.highest_sum / 3 if extremes.count > 3 else losses.max()
         return float(highest / abs(losses[0])) if losses[0] else 0.0
 
     @property
@@ -216,6 +245,30 @@ class Course:
                 f"output, {self.baseline:.4g}"
             )
         return ""
+
+
+class _Extremes:
+    """What is least and greatest of a series that grows: only what is new is looked at."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.is_finite = True
+        self.lowest = math.inf
+        self.highest_sum = -math.inf
+        """Of three that follow each other."""
+
+    def of(self, x: Numbers) -> _Extremes:
+        """With all of `x`, which begins with what was there before."""
+        new = x[self.count :]
+        if len(new):
+            self.is_finite = self.is_finite and bool(np.isfinite(new).all())
+            self.lowest = min(self.lowest, float(new.min()))
+            near = x[max(self.count - 2, 0) :]
+            if len(near) > 2:
+                sums = near[:-2] + near[1:-1] + near[2:]
+                self.highest_sum = max(self.highest_sum, float(sums.max()))
+            self.count = len(x)
+        return self
 
 
 def _median(x: list[float]) -> float:

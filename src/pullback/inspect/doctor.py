@@ -15,7 +15,7 @@ from pullback.errors import ArgumentError, PullbackError
 from pullback.inspect.birth import births
 from pullback.inspect.case import HANDED, KEPT, Case, Job, Told, parts
 from pullback.inspect.causes import place, rooted
-from pullback.inspect.course import FIRST
+from pullback.inspect.course import FIRST, STRIDE
 from pullback.inspect.findings import Finding, Severity
 from pullback.inspect.looks import examined, facts
 from pullback.inspect.report import Report
@@ -95,7 +95,10 @@ class Doctor:
         self._idle = 0
         """Steps to come of which only the loss is noted."""
         self._hear: Callable[[float], None]
-        self._last: tuple[Any, Any] | None = None
+        self._kind: Any = TrainState
+        """The type of the states that were seen to be one."""
+        self._state: Any = None
+        self._batch: Any = ()
         self._began = 0.0
         self.seconds = 0.0
         """What the looks have cost so far."""
@@ -146,31 +149,44 @@ class Doctor:
 
         Raises `ArgumentError` for `metrics` with anything but a `TrainState`.
         """
-        if self._idle and metrics is not None:
-            self._idle -= 1
-            self._last = state, batch
+        idle = self._idle
+        if idle and metrics is not None:  # of a tiny step each line here is a part in a thousand
+            self._idle = idle - 1
+            self._state, self._batch = state, batch
             self._hear(float_of(metrics.loss))
             return ""
         return self._seen(state, batch, metrics, loss, grads)
 
     def _seen(self, state: Tree, batch: Any, metrics: Any, loss: Any, grads: Tree) -> str:
+        case = self._case
+        if case is None or metrics is None or type(state) is not self._kind:
+            case, state, metrics = self._checked(state, batch, metrics, loss, grads)
+        count, due = case.course.add(metrics), self._due
+        self._state, self._batch = state, batch
+        if count <= KEPT:
+            case.keep(batch)
+        told = ""
+        if count >= due:
+            told, due = self._look(case), self._due
+        if count >= FIRST:
+            self._idle = min(STRIDE - count % STRIDE, due - count) - 1
+        return told
+
+    def _checked(
+        self, state: Any, batch: Any, metrics: Any, loss: Any, grads: Tree
+    ) -> tuple[Case, Any, Any]:
+        """The case, and of a loop without `train_step` its state and metrics."""
         case = self._required()
         if metrics is None:
-            metrics = case.told(state, batch, loss, grads)
-            state = case.state_with(state)
-        elif not isinstance(state, TrainState):
+            return case, case.state_with(state), case.told(state, batch, loss, grads)
+        if not isinstance(state, TrainState):
             raise ArgumentError(
                 f"with metrics, state is the TrainState that the step returned, not "
                 f"{type(state).__name__}",
                 hint="in a loop without train_step: doctor.see(model, batch, loss=..., grads=...)",
             )
-        count = case.course.add(metrics)
-        self._last = state, batch
-        if count <= KEPT:
-            case.keep(batch)
-        told = self._look(case) if count >= self._due else ""
-        self._idle = min(case.course.next(count), self._due) - count - 1
-        return told
+        self._kind = type(state)
+        return case, state, metrics
 
     def evaluated(self, row: Mapping[str, float]) -> str:
         """After an evaluation, with its numbers, `train_loss` and `validation_loss` among them."""
@@ -186,7 +202,7 @@ class Doctor:
         case.course.is_broken = True
         if case.course.count == 1:
             case.keep(batch)
-        case.now = self._last = state, batch
+        self._state, self._batch = case.now = state, batch
         self._born = self._tried("births", lambda: self._births(case, state, batch))
         self._looked = case.course.count
         if not self._is_known:
@@ -220,8 +236,7 @@ class Doctor:
 
     def _look(self, case: Case) -> str:
         start = time.perf_counter()
-        assert self._last is not None
-        case.now = self._last
+        case.now = self._state, self._batch
         count = self._looked = case.course.count
         if not self._is_known:
             self._is_known = True

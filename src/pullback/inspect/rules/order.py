@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from pullback.inspect.case import Case
-from pullback.inspect.course import FIRST
 from pullback.inspect.findings import Finding, Kind, Severity, Threshold
 from pullback.inspect.heldout import HeldOut
 from pullback.inspect.rules.running import Sign
@@ -118,8 +117,7 @@ class DAT03(Sign):
         course, bar = case.course, cls.slow * case.course.baseline
         if course.count < LEAST or math.isnan(bar) or _all_alike(case.marks):
             return False
-        early = float(np.mean(course.losses[FIRST // 2 : FIRST]))
-        return course.end > bar or (early > bar and course.end > bar / 2)
+        return bool(course.end > bar or (course.early > bar and course.end > bar / 2))
 
     @classmethod
     def untaught(cls, case: Case, tried: HeldOut | None) -> Iterator[Finding]:
@@ -193,8 +191,9 @@ class DAT05(Sign):
     @classmethod
     def is_worth_trying(cls, case: Case) -> bool:
         """Whether one batch of a few examples comes again and again."""
-        size = len(flatten(case.batches[0])[0][0]) if case.batches else 0
-        return case.course.count >= LEAST and size <= cls.small and _all_alike(case.marks)
+        if case.course.count < LEAST or not _all_alike(case.marks):
+            return False
+        return len(flatten(case.batches[0])[0][0]) <= cls.small
 
     @classmethod
     def too_few(cls, case: Case, tried: HeldOut | None) -> Iterator[Finding]:

@@ -173,10 +173,12 @@ class OPT03(Sign):
         losses = course.losses
         if len(losses) < 10 * (often + 1) or not course.is_finite:
             return
+        enough = cls.share * abs(course.start)
+        if losses[-10:].sum() / 10 <= course.lowest + enough:  # and a mean is no less than that
+            return
         means = losses[len(losses) % 10 :].reshape(-1, 10).sum(axis=1) / 10
         least, late = float(means[:-often].min()), means[-often:]
-        enough = least + cls.share * abs(course.start)
-        if late.min() > max(cls.rise * least, enough):
+        if late.min() > max(cls.rise * least, least + enough):
             yield cls.found(
                 f"the run diverges: the loss was {least:.3g} and is {late[-1]:.3g}",
                 None,

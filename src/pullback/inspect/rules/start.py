@@ -15,7 +15,7 @@ from pullback.inspect.findings import NO_TRIAL, Finding, Kind, Remedy, Rule, Sev
 from pullback.inspect.initial import misfit_layer, scale_of
 from pullback.inspect.probe import Probe
 from pullback.inspect.response import rounded_away
-from pullback.inspect.seen import USUAL_RATE, Seen, is_half
+from pullback.inspect.seen import USUAL_RATE, Seen
 from pullback.inspect.trials import ENOUGH, JUMP, LEAKED, LEAST, WRONG, copies_ratio
 from pullback.ir.array import Array
 from pullback.ir.types import Numbers, is_float
@@ -456,7 +456,7 @@ class OPT02(Check):
     def running(cls, case: Case) -> Iterator[Finding]:
         """In a run: no weight moves by more, and the loss does not fall."""
         yield from cls._gone(case)
-        if case.job is not None and is_half(case.initial.model) and len(case.course.norms) > 1:
+        if case.job is not None and case.is_half and len(case.course.norms) > 1:
             start, end = (float(np.linalg.norm(case.course.norms[i])) for i in (0, -1))
             if end > start / 10:
                 yield from cls._rounded(case.present, case.job.optimizer)
@@ -489,11 +489,11 @@ class OPT02(Check):
     @classmethod
     def _gone(cls, case: Case) -> Iterator[Finding]:
         """A schedule has taken the rate to nothing before anything was learnt."""
-        course, ratios = case.course, case.course.ratios
-        norms = course.norms
-        if course.count < LEAST or ratios.shape != norms.shape or len(ratios) <= FIRST:
+        course = case.course
+        if course.count < LEAST or not course.end > cls.known * course.baseline:
             return
-        if not course.stands_still or not course.end > cls.known * course.baseline:
+        norms, ratios = course.norms, course.ratios
+        if not course.stands_still or ratios.shape != norms.shape or len(ratios) <= FIRST:
             return
         size = np.linalg.norm(ratios, axis=1)
         slopes = np.linalg.norm(norms, axis=1)
