@@ -36,6 +36,8 @@ __all__ = ["Case", "Job", "Told", "Visit", "parts"]
 
 KEPT = 16
 """Batches at the beginning that are kept for trials."""
+SPENT = 0.1
+"""The share of the steps so far that an experiment in a run without a symptom may take."""
 HANDED = 3
 """Steps of a loop without `train_step` that are computed again."""
 
@@ -62,6 +64,8 @@ class Job:
     clip: float | None = None
     precision: str = "fp32"
     has_aux: bool = False
+    program: TrainStep | None = None
+    """The step of the run itself, which is compiled already."""
 
     @classmethod
     def of(cls, step: TrainStep) -> Job:
@@ -74,6 +78,7 @@ class Job:
             recipe.clip,
             names[recipe.compute],
             recipe.has_aux,
+            step,
         )
 
     @property
@@ -153,6 +158,10 @@ class Case:
         """What the rules of the first steps found, once they are done."""
         self.clinic: Any = None
         """Where remedies are tried, once one is."""
+        self.is_asked = False
+        """Whether a report was asked for, which may take its time."""
+        self.owes = False
+        """Whether an experiment waits until it is small beside the run, or a report asked for."""
         self._jump: float | None = None
         self._gradients: dict[tuple[int, int], list[Numbers]] = {}
         self._model: Any = getattr(self.initial, "model", None)
@@ -225,6 +234,11 @@ class Case:
     def can_try(self) -> bool:
         """Whether remedies can be tried: what the run computes is known, and how it learns."""
         return self.tries and self.job is not None and self.job.optimizer is not None
+
+    def affords(self, steps: int) -> bool:
+        """Whether an experiment of so many steps may be made now; if not, it is owed."""
+        self.owes = not (self.is_asked or steps <= SPENT * self.course.count)
+        return not self.owes
 
     @functools.cached_property
     def is_half(self) -> bool:

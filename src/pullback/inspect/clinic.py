@@ -13,7 +13,7 @@ import numpy as np
 
 from pullback.inspect.case import Case
 from pullback.inspect.findings import NO_TRIAL, Finding, Remedy, Severity
-from pullback.inspect.heldout import HeldOut, held_out
+from pullback.inspect.heldout import TAKEN, HeldOut, held_out
 from pullback.inspect.initial import rescaled
 from pullback.inspect.seen import USUAL_RATE, single
 from pullback.inspect.trials import ENOUGH, Descent
@@ -114,9 +114,15 @@ class Clinic:
     @functools.cached_property
     def held_out(self) -> HeldOut | None:
         """Training on some of the examples, and what it is worth for others."""
-        case = self._case
-        begun = self._begun(self._begin, 1.0)
-        return held_out(self._program(), begun, case.batches, case.baseline)
+        case, step, state = self._case, self._job.program, self._begin
+        if step is None:
+            step, state = self._program(), self._begun(state, 1.0)
+        return held_out(step, state, case.batches, case.baseline)
+
+    @property
+    def can_hold_out(self) -> bool:
+        """Whether it is known already, or the run is long enough for it."""
+        return "held_out" in vars(self) or self._case.affords(TAKEN)
 
     @property
     def is_calm(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,7 @@ class Course:
         """Of the noted steps the norms and the ratios, which become numbers when they are read."""
         self._told = (-1, "")
         self._extremes = _Extremes()
+        self._early: float | None = None
         self.known: dict[str, tuple[int, Any]] = {}
         """What was measured, and after how many steps."""
 
@@ -93,6 +95,7 @@ class Course:
             if end > len(self._losses):
                 self._losses = np.concatenate([self._losses, np.empty(end)])
             self._losses[start:end] = heard
+            self._extremes.take(heard)
             heard.clear()
         return self._read
 
@@ -135,30 +138,37 @@ class Course:
 
     # ---- symptoms ----
 
-    @_once
+    @property
     def is_finite(self) -> bool:
         """Whether all losses are."""
-        return self._extremes.of(self.losses).is_finite
+        self.read()
+        return self._extremes.are_finite
 
     @property
     def lowest(self) -> float:
-        """The least loss; NaN where one is no number."""
-        return self._extremes.of(self.losses).lowest
+        """The least loss, where all are finite."""
+        self.read()
+        return self._extremes.lowest
 
-    @_once
+    @property
     def early(self) -> float:
         """The mean loss of the second half of the first steps."""
-        return _mean(self.losses[FIRST // 2 : FIRST])
+        if self._early is None or self.count <= FIRST:
+            self._early = _mean(self.losses[FIRST // 2 : FIRST])
+        return self._early
 
     @_once
     def start(self) -> float:
         """The loss at the beginning. The first may be far off by chance, the next by a jump."""
-        losses: Numbers = self.losses
+        losses = self.losses
         first: list[float] = losses[:5].tolist()
         if not self.is_finite:
             return first[0]
+        usual = _median(first)
+        if usual <= first[0]:
+            return usual
         late = losses[-WINDOW:] - _mean(losses[-WINDOW:])
-        return min(_median(first), first[0] + 2 * math.sqrt(_mean(late * late)))
+        return min(usual, first[0] + 2 * math.sqrt(_mean(late * late)))
 
     @_once
     def end(self) -> float:
@@ -178,13 +188,13 @@ class Course:
     def rise(self) -> float:
         """The largest finite loss, as a mean of three, / that of the first step."""
         losses = self.losses
-        if not len(losses) or not np.isfinite(losses[0]):
+        if not len(losses) or not math.isfinite(first := float(losses[0])):
             return 0.0
-        extremes = self._extremes.of(losses)
-        if not extremes.is_finite:
-            extremes = _Extremes().of(losses[np.isfinite(losses)])
-        highest = extremes.highest_sum / 3 if extremes.count > 3 else losses.max()
-        return float(highest / abs(losses[0])) if losses[0] else 0.0
+        extremes = self._extremes
+        if not extremes.are_finite:
+            extremes = _Extremes()
+            extremes.take(losses[np.isfinite(losses)].tolist())
+        return extremes.highest / abs(first) if first else 0.0
 
     @property
     def grief(self) -> int:
@@ -248,27 +258,29 @@ class Course:
 
 
 class _Extremes:
-    """What is least and greatest of a series that grows: only what is new is looked at."""
+    """What is least and greatest of a series that grows. Of few numbers a list is the quickest."""
 
     def __init__(self) -> None:
-        self.count = 0
-        self.is_finite = True
+        self.are_finite = True
         self.lowest = math.inf
-        self.highest_sum = -math.inf
-        """Of three that follow each other."""
+        self.highest = -math.inf
+        """As a mean of three that follow each other; of three and fewer the greatest."""
+        self._last: list[float] = []
+        self._count = 0
 
-    def of(self, x: Numbers) -> _Extremes:
-        """With all of `x`, which begins with what was there before."""
-        new = x[self.count :]
-        if len(new):
-            self.is_finite = self.is_finite and bool(np.isfinite(new).all())
-            self.lowest = min(self.lowest, float(new.min()))
-            near = x[max(self.count - 2, 0) :]
-            if len(near) > 2:
-                sums = near[:-2] + near[1:-1] + near[2:]
-                self.highest_sum = max(self.highest_sum, float(sums.max()))
-            self.count = len(x)
-        return self
+    def take(self, new: list[float]) -> None:
+        """What follows."""
+        if self.are_finite and not math.isfinite(sum(new)):
+            self.are_finite = all(map(math.isfinite, new))
+        self.lowest = min(self.lowest, *new)
+        near, self._count = self._last + new, self._count + len(new)
+        self._last = near[-3:]
+        top = max(near)
+        if self._count <= 3:
+            self.highest = top
+        elif top > self.highest or len(near) == self._count:
+            greatest = max(map(add, map(add, near, near[1:]), near[2:])) / 3
+            self.highest = greatest if len(near) == self._count else max(self.highest, greatest)
 
 
 def _median(x: list[float]) -> float:

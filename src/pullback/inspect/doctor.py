@@ -102,6 +102,8 @@ class Doctor:
         self._began = 0.0
         self.seconds = 0.0
         """What the looks have cost so far."""
+        self.costs: dict[str, float] = {}
+        """Of these seconds the share of the facts, of the signs of the course, of births."""
 
     def begin(
         self,
@@ -220,8 +222,10 @@ class Doctor:
     def report(self) -> Report:
         """All that is known, after one more look at the run as it is now."""
         case = self._required()
-        if self._looked < case.course.count:
+        if self._looked < case.course.count or case.owes:
+            case.is_asked = True
             self._look(case)
+            case.is_asked = False
             self._idle = 0
         return self._report()
 
@@ -258,12 +262,15 @@ class Doctor:
 
     def _tried(self, what: str, look: Callable[[], list[Finding]]) -> list[Finding]:
         """What a look finds; one that fails says so in the report, and never ends a run."""
+        start = time.perf_counter()
         try:
             with np.errstate(all="ignore"):
                 return look()
         except PullbackError as error:
             self._skipped.append(f"{what}: {error.what}")
             return []
+        finally:
+            self.costs[what] = self.costs.get(what, 0.0) + time.perf_counter() - start
 
     def _births(self, case: Case, state: Any, batch: Any) -> list[Finding]:
         """Who made the number: in the loss and its gradient, or else in the step around them."""
@@ -317,6 +324,7 @@ class Doctor:
     def _summary(self, case: Case) -> str:
         course = case.course
         said = [f"loss {course.start:.4g} -> {course.end:.4g}"] if course.count else []
+        said += [f"{what} {seconds:.2g} s" for what, seconds in self.costs.items()]
         return "  ".join([*said, *[f"skipped {x}" for x in self._skipped]])
 
 

@@ -21,6 +21,8 @@ from pullback.transforms.tree import flatten, map_leaves
 STEPS = 160
 EVERY = 20
 """Steps between two looks at the examples that were held out."""
+TAKEN = 200
+"""Steps that it takes, the looks included."""
 SECONDS = 3.0
 """Processor time after the first step."""
 SHARE = 4

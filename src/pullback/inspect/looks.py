@@ -70,6 +70,7 @@ def examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
     What is measured is a warning if a remedy helped on a copy of the run, or none is known. Where a
     fact is known to be wrong nothing is tried.
     """
+    case.owes = False
     found = [*_early(case), *[x for each in LATE for x in each.running(case)]]
     if case.job is None:
         return found
@@ -96,11 +97,13 @@ def carried(case: Case, symptom: str) -> list[Finding]:
     unheard = [*SIG01.likely(case.first), *DAT03.unheard(case)] if symptom else []
     if unheard:
         return unheard
-    if DAT05.is_worth_trying(case):
-        return list(DAT05.too_few(case, case.clinic.held_out))
-    if DAT03.is_worth_trying(case):
-        return list(DAT03.untaught(case, case.clinic.held_out))
-    return []
+    is_one_batch = DAT05.is_worth_trying(case)
+    if not (is_one_batch or DAT03.is_worth_trying(case)):
+        return []
+    if not symptom and not case.clinic.can_hold_out:
+        return []
+    judge = DAT05.too_few if is_one_batch else DAT03.untaught
+    return list(judge(case, case.clinic.held_out))
 
 
 def guessed(case: Case, symptom: str) -> list[Finding]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from pullback.errors import listed
 from pullback.inspect.case import Case
 from pullback.inspect.course import FIRST, NEAR
@@ -174,7 +176,9 @@ class OPT03(Sign):
         if len(losses) < 10 * (often + 1) or not course.is_finite:
             return
         enough = cls.share * abs(course.start)
-        if losses[-10:].sum() / 10 <= course.lowest + enough:  # and a mean is no less than that
+        if (
+            np.add.reduce(losses[-10:]) / 10 <= course.lowest + enough
+        ):  # and a mean is no less than that
             return
         means = losses[len(losses) % 10 :].reshape(-1, 10).sum(axis=1) / 10
         least, late = float(means[:-often].min()), means[-often:]
