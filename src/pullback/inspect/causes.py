@@ -9,15 +9,11 @@ import numpy as np
 
 from pullback.errors import listed
 from pullback.inspect.account import Paths, account_of
-from pullback.inspect.findings import Finding, Kind, Severity
+from pullback.inspect.findings import Finding, Severity
 from pullback.inspect.probe import within_model
 from pullback.inspect.rules.cuts import CUT01, CUT04
 from pullback.inspect.seen import Seen
 
-ORDER = (
-    "NUM", "CUT", "LOOP", "OBJ", "DAT", "VER02", "SIG07", "SIG", "OBJ04", "OPT", "VER01", "GEN",
-)  # fmt: skip
-"""Causes before what follows from them: by id, or by family."""
 MUCH = 0.5
 """Remedies that help by more are alike: which of them is the cause is said by the order."""
 
@@ -27,13 +23,11 @@ MUCH = 0.5
 
 def place(finding: Finding) -> tuple[bool, bool, float, int, int]:
     """Certain errors first; then what a remedy has shown, by how much; then the order of causes."""
-    families = [i for i, name in enumerate(ORDER) if finding.id.startswith(name)]
-    family = ORDER.index(finding.id) if finding.id in ORDER else families[0]
     calm = finding.severity is Severity.INFO
     shown = -1.0 if finding.effect > MUCH else -0.5 if finding.effect else 0.0
     if finding.is_certain:
         shown = -2.0
-    return (bool(finding.explained_by), calm, shown, family, finding.severity.rank)
+    return (bool(finding.explained_by), calm, shown, finding.rule.place(), finding.severity.rank)
 
 
 def rooted(found: Sequence[Finding]) -> list[Finding]:
@@ -55,36 +49,14 @@ def _blamed(found: Sequence[Finding]) -> list[Finding]:
     """Known pairs, whatever the order of causes says."""
     for cause in found:
         if cause.severity is not Severity.INFO and not cause.explained_by:
-            due = [x for x in found if _is_due(x, cause)]
+            due = [x for x in found if cause.rule.explains(cause, x)]
             found = [replace(x, explained_by=cause.id) if x in due else x for x in found]
     return list(found)
 
 
-def _is_due(finding: Finding, cause: Finding) -> bool:
-    """Whether it is known to follow.
-
-    Nothing learns before a layer that is frozen at 0. A loss is large that is a sum, a number not
-    finite after steps that were too long, as a shorter one has shown; units died of them that were
-    alive. Where nothing of a sample comes in, nothing else says anything.
-    """
-    match cause.id:
-        case "OBJ06":
-            return finding.id == "OBJ04"
-        case "NUM01" if cause.severity is Severity.FAIL:
-            return finding.rule is CUT04 or finding.rule.kind is Kind.MEASURE
-        case "CUT03" if cause.severity.is_error:
-            return finding.rule is CUT04
-        case "OPT01" | "OPT03":
-            late = bool(finding.numbers.get("later"))  # it was not so at the beginning
-            return late or (bool(cause.effect) and finding.severity is Severity.STOP)
-        case "DAT01" if cause.severity.is_error:
-            return finding is not cause and finding.severity is not Severity.STOP
-    return False
-
-
 def _follows(finding: Finding, root: Finding) -> bool:
     """Measures follow; so does a hazard on the line that came to grief."""
-    if finding.rule.kind is Kind.MEASURE or finding.rule is CUT04:
+    if finding.rule.can_follow():
         return True
     return (
         root.severity is Severity.STOP

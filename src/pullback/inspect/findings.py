@@ -11,7 +11,7 @@ import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, IntEnum, auto
 from pathlib import PurePath
 from typing import Any, ClassVar, Self
 
@@ -52,6 +52,26 @@ class Kind(Enum):
     MEASURE = "measure"
     """A number beyond a threshold."""
     HINT = "hint"
+
+
+class Place(IntEnum):
+    """Where a rule stands among causes: each comes before what follows from it.
+
+    A rule stands with its family, unless it says another place.
+    """
+
+    NUM = auto()
+    CUT = auto()
+    LOOP = auto()
+    OBJ = auto()
+    DAT = auto()
+    DERIVATIVE = auto()
+    SCALE = auto()
+    SIG = auto()
+    FIRST_LOSS = auto()
+    OPT = auto()
+    VER = auto()
+    GEN = auto()
 
 
 class Threshold(float):
@@ -108,6 +128,25 @@ class Rule:
     """The severities at which a finding needs no trial to be believed; of a measure none."""
     is_early: ClassVar[bool] = False
     """Of a rule that looks at a run: whether the first steps say all that it asks for."""
+    comes: ClassVar[Place | None] = None
+    """Its place among causes, where it is not that of its family."""
+    follows: ClassVar[bool] = False
+    """Whether what it finds follows from a cause before it, though it is no measure."""
+
+    @classmethod
+    def place(cls) -> Place:
+        """Its place among causes."""
+        return Place[cls.id[:-2]] if cls.comes is None else cls.comes
+
+    @classmethod
+    def can_follow(cls) -> bool:
+        """Whether what it finds may follow from another cause; a fact stands for itself."""
+        return cls.follows or cls.kind is Kind.MEASURE
+
+    @classmethod
+    def explains(cls, mine: Finding, other: Finding) -> bool:
+        """Whether it is known that the other finding follows from mine, whatever their places."""
+        return False
 
     @classmethod
     def thresholds(cls) -> tuple[Threshold, ...]:

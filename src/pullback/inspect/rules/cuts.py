@@ -111,6 +111,7 @@ class CUT04(Rule):
     id = "CUT04"
     title = "a gradient that is exactly 0"
     severity = Severity.WARN
+    follows = True
     fix = "per cause: another initialisation or a smaller rate, a leaky activation, the right mask"
     intended = "zero-initialised layers are fine at step 0; look again after one step"
     source = "torchtest's two-step check; where it dies is found by the replay"

@@ -49,6 +49,11 @@ class NUM01(Rule):
     source = "pytorch issues 160016 and 1274; the frames are those of Hugging Face's overflow hook"
 
     @classmethod
+    def explains(cls, mine: Finding, other: Finding) -> bool:
+        """Of a number that is hidden in the first loss: what is measured, and silent gradients."""
+        return mine.severity is Severity.FAIL and other.rule.can_follow()
+
+    @classmethod
     def of(cls, birth: Birth) -> Finding:
         what = f"{spoken(birth.node, birth.operands)} = {number(birth.value)}{_where(birth)}"
         return _born(cls, what, birth)

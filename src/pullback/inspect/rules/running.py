@@ -10,6 +10,7 @@ from pullback.errors import listed
 from pullback.inspect.case import Case
 from pullback.inspect.course import FIRST, NEAR
 from pullback.inspect.findings import Finding, Kind, Rule, Severity, Threshold
+from pullback.inspect.rules.cuts import CUT04
 from pullback.inspect.rules.start import OPT01, Check
 from pullback.inspect.seen import Seen
 
@@ -77,6 +78,11 @@ class CUT03(Check):
     fix = "pb.nn.unfreeze(model, path) of the last layer"
     intended = "intended=('CUT03',)"
     source = "pytorch-forum 84911 (TrainCheck)"
+
+    @classmethod
+    def explains(cls, mine: Finding, other: Finding) -> bool:
+        """Nothing learns before a layer that is frozen at 0."""
+        return mine.severity.is_error and other.rule is CUT04
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
@@ -168,6 +174,10 @@ class OPT03(Sign):
     rise = Threshold(2.0, "mean loss / its least, above", "TheDeepChecker")
     windows = Threshold(5, "times in a row", "TheDeepChecker")
     share = Threshold(0.1, "and by this share of the loss at the start", "own")
+
+    @classmethod
+    def explains(cls, mine: Finding, other: Finding) -> bool:
+        return OPT01.is_of_long_steps(mine, other)
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pullback.inspect.findings import NO_TRIAL, Finding, Kind, Severity, Threshold
+from pullback.inspect.findings import NO_TRIAL, Finding, Kind, Place, Severity, Threshold
 from pullback.inspect.initial import MISFIT, REPEATED, misfit, misfit_layer, misfit_loop, scale_of
 from pullback.inspect.moments import MISPREDICTED, Signal
 from pullback.inspect.probe import FLAT, Layer, Probe
@@ -212,6 +212,7 @@ class SIG07(Check):
     title = "an initial scale that does not fit"
     kind = Kind.MEASURE
     severity = Severity.WARN
+    comes = Place.SCALE
     fix = "he_normal for relu, lecun_normal or xavier_normal otherwise, or normalisation"
     intended = "intended=('SIG07',)"
     source = "He et al. 2015, Poole et al. 2016, Schoenholz et al. 2017; SageMaker"

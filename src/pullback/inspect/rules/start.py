@@ -11,7 +11,16 @@ from pullback.errors import NotDifferentiableError, PullbackError
 from pullback.inspect.case import Case
 from pullback.inspect.check_grads import check_grads
 from pullback.inspect.course import FIRST
-from pullback.inspect.findings import NO_TRIAL, Finding, Kind, Remedy, Rule, Severity, Threshold
+from pullback.inspect.findings import (
+    NO_TRIAL,
+    Finding,
+    Kind,
+    Place,
+    Remedy,
+    Rule,
+    Severity,
+    Threshold,
+)
 from pullback.inspect.initial import misfit_layer, scale_of
 from pullback.inspect.probe import Probe
 from pullback.inspect.response import rounded_away
@@ -53,6 +62,7 @@ class OBJ04(Check):
     title = "an initial loss far from that of a network that knows nothing"
     kind = Kind.MEASURE
     severity = Severity.WARN
+    comes = Place.FIRST_LOSS
     fix = "start the last layer small, its bias at the log of the class frequencies"
     intended = "a model that was trained before starts lower"
     source = "TheDeepChecker (ratio 1.0), torchtest2 (2x, 0.5x), Karpathy's recipe"
@@ -107,6 +117,11 @@ class OBJ06(Check):
     deviation = Threshold(1e-3, "|loss(n copies) / loss - n| / n below", "own")
 
     @classmethod
+    def explains(cls, mine: Finding, other: Finding) -> bool:
+        """A loss is large that is a sum."""
+        return other.rule is OBJ04
+
+    @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
         it, size = seen.subject, seen.probe.batch
         if size < 1 or it.network_state is not None or it.key is not None:
@@ -150,6 +165,11 @@ class DAT01(Check):
     narrow = Threshold(0.1, "standard deviation below", "TheDeepChecker")
     far = Threshold(3.0, "|mean| / standard deviation above", "TheDeepChecker")
     apart = Threshold(1e3, "largest / least deviation of the columns of a table", "TheDeepChecker")
+
+    @classmethod
+    def explains(cls, mine: Finding, other: Finding) -> bool:
+        """Where nothing of a sample comes in, nothing else says anything."""
+        return mine.severity.is_error and other is not mine and other.severity is not Severity.STOP
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
@@ -300,6 +320,7 @@ class VER02(Check):
     id = "VER02"
     title = "a wrong derivative"
     severity = Severity.FAIL
+    comes = Place.DERIVATIVE
     fix = "correct the rule: pb.check_grads shows both numbers element by element"
     source = "gradcheck's tolerances, JAX's check_grads; localisation is new"
     error = Threshold(WRONG, "relative error above", "gradcheck")
@@ -357,6 +378,19 @@ class OPT01(Check):
     jump = Threshold(JUMP, "log10 ‖update‖/‖weight‖ above", "own")
     rise = Threshold(2.0, "largest loss / loss at the start above, in a run", "TheDeepChecker")
     too_long = Threshold(1.0, "step / largest stable step above", "descent lemma")
+
+    @classmethod
+    def explains(cls, mine: Finding, other: Finding) -> bool:
+        return cls.is_of_long_steps(mine, other)
+
+    @staticmethod
+    def is_of_long_steps(mine: Finding, other: Finding) -> bool:
+        """What was not so at the beginning, as units that died.
+
+        And numbers that were not finite, where a shorter step has shown it.
+        """
+        late = bool(other.numbers.get("later"))
+        return late or (bool(mine.effect) and other.severity is Severity.STOP)
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
