@@ -36,8 +36,6 @@ __all__ = ["Case", "Job", "Told", "Visit", "parts"]
 
 KEPT = 16
 """Batches at the beginning that are kept for trials."""
-SPENT = 0.1
-"""The share of the steps so far that an experiment in a run without a symptom may take."""
 HANDED = 3
 """Steps of a loop without `train_step` that are computed again."""
 
@@ -106,6 +104,11 @@ class Told:
     norms: Numbers
     ratios: Numbers
     names: Names
+
+    @property
+    def sizes(self) -> Numbers:
+        """(2, parameters), as the first rows of those of `Metrics`."""
+        return np.stack([self.norms, self.ratios])
 
     @classmethod
     def nothing(cls) -> Told:
@@ -235,9 +238,9 @@ class Case:
         """Whether remedies can be tried: what the run computes is known, and how it learns."""
         return self.tries and self.job is not None and self.job.optimizer is not None
 
-    def affords(self, steps: int) -> bool:
-        """Whether an experiment of so many steps may be made now; if not, it is owed."""
-        self.owes = not (self.is_asked or steps <= SPENT * self.course.count)
+    def affords(self, steps: float) -> bool:
+        """Whether a run of so many steps bears an experiment now; if not, it is owed."""
+        self.owes = not (self.is_asked or self.course.count >= steps)
         return not self.owes
 
     @functools.cached_property

@@ -119,10 +119,9 @@ class Clinic:
             step, state = self._program(), self._begun(state, 1.0)
         return held_out(step, state, case.batches, case.baseline)
 
-    @property
-    def can_hold_out(self) -> bool:
-        """Whether it is known already, or the run is long enough for it."""
-        return "held_out" in vars(self) or self._case.affords(TAKEN)
+    def can_hold_out(self, share: float) -> bool:
+        """Whether it is known already, or takes at most this share of the steps so far."""
+        return "held_out" in vars(self) or self._case.affords(TAKEN / share)
 
     @property
     def is_calm(self) -> bool:

@@ -63,8 +63,8 @@ class Course:
         self._read = 0
         self._losses = np.empty(1 << 10)
         """Of every step; `_read` of them are there."""
-        self._rows: list[tuple[Any, ...]] = []
-        """Of the noted steps the norms and the ratios, which become numbers when they are read."""
+        self._rows: list[Any] = []
+        """Of the noted steps `sizes`, which become numbers when they are read."""
         self._told = (-1, "")
         self._extremes = _Extremes()
         self._early: float | None = None
@@ -77,10 +77,10 @@ class Course:
         heard.append(float_of(metrics.loss))
         count = self._read + len(heard)
         if count <= FIRST or not count % STRIDE:
-            norms = getattr(metrics, "norms", None)
-            if norms is not None:
+            sizes = getattr(metrics, "sizes", None)
+            if sizes is not None:
                 rows = self._rows
-                rows.append((norms, metrics.ratios))
+                rows.append(sizes)
                 if len(rows) > LAST:
                     del rows[FIRST]
                 elif len(rows) == 1:
@@ -125,15 +125,13 @@ class Course:
     @_once
     def is_lively(self) -> bool:
         """Whether in the last noted step every parameter had a gradient and was moved."""
-        sizes = [numbers_of(x) for row in self._rows[-1:] for x in row]
-        return bool(sizes) and all(np.count_nonzero(x) == x.size for x in sizes)
+        return bool(self._rows) and bool(numbers_of(self._rows[-1])[:2].all())
 
-    def _table(self, column: int) -> Numbers:
+    def _table(self, row: int) -> Numbers:
         self._rows = [
-            row if isinstance(row[0], np.ndarray) else tuple([numbers_of(x, float64) for x in row])
-            for row in self._rows
+            x if isinstance(x, np.ndarray) else numbers_of(x, float64) for x in self._rows
         ]
-        rows = [row[column] for row in self._rows]
+        rows = [x[row] for x in self._rows]
         return np.stack(rows) if rows else np.zeros((0, len(self.names)))
 
     # ---- symptoms ----

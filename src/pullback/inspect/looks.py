@@ -93,14 +93,18 @@ def examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
 
 
 def carried(case: Case, symptom: str) -> list[Finding]:
-    """Whether what is learnt holds for other examples, where there is a doubt."""
+    """Whether what is learnt holds for other examples, where there is a doubt.
+
+    A run without a symptom pays for it once it is long: a tenth of its steps so far; half of them
+    where they were all on one small batch.
+    """
     unheard = [*SIG01.likely(case.first), *DAT03.unheard(case)] if symptom else []
     if unheard:
         return unheard
     is_one_batch = DAT05.is_worth_trying(case)
     if not (is_one_batch or DAT03.is_worth_trying(case)):
         return []
-    if not symptom and not case.clinic.can_hold_out:
+    if not symptom and not case.clinic.can_hold_out(0.5 if is_one_batch else 0.1):
         return []
     judge = DAT05.too_few if is_one_batch else DAT03.untaught
     return list(judge(case, case.clinic.held_out))

@@ -14,11 +14,11 @@ from pullback.compile import CompiledFunction, compile
 from pullback.compile.stages import Lowered
 from pullback.errors import ArgumentError, NonFiniteError, ShapeError, StructureError
 from pullback.functions.elementwise import isfinite, sqrt
-from pullback.functions.manipulation import stack
+from pullback.functions.manipulation import concat, stack
 from pullback.functions.reductions import sum as total
 from pullback.ir.array import Array
 from pullback.ir.types import DType, bool_, float32, int32
-from pullback.ops.operators import cast, constant, lift, select
+from pullback.ops.operators import absolute, cast, constant, lift, select
 from pullback.optim.hyperparameters import require_count, require_positive
 from pullback.optim.optimizer import Optimizer, apply_updates, zeros_like
 from pullback.train.function import UserFunction, drawn, paired, same_types, scalar_loss
@@ -208,9 +208,8 @@ class _Recipe:
         self._check(state, batch)
         params = trained_part(state.model)
         loss, grads, network_state, aux = self._accumulated(state, params, batch)
-        squares = [total(g * g) for g in flatten(grads)[0]]
-        norms = sqrt(stack(squares))
-        norm = sqrt(total(stack(squares)))
+        squares, counts = _measured(flatten(grads)[0])
+        norm = sqrt(total(squares))
         good = isfinite(loss) & isfinite(norm) if self.skips else constant(True, bool_)
         updates, optimizer = self.optimizer.update(
             self._bounded(grads, norm, good), state.optimizer, params
@@ -218,6 +217,7 @@ class _Recipe:
         updated = apply_updates(params, updates)
         model = completed(updated, state.model, marks(state.model))
         scale = None if state.scale is None else state.scale.after(good)
+        ratios = select(good, _ratios(updates, updated), 0.0)
         changed = (model, optimizer, network_state, state.step + 1)
         before = (state.model, state.optimizer, state.network_state, state.step)
         model, optimizer, network_state, count = _chosen(good, changed, before)
@@ -227,8 +227,7 @@ class _Recipe:
             grad_norm=norm,
             skipped=~good,
             scale=constant(1.0, float32) if state.scale is None else state.scale.value,
-            norms=norms,
-            ratios=select(good, _ratios(updates, updated), 0.0),
+            sizes=concat([sqrt(squares), ratios, *counts]).reshape(4, len(squares)),
             aux=aux,
             names=Names(tuple([p.removeprefix(".") for p in paths(flatten(params)[1], "")])),
         )
@@ -333,6 +332,20 @@ class _Recipe:
             if is_array(leaf) and 0 in leaf.shape:
                 name = argument_paths(structure, self.loss.names(batch))[i]
                 raise ShapeError(f"the batch is empty: {name} is {lift(leaf).type}")
+
+
+def _measured(grads: Sequence[Array]) -> tuple[Array, list[Array]]:
+    """The sum of squares of each gradient; of each the share of zeros, then of each how many
+    elements are not finite.
+
+    All three are asked of |g|, a value of their own, so that one kernel has them: who reads a value
+    joins the kernel that makes it.
+    """
+    sizes = [absolute(g) for g in grads]
+    squares = stack([total(x * x) for x in sizes])
+    zeros = [total(select(x == 0, constant(1.0, x.dtype), 0.0)) / max(x.size, 1) for x in sizes]
+    broken = [total(select(x < math.inf, constant(0.0, x.dtype), 1.0)) for x in sizes]
+    return squares, [x.reshape(1) for x in (*zeros, *broken)]
 
 
 def _divided(grads: Tree, by: Any) -> Tree:

@@ -408,8 +408,8 @@ def test_a_gradient_that_is_no_number_names_the_parameter():
 
     def broken(state, x):
         new, metrics = step(state, x)
-        norms = pb.asarray([math.inf, 0.0])
-        return new, metrics.replace(skipped=pb.asarray(True), norms=norms)
+        sizes = pb.zeros((4, 2)).at[0, 0].set(math.inf)
+        return new, metrics.replace(skipped=pb.asarray(True), sizes=sizes)
 
     broken.lower = step.lower
     with pytest.raises(DivergedError, match=r"its gradient is not finite \(weight\) at step 1"):

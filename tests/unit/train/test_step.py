@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -135,6 +137,26 @@ def test_metrics():
     assert float(metrics.grad_norm) == pytest.approx(np.linalg.norm(norms), rel=1e-5)
     assert list(metrics.grad_norms)[:2] == ["layers[0].weight", "layers[0].bias"]
     assert (bool(metrics.skipped), float(metrics.scale), metrics.aux) == (False, 1.0, None)
+
+
+def test_zeros_of_a_gradient_and_what_is_not_finite_are_counted_in_one_kernel():
+    def weighted(model, x):  # the gradient is x
+        return pb.sum(pb.sum(model["a"] * x)) + pb.sum(model["b"] * 0.0)
+
+    optimizer = pb.optim.adam(0.1)
+    state = TrainState.create({"a": pb.ones(8), "b": pb.ones((2, 3))}, optimizer)
+    step = train_step(weighted, optimizer)
+    x = pb.asarray([0.0, -0.0, 1.0, 1e-30, -2.0, 3.0, 4.0, 1e30])
+    kernels = list(map(str, step.lower(state, x).program.schedule.kernels))
+    assert [k.count("fold sum") for k in kernels if "abs(" in k] == [3]  # that of b is known
+    state, metrics = step(state, x)
+    assert list(map(float, metrics.zero_shares.values())) == [0.25, 1.0]
+    assert list(map(float, metrics.nonfinite.values())) == [0.0, 0.0]
+    broken = pb.asarray([0.0, math.nan, math.inf, -math.inf, 1.0, 1.0, 1.0, 1.0])
+    state, metrics = step(state, broken)
+    assert bool(metrics.skipped)
+    assert float(metrics.zero_shares["['a']"]) == 0.125
+    assert float(metrics.nonfinite["['a']"]) == 3.0
 
 
 def test_clipping_bounds_all_gradients_together():
