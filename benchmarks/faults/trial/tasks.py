@@ -220,7 +220,7 @@ KEYS, VALUES = 8, 4
 
 
 def lookup(seed: int, pairs: int = 5) -> Four:
-    """Five keys, their five values and one key of which the value is asked: int64[n,11], int64[n]."""
+    """Five keys, their values, and a key of which the value is asked: int64[n,11], int64[n]."""
     rng = np.random.default_rng([seed, 49])
     keys = rng.permuted(np.tile(np.arange(KEYS), (COUNT, 1)), axis=1)[:, :pairs]
     values = rng.integers(0, VALUES, (COUNT, pairs))
