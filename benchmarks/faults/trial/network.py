@@ -26,8 +26,6 @@ from benchmarks.faults.trial.structured import (
     player,
     set_net,
     switch,
-    unrolled,
-    unrolled_loss,
 )
 
 import pullback as pb
@@ -226,19 +224,6 @@ def latch_explodes(seed: int) -> Setup:
 
     score = data.r_squared(predict, x_valid, y_valid)
     return Setup(model, loss, pb.optim.rmsprop(3e-3), (x, y), score, batch=32, steps=250)
-
-
-@fault(
-    "latch_forgets", "vanishing recurrent net", "SIG01 SIG07", "latch_scan",
-    layers=("hidden",), also="OPT02 VER01",
-)  # fmt: skip
-def latch_forgets(seed: int) -> Setup:
-    """Hidden weights of a hundredth: a state is gone a step later; plain descent."""
-    x, y, x_valid, y_valid = tasks.latch(seed)
-    score = data.r_squared(unrolled, x_valid, y_valid)
-    optimizer = pb.optim.sgd(0.02)
-    model = switch(seed, spread=0.01)
-    return Setup(model, unrolled_loss, optimizer, (x, y), score, batch=32, steps=250)
 
 
 # ---- depth ----------------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 from benchmarks.faults import data
 from benchmarks.faults.fresh.tasks import next_word
@@ -30,8 +28,6 @@ from benchmarks.faults.trial.structured import (
     blind_r_squared,
     coder,
     composer,
-    memory_net,
-    read,
     set_net,
     spot_net,
 )
@@ -302,24 +298,6 @@ def soils_faded(seed: int) -> Setup:
 
 
 # ---- where it begins ------------------------------------------------------------------------
-
-
-@fault(
-    "lookup_loud", "last layer too large", "OBJ04", "lookup_attention",
-    layers=("last",), also="SIG07 OPT02 SIG02",
-)  # fmt: skip
-def lookup_loud(seed: int) -> Setup:
-    """The last layer was begun with a deviation of 40, and plain descent has to undo it."""
-    x, y, x_valid, y_valid = tasks.lookup(seed)
-    start = partial(nn.init.normal, std=40.0)
-    last = nn.Linear(16, tasks.VALUES, key=keys_of(seed, 5)[4], initializer=start)
-    model = memory_net(seed) | {"last": last}
-
-    def loss(model, x, y):
-        return nn.cross_entropy(read(model, x), y)
-
-    score = data.accuracy(read, x_valid, y_valid)
-    return Setup(model, loss, pb.optim.adam(5e-4), (x, y), score)
 
 
 @fault(
