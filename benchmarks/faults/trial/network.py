@@ -154,12 +154,12 @@ def gratings_all_alike(seed: int) -> Setup:
     layers=("head",), at_once=True,
 )  # fmt: skip
 def tune_copied(seed: int) -> Setup:
-    """A network of two units is widened to 48 by copies, without noise."""
+    """A unit is widened to 48 by copies, without noise."""
     x, y, x_valid, y_valid = tasks.tune(seed)
     model = player(seed)
     first, last = model["head"].layers
-    first = first.replace(weight=pb.tile(first.weight[:2], (24, 1)))
-    last = last.replace(weight=pb.tile(last.weight[:, :2], (1, 24)) / 5)
+    first = first.replace(weight=pb.tile(first.weight[:1], (48, 1)))
+    last = last.replace(weight=pb.tile(last.weight[:, :1], (1, 48)) / 7)
     model["head"] = model["head"].replace(layers=(first, last))
 
     def loss(model, x, y):
