@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from benchmarks.faults import data
 from benchmarks.faults.final import tasks
-from benchmarks.faults.final.tables import call, classify, decide
+from benchmarks.faults.final.tables import call, classify
 from benchmarks.faults.program import Setup, healthy
 
 import pullback as pb

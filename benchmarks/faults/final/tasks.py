@@ -118,7 +118,8 @@ def spread(seed: int) -> Four:
     middle, width = np.sin(2 * x[:, :1]) + 0.5 * x[:, 2:], 0.3 + 0.25 * (x[:, 1:2] + 1.7)
     y = middle + width * rng.normal(size=(COUNT, 1))
     truth = middle + 1.2816 * width
-    return parted(x, y.astype(np.float32))[:3] + (truth[TRAIN:].astype(np.float32),)
+    x, y, x_valid, _ = parted(x, y.astype(np.float32))
+    return x, y, x_valid, truth[TRAIN:].astype(np.float32)
 
 
 def lumps(seed: int) -> tuple[Numbers, Numbers, Numbers]:
@@ -151,7 +152,7 @@ def arrows(seed: int) -> Four:
     arrow = np.array([[0, 0, 1, 0, 0], [0, 1, 1, 1, 0], [1, 0, 1, 0, 1], [0, 0, 1, 0, 0]])
     arrow = np.concatenate([arrow, [[0, 0, 1, 0, 0]]])
     y = rng.integers(0, 4, COUNT)
-    x = rng.normal(0, 0.2, (COUNT, 1, 9, 9))
+    x = rng.normal(0, 0.12, (COUNT, 1, 9, 9))
     for k, (a, b) in enumerate(rng.integers(0, 5, (COUNT, 2))):
         x[k, 0, a : a + 5, b : b + 5] += np.rot90(arrow, y[k])
     x = (x - x.min()) / (x.max() - x.min())
