@@ -238,12 +238,11 @@ def head_not_registered(seed: int) -> Setup:
     at_once=True,
 )
 def pad_is_all(seed: int) -> Setup:
-    """Lengths are counted along the wrong axis, and no place is left in the mask."""
+    """Kinds were thought to begin at 3, behind those of special marks: no place counts."""
     x, y, x_valid, y_valid = tasks.tagging(seed)
 
     def loss(model, x, y):
-        lengths = pb.sum(x > 0, axis=1)
-        mask = (pb.arange(x.shape[1]) >= 2 * lengths[:, None]).astype("float32")  # here
+        mask = (y >= 3).astype("float32")  # here
         right = pb.one_hot(pb.maximum(y, 0), 3)
         errors = -pb.sum(nn.log_softmax(model(x)) * right, axis=2)
         return pb.sum(errors * mask) / pb.maximum(pb.sum(mask), 1)
