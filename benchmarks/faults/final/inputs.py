@@ -195,14 +195,14 @@ def scales_mask_turned(seed: int) -> Setup:
 
 
 @fault(
-    "scales_normed_over_time",
-    "statistics over time",
+    "scales_both_sides",
+    "convolution that looks ahead",
     "DAT06",
     "scales_lstm",
     at_once=True,
 )
-def scales_normed_over_time(seed: int) -> Setup:
-    """Notes are mixed with the mean of the whole tune, before they are read in order."""
+def scales_both_sides(seed: int) -> Setup:
+    """A convolution before the recurrent net is padded on both sides."""
     x, y, x_valid, y_valid = tasks.scales(seed)
     keys = pb.random.split(pb.random.key(seed), 4)
     model = {

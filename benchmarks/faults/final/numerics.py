@@ -38,9 +38,9 @@ def visits_stirling(seed: int) -> Setup:
     at_once=True,
 )
 def visits_days(seed: int) -> Setup:
-    """The days themselves are added to a logarithm, not their logarithm; there are up to 120."""
+    """Half days, up to 120, are added to a logarithm as they are, not their logarithm."""
     x, days, seen, x_valid, truth = tasks.visits(seed)
-    days = 2 * days
+    days, truth = 2 * days, truth - np.log(np.float32(2))
 
     def loss(model, x, days, seen):
         log_rate = model(x) + days
@@ -74,65 +74,6 @@ def spread_negative(seed: int) -> Setup:
         lambda model, x: model(x)[:, :1] + 1.2816 * model(x)[:, 1:], x_valid, truth
     )
     return Setup(model, loss, pb.optim.adam(5e-3), (x, y), score, steps=400)
-
-
-@fault(
-    "lumps_far_away",
-    "sum of exponentials underflows",
-    "NUM01 NUM04",
-    "lumps_mixture",
-    also="NUM02 NUM03",
-    at_once=True,
-)
-def lumps_far_away(seed: int) -> Setup:
-    """Densities are added as they are; of a point far out all of them are 0."""
-    x, x_valid, which = tasks.lumps(seed)
-    rng = np.random.default_rng([seed, 152])
-    model = tables.gaussians(x[rng.choice(len(x), 4, replace=False)])
-    x = x.copy()
-    x[::50] *= 12
-
-    def loss(model, x):
-        density = pb.sum(pb.exp(tables.densities(model, x)), axis=1)
-        return -pb.mean(pb.log(density))  # here
-
-    score = tables.found(x_valid, which)
-    return Setup(model, loss, pb.optim.adam(5e-2), (x,), score, steps=300)
-
-
-@fault(
-    "sentence_of_nothing",
-    "softmax of a row that is all masked",
-    "NUM01",
-    "tagging_transformer",
-    also="NUM02 NUM04",
-)
-def sentence_of_nothing(seed: int) -> Setup:
-    """Some sentences are empty: all their scores are -inf."""
-    x, y, x_valid, y_valid = tasks.tagging(seed)
-    x, y = x.copy(), y.copy()
-    x[3::97], y[3::97] = 0, -1
-    keys = pb.random.split(pb.random.key(seed), 6)
-    model = {
-        "words": nn.Embedding(tasks.WORDS, 24, key=keys[0], initializer=nn.init.normal),
-        "places": pb.random.normal(keys[1], (10, 24)),
-        **{k: nn.Linear(24, 24, key=keys[i]) for k, i in (("q", 2), ("k", 3), ("v", 4))},
-        "after": nn.MLP(24, 3, 64, 1, nn.gelu, key=keys[5]),
-    }
-
-    def predict(model, x):
-        h = model["words"](x) + model["places"]
-        scores = model["q"](h) @ model["k"](h).mT / 24**0.5
-        scores = scores + pb.where((x > 0)[:, None, :], 0.0, -np.inf)
-        h = h + pb.softmax(scores, axis=2) @ model["v"](h)  # here
-        return model["after"](h)
-
-    def loss(model, x, y):
-        return nn.cross_entropy(predict(model, x), y, ignore_index=-1)
-
-    score = tasks.kinds(predict, x_valid, y_valid)
-    optimizer = pb.optim.adamw(pb.optim.warmup_cosine(5e-3, 30, 400))
-    return Setup(model, loss, optimizer, (x, y), score, batch=32, steps=400)
 
 
 @fault(
@@ -190,33 +131,6 @@ def weights_normed(seed: int) -> Setup:
 
     score = data.accuracy(predict, x_valid, y_valid)
     return Setup(model, loss, pb.optim.adam(3e-3), (x, y), score, batch=32)
-
-
-@fault(
-    "pooled_deviation",
-    "sqrt at 0",
-    "NUM02 NUM04",
-    "pulses_pooled",
-    also="NUM01 NUM03",
-)
-def pooled_deviation(seed: int) -> Setup:
-    """The deviation over time of a relu that never answers to a recording is the root of 0."""
-    x, y, x_valid, y_valid = tasks.pulses(seed)
-    x = x.copy()
-    x[5::60] = 0
-
-    def predict(model, x):
-        h = nn.relu(model["far"](nn.relu(model["near"](x))))
-        mean = pb.mean(h, axis=2)
-        variance = pb.mean((h - mean[:, :, None]) ** 2, axis=2)
-        deviation = pb.sqrt(variance)  # here
-        return model["head"](pb.concat([mean, deviation], axis=1))
-
-    def loss(model, x, y):
-        return nn.cross_entropy(predict(model, x), y)
-
-    score = data.accuracy(predict, x_valid, y_valid)
-    return Setup(structures.listener(seed), loss, pb.optim.adam(1e-2), (x, y), score, batch=32)
 
 
 @fault(

@@ -155,6 +155,15 @@ def houses_momentum(seed: int) -> Setup:
     return Setup(appraiser(seed), regress, optimizer, (x, y), score, batch=32)
 
 
+@healthy("houses_slowly")
+def houses_slowly(seed: int) -> Setup:
+    """A rate of 0.0004, and time enough."""
+    x, y, x_valid, y_valid = tasks.standard_houses(seed)
+    score = data.r_squared(call, x_valid, y_valid)
+    optimizer = pb.optim.adam(4e-4)
+    return Setup(appraiser(seed), regress, optimizer, (x, y), score, batch=32, steps=800)
+
+
 @healthy("houses_huber")
 def houses_huber(seed: int) -> Setup:
     """One price in twenty has two digits too many; Huber's loss does not mind."""

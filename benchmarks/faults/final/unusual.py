@@ -68,6 +68,15 @@ def voices_triplet(seed: int) -> Setup:
     return Setup(ear(seed), triplet, pb.optim.adam(5e-3), (x, same, other), score)
 
 
+@healthy("voices_classes")
+def voices_classes(seed: int) -> Setup:
+    """Plain gradient descent with few layers."""
+    x, y, x_valid, y_valid = tasks.voices(seed)
+    model = nn.MLP(24, tasks.VOICES, 48, 1, nn.gelu, key=pb.random.key(seed))
+    score = data.accuracy(call, x_valid, y_valid)
+    return Setup(model, classify, pb.optim.sgd(0.1), (x, y), score)
+
+
 # ---- codes ----------------------------------------------------------------------------------
 
 
