@@ -166,9 +166,9 @@ def wines_shelf(seed: int) -> Setup:
     return Setup(model, classify, pb.optim.adam(3e-3), (x, y), score, batch=32)
 
 
-@fault("houses_tax", "label leakage", "DAT06", "houses_adam", at_once=True)
-def houses_tax(seed: int) -> Setup:
-    """The tax is a share of the price, less an allowance; houses to judge have no tax yet."""
+@fault("houses_duty", "label leakage", "DAT06", "houses_adam", at_once=True)
+def houses_duty(seed: int) -> Setup:
+    """The duty is a share of the price, less an allowance; houses to judge have none yet."""
     x, y, x_valid, y_valid = tasks.standard_houses(seed)
     x = np.concatenate([x, 0.9 * y - np.float32(0.2)], 1)
     x_valid = np.concatenate([x_valid, np.zeros_like(x_valid[:, :1])], 1)
