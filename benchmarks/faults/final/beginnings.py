@@ -18,7 +18,7 @@ from pullback import nn
 
 
 @fault(
-    "shop_of_ones",
+    "shop_of_equal_factors",
     "symmetric initialisation",
     "SIG06",
     "purchases_factors",
@@ -26,7 +26,7 @@ from pullback import nn
     also="VER01",
     at_once=True,
 )
-def shop_of_ones(seed: int) -> Setup:
+def shop_of_equal_factors(seed: int) -> Setup:
     """All factors of a person begin equal, so they stay one factor."""
     x, y, x_valid, y_valid = tasks.purchases(seed)
     rng = np.random.default_rng([seed, 161])
@@ -111,7 +111,7 @@ def wines_wide(seed: int) -> Setup:
     "SIG07 SIG01",
     "arrows_momentum",
     layers=("layers",),
-    also="VER01 OPT02 CUT04",
+    also="GEN02 VER01 OPT02 CUT04",
 )
 def arrows_faint(seed: int) -> Setup:
     """A standard deviation of 0.001 in every layer."""
@@ -153,7 +153,7 @@ def notes_loud(seed: int) -> Setup:
     "SIG02 SIG07",
     "regime_rnn",
     layers=("cell",),
-    also="OPT01 OPT03 NUM01 NUM02 OBJ04",
+    also="GEN02 OPT01 OPT03 NUM01 NUM02 OBJ04",
 )
 def regime_explodes(seed: int) -> Setup:
     """Relu in place of tanh, and hidden weights of variance 4 over the width."""
@@ -184,7 +184,7 @@ def regime_explodes(seed: int) -> Setup:
     "SIG01",
     "tags_layers",
     layers=("layers",),
-    also="VER01 SIG08 CUT04 SIG07 OPT02",
+    also="GEN02 VER01 SIG08 CUT04 SIG07 OPT02",
 )
 def tags_sigmoids(seed: int) -> Setup:
     """Seven hidden layers of sigmoids, with weights for tanh."""
@@ -247,7 +247,7 @@ def scores_multiplied(seed: int) -> Setup:
 
     def predict(model, x):
         h = model["words"](x) + model["places"]
-        scores = model["q"](h) @ model["k"](h).mT * 24.0
+        scores = model["q"](h) @ model["k"](h).mT * 24.0  # here
         scores = pb.where((x > 0)[:, None, :], scores, -1e9)
         h = h + pb.softmax(scores, axis=2) @ model["v"](h)  # here
         return model["after"](h)
@@ -312,7 +312,7 @@ def board_linear(seed: int) -> Setup:
     "SIG03 CUT04",
     "houses_adam",
     layers=("layers[0]", "layers[1]"),
-    also="VER01 OPT02 DAT03",
+    also="GEN02 VER01 OPT02 DAT03",
 )
 def houses_dead(seed: int) -> Setup:
     """Biases that are drawn far below 0: no unit of the second layer ever answers."""
@@ -328,10 +328,10 @@ def houses_dead(seed: int) -> Setup:
 @fault(
     "arrows_thirty",
     "no residual in a deep net",
-    "SIG08 SIG05 SIG01 SIG07",
+    "SIG08 SIG01 SIG07",
     "arrows_residual",
     layers=("layers",),
-    also="VER01 SIG03 CUT04 OPT02",
+    also="GEN02 SIG05 VER01 SIG03 CUT04 OPT02",
 )
 def arrows_thirty(seed: int) -> Setup:
     """Thirty plain layers, with weights for layers without relu."""

@@ -43,7 +43,7 @@ def visits_days(seed: int) -> Setup:
     days, truth = 2 * days, truth - np.log(np.float32(2))
 
     def loss(model, x, days, seen):
-        log_rate = model(x) + days
+        log_rate = model(x) + days  # here
         return pb.mean(pb.exp(log_rate) - seen * log_rate)  # here
 
     score = data.r_squared(tables.call, x_valid, truth)

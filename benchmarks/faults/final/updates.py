@@ -97,11 +97,18 @@ def clipped_by_value(seed: int) -> Setup:
     return Setup(tables.tagger(seed), decide, optimizer, (x, y), score)
 
 
-@fault("weights_in_bfloat", "parameters in half precision", "OPT02", "houses_slowly", also=SLOW)
+@fault(
+    "weights_in_bfloat",
+    "parameters in half precision",
+    "OPT02",
+    "houses_slowly",
+    also=SLOW,
+    layers=("layers",),
+)
 def weights_in_bfloat(seed: int) -> Setup:
     """Weights of 8 bits and a small rate: most steps are rounded away."""
     x, y, x_valid, y_valid = tasks.standard_houses(seed)
-    model = tree_map(lambda p: p.astype("bfloat16"), tables.appraiser(seed))
+    model = tree_map(lambda p: p.astype("bfloat16"), tables.appraiser(seed))  # here
     optimizer = pb.optim.adam(4e-4)
 
     @pb.compile
@@ -149,7 +156,13 @@ def decay_of_arrows(seed: int) -> Setup:
     return Setup(structures.pointer(seed), classify, optimizer, (x, y), score, batch=32)
 
 
-@fault("statistics_dropped", "new statistics not handed on", "LOOP02", "wines_normed")
+@fault(
+    "statistics_dropped",
+    "new statistics not handed on",
+    "LOOP02",
+    "wines_normed",
+    also="DAT01 GEN02",
+)
 def statistics_dropped(seed: int) -> Setup:
     """The state that comes out of the network is not the one that the loss gives back."""
     x, y, x_valid, y_valid = tasks.wines(seed)
@@ -280,7 +293,7 @@ def new_model_lost(seed: int) -> Setup:
         loss, grads = pb.value_and_grad(decide)(model, x, y)
         for layer, slope in zip(model.layers, grads.layers, strict=True):
             weight = layer.weight - 0.1 * slope.weight
-            layer = layer.replace(weight=weight)
+            layer = layer.replace(weight=weight)  # here
         return (model, memory), (loss, grads)  # here
 
     score = data.binary_accuracy(call, x_valid, y_valid)

@@ -25,6 +25,7 @@ PROGRAMS = load()
         ("fresh", 65, 52, 33),
         ("reserve", 64, 56, 17),
         ("trial", 93, 79, 39),
+        ("final", 97, 85, 60),
     ],
 )
 def test_a_set_is_as_large_as_it_says(which, faults, kinds, healthy):
