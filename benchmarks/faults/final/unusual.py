@@ -409,7 +409,7 @@ def wines_wrong_labels(seed: int) -> Setup:
 
 @healthy("wines_few")
 def wines_few(seed: int) -> Setup:
-    """A hundred and ninety-two samples of three columns, all in each step."""
+    """A hundred and ninety-two samples of two columns, all in each step."""
     x, y, x_valid, y_valid = tasks.wines(seed)
     x, x_valid, y, y_valid = x[:192, 2:4], x_valid[:, 2:4], y[:192] % 2, y_valid % 2
     model = nn.MLP(2, 2, 16, 1, key=pb.random.key(seed))
