@@ -183,7 +183,7 @@ class Blocking:
         """The rows of A for the next tile are asked for while k runs: they lie far apart, where no
         processor sees that they are wanted. Not where they would push out those at work."""
         product = self.product
-        if self.copies or self.tiles_at_once == 1 or product.depth < FAR:
+        if self.copies or self.packed or self.tiles_at_once == 1 or product.depth < FAR:
             return False
         return product.inner[-1].a == 1 and not self._crowds(product.row.a, 2 * self.tile.rows)
 
