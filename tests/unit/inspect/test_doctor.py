@@ -1,6 +1,7 @@
 """The doctor: a sound run is left in peace and keeps its bits, a planted fault is named."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pullback as pb
 from pullback import inspect, nn
 from pullback.errors import ArgumentError, DivergedError
 from pullback.inspect.case import Told
+from pullback.inspect.course import Course
 from pullback.train.metrics import Names
 from pullback.transforms.tree import flatten, map_leaves
 
@@ -473,3 +475,31 @@ def test_steps_that_half_precision_rounds_away():
             value, grads = pb.value_and_grad(half)(model, *batch)
             doctor.see(model, batch, loss=value, grads=grads)
         assert {x.id for x in doctor.report().alarms if x.id == "OPT02"} == ids
+
+
+# ---- what it costs --------------------------------------------------------------------------
+
+
+def test_what_is_measured_of_a_long_run_goes_on_from_where_it_was():
+    course, losses = Course(), (2 + np.cos(np.arange(3000.0)) / np.arange(1, 3001)).tolist()
+    for i in range(0, 3000, 7):  # looked at after every seven
+        for loss in losses[i : i + 7]:
+            course.hear(loss)
+        assert course.rise >= 0
+    x = np.array(losses)
+    assert course.losses.tolist() == losses
+    assert (course.is_finite, course.lowest) == (True, x.min())
+    assert course.rise == (x[:-2] + x[1:-1] + x[2:]).max() / 3 / x[0]
+    course.hear(math.inf)
+    assert not course.is_finite
+    assert course.rise == (x[:-2] + x[1:-1] + x[2:]).max() / 3 / x[0]
+
+
+def test_an_experiment_is_owed_until_the_run_bears_it_or_a_report_is_asked_for():
+    doctor = inspect.Doctor()
+    trained(doctor)
+    case = doctor._case
+    assert (case.affords(2000), case.owes) == (False, True)
+    doctor.report()
+    assert not case.owes
+    assert case.affords(60)
