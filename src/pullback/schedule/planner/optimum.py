@@ -70,7 +70,8 @@ class Search:
         self.goal = self._mask([*workload.kept, *[~k for k in tokens]])
         self.moves = [self._move(k) for k in range(len(workload.steps))]
         self.back = [
-            (move.reads, move.writes, move.cost) for move in self.moves[: workload.count][::-1]
+            (move.reads, move.writes, self._price(move))
+            for move in self.moves[: workload.count][::-1]
         ]
         self.cheap = {
             self.bit[i]: min(workload.steps[k].cost for k, _ in ways)
@@ -160,6 +161,11 @@ class Search:
             aligned(step.scratch),
             tuple(pairs),
         )
+
+    def _price(self, move: _Move) -> int:
+        """What it costs at least to make what a step makes, of what it reads."""
+        alone = self.workload.alone.get(move.step, {}).values()
+        return min([move.cost, *[self.workload.steps[k].cost for k in alone]])
 
     def _mask(self, names: Iterable[int]) -> Mask:
         mask = 0
