@@ -44,6 +44,9 @@ PLACEMENTS = 2_000
 TRIES = 3
 """How often each proposer is asked whether a budget can be met."""
 
+MORE = 1.03
+"""The share of the arena to play in where products may then store one of two results alone."""
+
 NEAR = 64
 """The smallest possible budget is looked for to one part in so many."""
 
@@ -229,12 +232,18 @@ class Planner:
 
     @functools.cached_property
     def proposers(self) -> list[Proposer]:
-        found: list[Proposer] = [functools.partial(self._evicted, taste) for taste in TASTES]
+        found: list[Proposer] = [functools.partial(self._evicted, taste, 1.0) for taste in TASTES]
+        if self.workload.alone:
+            found += [functools.partial(self._evicted, taste, MORE) for taste in TASTES[:3]]
         return [*found, self.stack.proposal] if self.stack.is_chain else found
 
-    def _evicted(self, taste: tuple[float, float], room: int) -> Lifetimes | None:
-        schedule = self.eviction.schedule(room, *taste)
-        return None if schedule is None else refine(self.workload, schedule, room)
+    def _evicted(self, taste: tuple[float, float], more: float, room: int) -> Lifetimes | None:
+        """Played in `more` than the room, if it then fits in it."""
+        schedule = self.eviction.schedule(int(room * more), *taste)
+        if schedule is None:
+            return None
+        lives = refine(self.workload, schedule, room)
+        return lives if more == 1.0 or lives.max_live <= room else None
 
     # ---- the refusal ----
 
