@@ -49,8 +49,7 @@ def _parsed(given: object) -> int | None:
 
 def _hint(given: object) -> str:
     if isinstance(given, str) and re.fullmatch(r"\s*-?\d+\.?\d*\s*", given):
-        number = given.strip()
-        return f'say of what: memory="{number} MB", or {number} as a whole number for bytes'
+        return f'say of what: "{given.strip()} MB", say, or "{given.strip()} B"'
     if isinstance(given, float):
         return 'bytes are a whole number; write for example memory=500_000_000 or "500 MB"'
     return f'write for example memory="500 MB"; the units are {", ".join(UNITS)}'

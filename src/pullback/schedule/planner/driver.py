@@ -16,6 +16,7 @@ from pullback.errors import MemoryPlanError
 from pullback.schedule.memory import Lifetimes, Plan, Workload, evaluate, lifetimes, packed
 from pullback.schedule.packing import aligned, pack
 from pullback.schedule.picture import bytes_text
+from pullback.schedule.planner.alone import stored_alone
 from pullback.schedule.planner.eviction import TASTES, Eviction
 from pullback.schedule.planner.optimum import STEPS, Search
 from pullback.schedule.planner.refine import refine
@@ -132,9 +133,10 @@ class Planner:
         return Eviction(self.workload)
 
     @functools.cached_property
-    def states(self) -> Search:
-        """What a small workload can hold."""
-        return Search(self.workload)
+    def states(self) -> list[Search]:
+        """What a small workload can hold; at last with results stored alone, if there are such."""
+        kinds = (False, True) if self.workload.alone else (False,)
+        return [Search(self.workload, alone=alone) for alone in kinds]
 
     @functools.cached_property
     def floor(self) -> tuple[int, int]:
@@ -204,16 +206,19 @@ class Planner:
         the cheapest."""
         if len(self.workload.steps) > STEPS:
             return known
-        room, below = arena, math.inf if known is None else known.lifetimes.cost
-        while room >= arena * SHARES[-1]:
-            schedule = self.states.schedule(room, below)
-            if schedule is None:
+        for search in self.states:
+            room, below = arena, math.inf if known is None else known.lifetimes.cost
+            while room >= arena * SHARES[-1]:
+                schedule = search.schedule(room, below)
+                if schedule is None:
+                    break
+                lives = stored_alone(lifetimes(self.workload, schedule), room)
+                plan, size = self._packed(lives, arena, began)
+                if plan is not None:
+                    return plan
+                room -= max(size - arena, int(arena * LESS))
+            if known is not None:
                 break
-            lives = lifetimes(self.workload, schedule)
-            plan, size = self._packed(lives, arena, began)
-            if plan is not None:
-                return plan
-            room -= max(size - arena, int(arena * LESS))
         return known
 
     def _packed(self, lives: Lifetimes, arena: int, began: float) -> tuple[Plan | None, int]:
