@@ -8,8 +8,9 @@ in one run. Each contender first says what it holds at its peak beyond parameter
 this library then gets exactly so many bytes. What is held is measured: torch's by its allocator
 (every allocation of the profiler, so what a library call takes inside is not seen), JAX's by what
 XLA allocates for the program (`memory_analysis`: temporaries and results), this library's by the
-arena, the scratch of its threads and the results. Each contender is a process of its own, they take
-turns, and a cell is the median of the rounds.
+arena, the scratch of its threads and the results. Each contender is a process of its own; it, this
+library within its bytes and this library without a budget take turns, and a cell is the median of
+the rounds. Rows are printed as they come, and `--only` takes a part of them.
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ def measured(task, names, rounds):
     pairs = {"pullback, no budget": (free.wait(), free)}
     for name, other in others.items():
         if other.wait().peak is None:
-            print(f"{name}: {other.reason}")
+            print(f"{name}: {other.reason}", flush=True)
         else:
             pairs[name] = other, Contender(task, *OWN, other.peak)
     for _, own in list(pairs.values())[1:]:
@@ -174,12 +175,15 @@ def main() -> None:
     sizes = ("layers", "width", "heads", "length", "vocabulary", "batch")
     task = Task(GPT(**{name: getattr(options, name) for name in sizes}), options.threads)
     names = [name for name in CONTENDERS if options.only in name and fits(name, options.layers)]
-    pairs = measured(task, names, options.rounds)
     print(f"{task.model}, {task.threads} threads, {options.rounds} rounds")
     print("| contender | MB | ms | pullback, MB | ms | contender's time to pullback's |")
-    print("|---|--:|--:|--:|--:|--:|")
-    for name, pair in pairs.items():
-        print(row(name, *pair))
+    print("|---|--:|--:|--:|--:|--:|", flush=True)
+    pairs = {}
+    for name in names:
+        for known, pair in measured(task, [name], options.rounds).items():
+            if known not in pairs:
+                print(row(known, *pair), flush=True)
+            pairs.setdefault(known, pair)
     if options.json:
         told = {
             name: [{"peak": x.peak, "seconds": x.seconds, "reason": x.reason} for x in pair]

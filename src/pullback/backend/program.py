@@ -169,6 +169,7 @@ class _Draft:
         schedule = replace(schedule, kernels=chosen)
         every = zip(runs, chosen, strict=True)
         kernels = tuple([kernels[k] if k < n else emitter.write(part) for k, part in every])
+        assert all(kernel.scratch <= self.scratch for kernel in kernels)
         may_fail = any(kernel.checks for kernel in kernels)
         guard = first_overwriting(plan, schedule) if may_fail else None
         donors, target = self.donation.donors, emitter.target

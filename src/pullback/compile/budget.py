@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import re
+from decimal import Decimal
+from typing import SupportsIndex
+
+import numpy as np
 
 from pullback.errors import ArgumentError
 from pullback.schedule.picture import bytes_text
@@ -19,24 +24,35 @@ def parse_bytes(given: int | str) -> int:
     """`500_000_000` or `"500 MB"` or `"0.5 GiB"` as bytes; `ArgumentError` for anything else."""
     count = _parsed(given)
     if count is None:
-        raise ArgumentError(
-            f"memory={given!r} is no number of bytes", hint='write for example memory="500 MB"'
-        )
+        raise ArgumentError(f"memory={given!r} is no number of bytes", hint=_hint(given))
     if count <= 0:
-        raise ArgumentError(f"memory={given!r} is no positive number of bytes")
+        raise ArgumentError(
+            f"memory={given!r} is no positive number of bytes",
+            hint="it counts all that a step holds, parameters and batch too; without it there is "
+            "no limit",
+        )
     return count
 
 
-def _parsed(given: int | str) -> int | None:
-    if isinstance(given, int) and not isinstance(given, bool):
-        return given
+def _parsed(given: object) -> int | None:
+    if isinstance(given, SupportsIndex) and not isinstance(given, bool | np.bool_ | np.ndarray):
+        return operator.index(given)
     if not isinstance(given, str):
         return None
-    found = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([a-zA-Z]+)\s*", given)
+    found = re.fullmatch(r"\s*(-?)(\d+\.?\d*|\.\d+)\s*([a-zA-Z]+)\s*", given)
     units = {name.lower(): size for name, size in UNITS.items()}
-    if found is None or found[2].lower() not in units:
+    if found is None or found[3].lower() not in units:
         return None
-    return int(float(found[1]) * units[found[2].lower()])
+    count = int(Decimal(found[2]) * units[found[3].lower()])
+    return -count if found[1] else count
+
+
+def _hint(given: object) -> str:
+    if isinstance(given, str) and re.fullmatch(r"\s*-?\d+\.?\d*\s*", given):
+        return f'say of what: "{given.strip()} MB", say, or "{given.strip()} B"'
+    if isinstance(given, float):
+        return 'bytes are a whole number; write for example memory=500_000_000 or "500 MB"'
+    return f'write for example memory="500 MB"; the units are {", ".join(UNITS)}'
 
 
 def require_machine(limit: int) -> None:

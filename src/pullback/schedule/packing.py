@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pullback.errors import MemoryPlanError
+from pullback.schedule.skyline import settled
 
 Ints = NDArray[np.int64]
 Fit = Callable[[Ints, int], int]
@@ -31,7 +33,7 @@ PLACEMENTS = 40_000
 """How many placements a packing may try, 1 to 2 s; the first order is always finished."""
 
 GAP = 0.01
-"""Above the lower bound by more than this, local search is worth its time."""
+"""Nearer to the lower bound than this, nothing better is looked for."""
 
 _ENDLESS = np.iinfo(np.int64).max
 
@@ -124,16 +126,40 @@ def _events(buffers: Intervals) -> Iterator[tuple[int, bool, int]]:
 
 
 def _pack(buffers: Intervals, enough: int, placements: int) -> Packing:
-    search = _Search(buffers, max(buffers.max_live, enough), placements)
-    for order in _orders(buffers):
-        for fit in (_best, _first):
-            search.attempt(order, fit)
-            if search.done:
-                return search.packing
-    rng = np.random.default_rng(0)
-    while search.gap > GAP and not search.done:
-        search.attempt(_with_one_at_the_front(search, rng), search.fit)
-    return search.packing
+    """By the first greedy order where that is good; else by a search in depth for the lower bound
+    and for what is enough; else by the best of all, and a search for less than that."""
+    least = buffers.max_live
+    enough = max(least, enough)
+    greed, orders = _Greed(buffers, enough, placements), _orders(buffers)
+    greed.attempt(next(orders), _best)
+    if greed.packing.size <= max(least, min(enough, int((1 + GAP) * least))):
+        return greed.packing
+    for limit in dict.fromkeys([least, enough]):
+        found = _settled(buffers, limit, placements)
+        if found is not None:
+            return found
+    for order, fit in itertools.product(orders, (_best, _first)):
+        if not greed.done:
+            greed.attempt(order, fit)
+    return greed.packing if enough > least else _lowered(buffers, greed.packing, placements)
+
+
+def _lowered(buffers: Intervals, best: Packing, placements: int) -> Packing:
+    """A packing near the lower bound, by bisection."""
+    low, high = buffers.max_live, best.size
+    while high > (1 + GAP) * low:
+        middle = aligned((low + high) // 2)
+        found = _settled(buffers, middle, placements)
+        best = best if found is None else found
+        low, high = (middle, high) if found is None else (low, best.size)
+    return best
+
+
+def _settled(buffers: Intervals, limit: int, placements: int) -> Packing | None:
+    offsets = settled(buffers.starts, buffers.ends, buffers.sizes, limit, placements)
+    if offsets is None:
+        return None
+    return Packing(int((offsets + buffers.sizes).max(initial=0)), offsets)
 
 
 def _orders(buffers: Intervals) -> Iterator[Ints]:
@@ -161,41 +187,27 @@ def _fullest(buffers: Intervals) -> Ints:
     return result
 
 
-class _Search:
-    """The best packing so far, the order and the fit that gave it, and the work left."""
+class _Greed:
+    """The best packing so far, and the work left."""
 
     def __init__(self, buffers: Intervals, enough: int, placements: int) -> None:
         self.buffers, self.enough = buffers, enough
         self.left = placements
-        self.order = np.arange(len(buffers))
-        self.fit: Fit = _first
         self.packing = Packing(int(_ENDLESS), np.zeros(len(buffers), np.int64))
 
     @property
     def done(self) -> bool:
         return self.packing.size <= self.enough or self.left < len(self.buffers)
 
-    @property
-    def gap(self) -> float:
-        return self.packing.size / max(self.buffers.max_live, 1) - 1
-
     def attempt(self, order: Ints, fit: Fit) -> None:
-        """Place in this order; equally good replaces, so that a plateau can be crossed."""
+        """Place in this order, unless that is worse."""
         offsets, placed = _place(self.buffers.take(order), fit, self.packing.size)
         self.left -= placed
         if offsets is not None:
-            self.order, self.fit = order, fit
             unordered = np.empty_like(offsets)
             unordered[order] = offsets
             size = int((unordered + self.buffers.sizes).max(initial=0))
             self.packing = Packing(size, unordered)
-
-
-def _with_one_at_the_front(search: _Search, rng: np.random.Generator) -> Ints:
-    """The best order, with a buffer that touches the top of the arena placed first."""
-    tops = search.packing.offsets + search.buffers.sizes
-    chosen = int(rng.choice(np.flatnonzero(tops == search.packing.size)))
-    return np.concatenate(([chosen], search.order[search.order != chosen]))
 
 
 def _place(buffers: Intervals, fit: Fit, limit: int) -> tuple[Ints | None, int]:

@@ -64,7 +64,8 @@ class Workload:
     """Values and steps, the steps in a valid order. Raises `MemoryPlanError` when they disagree.
 
     The last `spares` of the steps are no part of the program: each makes again what one of the
-    others makes, of other values. `form` is None for what a program does without a budget.
+    others makes, of other values, or one result of several. `form` is None for what a program does
+    without a budget.
     """
 
     values: tuple[Value, ...]
@@ -102,8 +103,23 @@ class Workload:
         for k in range(self.count, len(self.steps)):
             read = [i for i in self.reads[k] if i in self.maker]
             for i in self.writes[k]:
-                found.setdefault(i, []).append((k, read))
+                if not self._is_alone(k, i):
+                    found.setdefault(i, []).append((k, read))
         return found
+
+    @functools.cached_property
+    def alone(self) -> dict[int, dict[int, int]]:
+        """For a step that makes several values the spare steps that make one of them alone, of
+        what it reads itself: {step: {value: spare step}}."""
+        found: dict[int, dict[int, int]] = {}
+        for k in range(self.count, len(self.steps)):
+            for i in self.writes[k]:
+                if self._is_alone(k, i):
+                    found.setdefault(self.maker[i], {})[i] = k
+        return found
+
+    def _is_alone(self, spare: int, value: int) -> bool:
+        return set(self.reads[spare]) <= set(self.reads[self.maker[value]])
 
     @functools.cached_property
     def rescues(self) -> dict[int, list[tuple[int, int]]]:

@@ -8,8 +8,10 @@ import pytest
 import pullback as pb
 from pullback import nn
 from pullback.errors import MemoryPlanError
-from pullback.schedule.memory import Step, Value, Workload, evaluate
+from pullback.schedule.kernels import Call, Loops
+from pullback.schedule.memory import Step, Value, Workload, evaluate, lifetimes
 from pullback.schedule.parts import parts_of
+from pullback.schedule.planner.alone import stored_alone
 from pullback.schedule.planner.driver import Planner
 
 
@@ -30,7 +32,8 @@ def test_an_activation_is_made_again_without_the_product_before_it():
     model, x = perceptron()
     free = pb.compile(slopes, threads=1)
     lowered = free.lower(model, x)
-    gelus = [part for kernel in lowered.schedule.kernels for part in parts_of(kernel)]
+    parts = [part for kernel in lowered.schedule.kernels for part in parts_of(kernel)]
+    gelus = [part for part in parts if isinstance(part, Loops)]
     assert gelus
     assert all(len(part.stores) == 1 for part in gelus)
     plan = lowered.plan
@@ -41,6 +44,40 @@ def test_an_activation_is_made_again_without_the_product_before_it():
     for a, b in zip(free(model, x).layers[::2], held(model, x).layers[::2], strict=True):
         assert np.array_equal(a.weight, b.weight)
         assert np.array_equal(a.bias, b.bias)
+
+
+def test_a_product_stores_one_result_alone_where_there_is_no_room_for_two():
+    model, x = perceptron(3)
+    free = pb.compile(slopes, threads=1)
+    lowered = free.lower(model, x)
+    alone = [
+        part
+        for kernel in lowered.schedule.kernels
+        for part in parts_of(kernel)
+        if isinstance(part, Call)
+    ]
+    assert {len(part.after.stores) for part in alone} == {1}
+    plan = lowered.plan
+    held = pb.compile(slopes, threads=1, memory=plan.least_bytes)
+    workload = held.lower(model, x).plan.lifetimes.workload
+    spares = {k for each in workload.alone.values() for k in each.values()}
+    assert spares & set(held.lower(model, x).plan.schedule)
+    for a, b in zip(free(model, x).layers[::2], held(model, x).layers[::2], strict=True):
+        assert np.array_equal(a.weight, b.weight)
+        assert np.array_equal(a.bias, b.bias)
+
+
+def test_a_run_whose_one_result_is_read_stores_that_alone():
+    workload = shared()
+    steps = (*workload.steps, Step("h alone", (), (0,), cost=99))
+    workload = Workload(workload.values, steps, 2)
+    assert workload.alone == {0: {0: 5}}
+    assert workload.shortcuts == {1: [(4, [0])]}
+    lives = lifetimes(workload, (0, 1, 0, 2, 3))
+    assert stored_alone(lives, 10**6).schedule == (5, 1, 0, 2, 3)
+    whole = lifetimes(workload)
+    assert stored_alone(whole, 10**6) is whole
+    assert stored_alone(whole, 0).schedule == (5, 1, 4, 2, 3)
 
 
 def shared() -> Workload:

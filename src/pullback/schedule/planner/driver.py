@@ -16,6 +16,7 @@ from pullback.errors import MemoryPlanError
 from pullback.schedule.memory import Lifetimes, Plan, Workload, evaluate, lifetimes, packed
 from pullback.schedule.packing import aligned, pack
 from pullback.schedule.picture import bytes_text
+from pullback.schedule.planner.alone import stored_alone
 from pullback.schedule.planner.eviction import TASTES, Eviction
 from pullback.schedule.planner.optimum import STEPS, Search
 from pullback.schedule.planner.refine import refine
@@ -43,6 +44,9 @@ PLACEMENTS = 2_000
 
 TRIES = 3
 """How often each proposer is asked whether a budget can be met."""
+
+MORE = 1.03
+"""The share of the arena to play in where products may then store one of two results alone."""
 
 NEAR = 64
 """The smallest possible budget is looked for to one part in so many."""
@@ -129,9 +133,10 @@ class Planner:
         return Eviction(self.workload)
 
     @functools.cached_property
-    def states(self) -> Search:
-        """What a small workload can hold."""
-        return Search(self.workload)
+    def states(self) -> list[Search]:
+        """What a small workload can hold; at last with results stored alone, if there are such."""
+        kinds = (False, True) if self.workload.alone else (False,)
+        return [Search(self.workload, alone=alone) for alone in kinds]
 
     @functools.cached_property
     def floor(self) -> tuple[int, int]:
@@ -201,16 +206,19 @@ class Planner:
         the cheapest."""
         if len(self.workload.steps) > STEPS:
             return known
-        room, below = arena, math.inf if known is None else known.lifetimes.cost
-        while room >= arena * SHARES[-1]:
-            schedule = self.states.schedule(room, below)
-            if schedule is None:
+        for search in self.states:
+            room, below = arena, math.inf if known is None else known.lifetimes.cost
+            while room >= arena * SHARES[-1]:
+                schedule = search.schedule(room, below)
+                if schedule is None:
+                    break
+                lives = stored_alone(lifetimes(self.workload, schedule), room)
+                plan, size = self._packed(lives, arena, began)
+                if plan is not None:
+                    return plan
+                room -= max(size - arena, int(arena * LESS))
+            if known is not None:
                 break
-            lives = lifetimes(self.workload, schedule)
-            plan, size = self._packed(lives, arena, began)
-            if plan is not None:
-                return plan
-            room -= max(size - arena, int(arena * LESS))
         return known
 
     def _packed(self, lives: Lifetimes, arena: int, began: float) -> tuple[Plan | None, int]:
@@ -229,12 +237,18 @@ class Planner:
 
     @functools.cached_property
     def proposers(self) -> list[Proposer]:
-        found: list[Proposer] = [functools.partial(self._evicted, taste) for taste in TASTES]
+        found: list[Proposer] = [functools.partial(self._evicted, taste, 1.0) for taste in TASTES]
+        if self.workload.alone:
+            found += [functools.partial(self._evicted, taste, MORE) for taste in TASTES[:3]]
         return [*found, self.stack.proposal] if self.stack.is_chain else found
 
-    def _evicted(self, taste: tuple[float, float], room: int) -> Lifetimes | None:
-        schedule = self.eviction.schedule(room, *taste)
-        return None if schedule is None else refine(self.workload, schedule, room)
+    def _evicted(self, taste: tuple[float, float], more: float, room: int) -> Lifetimes | None:
+        """Played in `more` than the room, if it then fits in it."""
+        schedule = self.eviction.schedule(int(room * more), *taste)
+        if schedule is None:
+            return None
+        lives = refine(self.workload, schedule, room)
+        return lives if more == 1.0 or lives.max_live <= room else None
 
     # ---- the refusal ----
 

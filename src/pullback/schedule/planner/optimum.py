@@ -47,7 +47,9 @@ class Search:
     """The states of one workload. Beside the values, each step that is to run once, before others,
     or for nobody, has a token of no bytes."""
 
-    def __init__(self, workload: Workload) -> None:
+    def __init__(self, workload: Workload, *, alone: bool = False) -> None:
+        """Where `alone`, also steps that store one of two results: more ways, so fewer steps are
+        looked ahead."""
         self.workload = workload
         made = sorted(workload.maker)
         wanted = {i for read in workload.reads for i in read}.union(workload.kept)
@@ -69,8 +71,11 @@ class Search:
         self.pinned = self._mask(pinned)
         self.goal = self._mask([*workload.kept, *[~k for k in tokens]])
         self.moves = [self._move(k) for k in range(len(workload.steps))]
+        apart = {k for ways in workload.alone.values() for k in ways.values()}
+        self.ways = [move for move in self.moves if alone or move.step not in apart]
         self.back = [
-            (move.reads, move.writes, move.cost) for move in self.moves[: workload.count][::-1]
+            (move.reads, move.writes, self._price(move) if alone else move.cost)
+            for move in self.moves[: workload.count][::-1]
         ]
         self.cheap = {
             self.bit[i]: min(workload.steps[k].cost for k, _ in ways)
@@ -121,7 +126,7 @@ class Search:
         """(state, step that leads to it, or -1 where a value is dropped)."""
         used = self._bytes(state)
         is_tight = False
-        for move in self.moves:
+        for move in self.ways:
             if move.reads & ~state or move.required & ~state or move.forbidden & state:
                 continue
             if not move.writes & ~state:
@@ -160,6 +165,11 @@ class Search:
             aligned(step.scratch),
             tuple(pairs),
         )
+
+    def _price(self, move: _Move) -> int:
+        """What it costs at least to make what a step makes, of what it reads."""
+        alone = self.workload.alone.get(move.step, {}).values()
+        return min([move.cost, *[self.workload.steps[k].cost for k in alone]])
 
     def _mask(self, names: Iterable[int]) -> Mask:
         mask = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pullback.schedule.memory import Lifetimes, Workload, lifetimes
+from pullback.schedule.planner.alone import stored_alone
 
 Schedule = tuple[int, ...]
 
@@ -12,7 +13,8 @@ ROUNDS = 6
 
 
 def refine(workload: Workload, schedule: Schedule, room: int) -> Lifetimes:
-    """The schedule without the repeats that `room` bytes of arena have space to avoid."""
+    """The schedule without the repeats that `room` bytes of arena have space to avoid, and without
+    results that nobody reads."""
     lives = lifetimes(workload, without_dead_repeats(workload, schedule))
     for _ in range(ROUNDS):
         gone = _avoidable(lives, room)
@@ -23,7 +25,7 @@ def refine(workload: Workload, schedule: Schedule, room: int) -> Lifetimes:
         if after.max_live > max(room, lives.max_live):
             break
         lives = after
-    return lives
+    return stored_alone(lives, room)
 
 
 def without_dead_repeats(workload: Workload, schedule: Sequence[int]) -> Schedule:
@@ -64,17 +66,18 @@ def _repeats(lives: Lifetimes) -> Iterator[tuple[int, list[tuple[int, int, int]]
     """Each repeat, and what keeping its results instead would hold: (from, to, bytes)."""
     previous: dict[int, int] = {}
     for t, made in enumerate(lives.writes):
-        spans = []
+        spans, is_new = [], False
         for i in made:
             value, end = lives.instances[i].value, lives.instances[i].end
             if value is None:
                 continue
             wanted = end > t + 1 or i in lives.kept
+            is_new |= wanted and value not in previous
             if value in previous and wanted:
                 spans.append((_free_from(lives, previous[value]), t, lives.workload.sizes[value]))
             if value not in previous or wanted:
                 previous[value] = i
-        if spans:
+        if spans and not is_new:
             yield t, spans
 
 

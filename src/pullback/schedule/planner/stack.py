@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from pullback.errors import Phase
 from pullback.schedule.memory import Lifetimes, Step, Value, Workload, lifetimes
+from pullback.schedule.planner.alone import stored_alone
 from pullback.schedule.planner.options import Block, options
 from pullback.schedule.planner.refine import refine, without_dead_repeats
 from pullback.schedule.planner.reversal import BACK, PASS, Option, Reversal, Stage, substrings
@@ -115,9 +116,10 @@ class Stack:
         while high - low > 1:
             count = (low + high) // 2
             schedule = without_dead_repeats(self.workload, play(self, reversal, count))
-            fits = lifetimes(self.workload, schedule).max_live <= room
+            lives = stored_alone(lifetimes(self.workload, schedule), room)
+            fits = lives.max_live <= room
             low, high = (count, high) if fits else (low, count)
-            best = schedule if fits else best
+            best = lives.schedule if fits else best
         return None if best is None else refine(self.workload, best, room)
 
     # ---- the blocks ----
