@@ -20,6 +20,7 @@ MODULES = {
         "cuts",
         "samples",
         "steps",
+        "variants",
     ),
     "fresh": (
         "healthy",

@@ -98,6 +98,39 @@ class Clinic:
             self._known[remedy] = Trial(tuple([scale * x for x in trial.losses]))
         return self._known[remedy]
 
+    @property
+    def loop(self) -> Trial:
+        """The run itself, as many steps of it as a trial has."""
+        return Trial(tuple(self._case.course.losses[: len(self.own.losses)].tolist()))
+
+    @functools.cached_property
+    def onward(self) -> tuple[Trial, Trial]:
+        """From the present: with the first steps of the optimiser once more; as it stands."""
+        state = copied(self._case.state_with(self._case.now[0]))
+        model = single(state.model)
+        fresh = self._begin.replace(
+            model=model, key=state.key, network_state=state.network_state
+        ).replace(optimizer=self._optimizer.init(trained_part(model)))
+        first, still = (
+            _trained(self._program(), self._begun(fresh, x), self._case.batches, 2 * STEPS)
+            for x in (1.0, 0.0)
+        )
+        return first, still
+
+    @functools.cached_property
+    def ordered(self) -> tuple[float, float]:
+        """The loss of the first batches after three rounds of them: in their order, and mixed."""
+        batches = self._case.batches
+        begun, program = self._begun(self._begin, 1.0), self._program()
+        found = []
+        for given in (batches, _mixed(batches)):
+            trial, state = _walked(program, begun, given, 3 * len(batches))
+            still = state.replace(optimizer=(state.optimizer[0], constant(0.0, float32)))
+            after = _trained(program, still, batches, len(batches))
+            sound = trial.is_finite and after.is_finite
+            found.append(float(np.mean(after.losses)) if sound else math.inf)
+        return found[0], found[1]
+
     @functools.cached_property
     def by_heart(self) -> Trial:
         """One batch again and again, with the optimiser of the run."""
@@ -163,6 +196,13 @@ AS_IT_IS = Remedy("as it is")
 
 
 def _trained(step: TrainStep, state: Any, batches: Sequence[tuple[Any, ...]], count: int) -> Trial:
+    return _walked(step, state, batches, count)[0]
+
+
+def _walked(
+    step: TrainStep, state: Any, batches: Sequence[tuple[Any, ...]], count: int
+) -> tuple[Trial, Any]:
+    """The steps, and the state after them."""
     state = copied(state)
     losses: list[float] = []
     until = math.inf
@@ -176,7 +216,7 @@ def _trained(step: TrainStep, state: Any, batches: Sequence[tuple[Any, ...]], co
             break
         if time.process_time() > until:
             break
-    return Trial(tuple(losses))
+    return Trial(tuple(losses)), state
 
 
 def _with_factor(optimizer: Optimizer, keeps: bool) -> Optimizer:

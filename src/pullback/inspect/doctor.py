@@ -186,7 +186,7 @@ class Doctor:
         case.course.is_broken = True
         if case.course.count == 1:
             case.keep(batch)
-        case.now = self._last = state, batch
+        case.now = self._last = case.state_with(state), batch
         self._born = self._tried("births", lambda: self._births(case, state, batch))
         self._looked = case.course.count
         if not self._is_known:

@@ -24,6 +24,7 @@ from pullback.inspect.report import Report
 from pullback.inspect.rules import CHECKS, HAZARDS, rule
 from pullback.inspect.rules.cuts import CUT01, CUT04
 from pullback.inspect.rules.near import hidden
+from pullback.inspect.rules.task import OBJ08
 from pullback.inspect.seen import Seen, Subject
 from pullback.ir.array import Array
 from pullback.optim.optimizer import Optimizer
@@ -121,12 +122,15 @@ def _weighed(seen: Seen, found: list[Finding]) -> list[Finding]:
     """With an optimiser: measures as their remedies bear them out, on copies, with this batch."""
     certain = [x for x in found if x.is_certain and x.severity.is_error]
     measured = [x for x in found if x.rule.kind is Kind.MEASURE and (x.remedies or x.rule.remedies)]
-    if seen.subject.optimizer is None or certain or not (measured or seen.symptom):
+    if seen.subject.optimizer is None or certain:
         return found
     case = Case.at_start(seen, seen.precision)
     found = [*found, *optimisers(case)]
     if any(x.is_certain and x.severity.is_error for x in found):
         return found
+    if not (measured or seen.symptom):
+        return found
+    found += OBJ08.decays(case)
     symptom = seen.symptom or ("the steps are too long" if any(_is_alarm(x) for x in found) else "")
     found = weighed(case, found)
     return found if any(map(_is_alarm, found)) else [*found, *guessed(case, symptom)]

@@ -40,6 +40,7 @@ CHECKS: tuple[type[Any], ...] = (
     DAT01,
     DAT04,
     DAT06,
+    LOOP02,
     LOOP04,
     OPT01,
     OPT02,

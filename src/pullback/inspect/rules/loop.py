@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from pullback.inspect.case import Case, is_gone, modules
+from pullback.errors import Site
+from pullback.inspect.case import Case, modules, named_modules
 from pullback.inspect.findings import Finding, Kind, Remedy, Severity, Threshold
-from pullback.inspect.response import never_forgets
+from pullback.inspect.response import Exam
 from pullback.inspect.rules.running import Sign
 from pullback.inspect.seen import Seen
+from pullback.ir.graph import Node, every_node
 from pullback.ir.types import Numbers
+from pullback.nn.dropout import Dropout
+from pullback.nn.module import Module
 from pullback.nn.normalization import BatchNorm, BatchNormState
-from pullback.train.state import trained_part
+from pullback.ops.sampling import RandomBits
+from pullback.train.function import UserFunction
 from pullback.transforms.tree import flatten
 
 CLOSE = 1e-3
 """Gradients that differ by less, relatively, are the same: another order of additions."""
+ROUNDED = 1e-6
+"""Of a parameter: what a step in single precision may lose of it."""
+MANY = 17
+"""An update that is applied more often than that is told by what becomes of the run."""
+CLEARER = 0.25
+"""What a right loop must gain, as a share of the loss at the start, and end at less than half."""
 
 
 class LOOP01(Sign):
@@ -69,16 +81,16 @@ class LOOP01(Sign):
         )
 
     @classmethod
-    def never_cleared(cls, case: Case) -> Iterator[Finding]:
+    def never_cleared(cls, exam: Exam) -> Iterator[Finding]:
         """The optimiser itself adds up all gradients that it was ever given."""
-        assert case.job is not None
-        assert case.job.optimizer is not None
-        grads = [g.numpy() for g in case.first.trained_gradients()]
-        if never_forgets(case.job.optimizer, trained_part(case.initial.model), grads):
+        kept = exam.sum_kept
+        if kept is not None or exam.never_forgets:
             yield cls.found(
                 "the optimiser adds up the gradients of all steps",
-                None,
-                why="given a gradient and then its opposite, its second update is 0",
+                exam.line(kept),
+                why="given a gradient and then its opposite, its second update is 0"
+                if kept is None
+                else f"its state is the sum of the {len(exam.answers)} gradients that it was given",
                 fix="update(grads, ...) with the gradients of the step alone; for a mean over "
                 "steps sgd(rate, momentum=0.9)",
             )
@@ -96,33 +108,41 @@ class LOOP02(Sign):
     id = "LOOP02"
     is_early = True
     title = "training as in use"
+    certain = (Severity.WARN,)
     severity = Severity.WARN
     fix = "model(x, state, train=True, key=key) in the loss that is differentiated"
     intended = "intended=('LOOP02',), where the statistics are to stay as they are"
     source = "TrainCheck: ncsn#2, vsepp#4, clevr-iep#22, pytorch-fcn#57"
 
     @classmethod
-    def running(cls, case: Case) -> Iterator[Finding]:
-        state, _ = case.now
-        if case.job is None or case.course.count < 2:
-            return
-        before, after = [flatten(x.network_state)[0] for x in (case.initial, state)]
-        alive = [x for x in after if not is_gone(x)]
-        if case.is_stepped and after and len(alive) == len(after) and _equal(before, after):
-            yield cls.found(
-                "the running statistics never move: batch normalisation works as in use",
-                None,
-                why=f"they are bit for bit the same after {case.course.count} steps",
-            )
-        yield from cls._lost(case)
-        drops = case.dropouts
-        if drops and not case.draws:
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        """At the first step: the state that the loss returns, and whether it draws."""
+        it, nodes = seen.subject, seen.probe.nodes
+        function = UserFunction.of(it.loss_fn, "loss_fn")
+        if function.takes_state and flatten(it.network_state)[0]:
+            named = function.named(it.network_state, it.key)
+            told = function(it.model, *it.batch, **named)[1]
+            after = flatten(told[0] if it.has_aux else told)[0]
+            if after and _equal(flatten(it.network_state)[0], after):
+                yield cls.found(
+                    "the running statistics never move: batch normalisation works as in use",
+                    _first_of(nodes, it.model, BatchNorm),
+                    why="the state that the loss returns is bit for bit the one that it was given",
+                )
+        drops = [x for x in modules(it.model) if isinstance(x, Dropout) and x.rate > 0]
+        if drops and not any(isinstance(x.op, RandomBits) for x in every_node(nodes)):
             yield cls.found(
                 f"dropout never drops: {len(drops)} layer{'s' * (len(drops) > 1)} with a rate "
                 "above 0, and no random number",
-                None,
+                _first_of(nodes, it.model, Module),
                 why="the loss draws nothing: the layers are called with train=False, or not at all",
             )
+
+    @classmethod
+    def running(cls, case: Case) -> Iterator[Finding]:
+        """In a run: whether the statistics are handed on."""
+        if case.job is not None and case.course.count >= 2:
+            yield from cls._lost(case)
 
     @classmethod
     def _lost(cls, case: Case) -> Iterator[Finding]:
@@ -131,11 +151,9 @@ class LOOP02(Sign):
         norms = [x for x in modules(case.initial.model) if isinstance(x, BatchNorm)]
         if not norms or any(isinstance(x, BatchNormState) for x in held):
             return
-        nodes = case.first.probe.nodes
-        inside = [x for x in nodes if "batch_norm" in {f.function for f in x.site.frames}]
         yield cls.found(
             "the running statistics of batch normalisation are thrown away",
-            (inside or nodes)[0].site,
+            _first_of(case.first.probe.nodes, case.initial.model, BatchNorm),
             why=f"{len(norms)} layers return new ones, and the loss does not: in use they are "
             "what they were at the beginning",
             fix="def loss(model, x, y, state): ... return loss, state, and "
@@ -180,10 +198,79 @@ class LOOP03(Sign):
                 )
                 return
         yield from cls._stale(case)
+        yield from cls._not_owed(case)
+
+    @classmethod
+    def _not_owed(cls, case: Case) -> Iterator[Finding]:
+        """Updates that are not those of the optimiser for the gradients, one after the other."""
+        moves = [x.moved for x in case.handed]
+        noise = [CLOSE * _size(x) + ROUNDED * _size(h.before) for x, h in _with(moves, case.handed)]
+        going_on, fresh = ([x[i] for x in case.owed] for i in (0, 1))
+        if not case.owed or not all(map(_any, moves)) or _are(moves, going_on, noise):
+            return
+        if _are(moves, fresh, noise):
+            yield cls.found(
+                f"the optimiser's memory is made anew in each of {len(moves)} steps",
+                None,
+                why="each update is the first one of an optimiser, not the next",
+                fix="memory = optimizer.init(model) once, before the loop",
+            )
+            return
+        for k in range(2, MANY):
+            for owed in (going_on, fresh):
+                if _are(moves, [[k * x for x in each] for each in owed], noise):
+                    yield cls.found(
+                        f"each update is applied {k} times",
+                        None,
+                        why="the model moves by so much more than the optimiser's update",
+                    )
+                    return
+
+    @classmethod
+    def unlike(cls, case: Case) -> Iterator[Finding]:
+        """A loop that learns less than `train_step` does from the same beginning."""
+        if case.is_stepped or len(case.handed) < 3:
+            return
+        own, loop = case.clinic.own, case.clinic.loop
+        effect = own.effect(loop)
+        if effect < CLEARER or not own.end < loop.end / 2:
+            return
+        cosines = [_cosine(case.gradient_of(x), x.grads) for x in case.handed]
+        told = f"; cosine of its gradients and those of the loss on its batches {min(cosines):.2g}"
+        yield cls.found(
+            "the loop learns less than a step of train_step does",
+            None,
+            severity=Severity.WARN,
+            why=f"{len(own.losses)} steps: {loop}; of train_step with this optimiser {own}{told}",
+            fix="step = pb.train.train_step(loss, optimizer), or compare line by line with it",
+            numbers={"cosines": cosines, "loop": loop.end, "train_step": own.end},
+            effect=effect,
+        )
+
+    @classmethod
+    def forgetful(cls, exam: Exam) -> Iterator[Finding]:
+        """The optimiser has a memory, and gives it back as it was."""
+        if exam.remembers_nothing:
+            yield cls.found(
+                "the optimiser's memory stays as it was at the beginning",
+                exam.line(),
+                why=f"after {len(exam.answers)} updates its state is bit for bit the same",
+                fix="updates, state = optimizer.update(grads, state, params), and hand the new "
+                "state on",
+            )
 
     @classmethod
     def _stale(cls, case: Case) -> Iterator[Finding]:
         """The gradient of the present batch, but of the first model."""
+        pairs = list(itertools.pairwise(case.handed))
+        late = [_same(now.grads, case.gradient_of(before)) for before, now in pairs]
+        if all(late) and not _same(pairs[-1][1].grads, case.gradient_of(pairs[-1][1])):
+            yield cls.found(
+                "each step uses the gradient of the step before it",
+                None,
+                why="computed again for the model and the batch of that one it is the same",
+            )
+            return
         first, last = case.handed[0], case.handed[-1]
         if _equal(first.before, last.before) or _same(last.grads, case.gradient_of(last)):
             return
@@ -231,6 +318,20 @@ class OBJ05(Sign):
             )
 
     @classmethod
+    def turned(cls, exam: Exam) -> Iterator[Finding]:
+        """The optimiser's updates go along the gradient that it is given."""
+        cosines = [x.along for x in exam.answers]
+        if min(cosines) > cls.along:
+            yield cls.found(
+                "the optimiser steps uphill: its updates go along the gradient",
+                exam.line(),
+                severity=Severity.FAIL,
+                why=f"cosine of the gradient and the update: {min(cosines):.2g} and more in "
+                f"{len(cosines)} updates",
+                numbers={"cosines": cosines},
+            )
+
+    @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
         """In a loop whose gradients are handed over: computed again, and laid beside the change."""
         if len(case.handed) < 3:
@@ -245,6 +346,29 @@ class OBJ05(Sign):
                 f"and more in {len(cosines)} steps",
                 numbers={"cosines": cosines},
             )
+
+
+def _first_of(nodes: Sequence[Node], model: Any, kind: type[Module]) -> Site | None:
+    """Where a module of a kind is used first."""
+    known = {path for path, x in named_modules(model) if isinstance(x, kind)}
+    inside = [x.site for x in nodes if x.site.scope in known and x.site.frame is not None]
+    return inside[0] if inside else nodes[0].site
+
+
+def _are(
+    moves: Sequence[Sequence[Numbers]], owed: Sequence[Sequence[Numbers]], noise: Sequence[float]
+) -> bool:
+    """Whether all moves are those that are owed, up to rounding."""
+    apart = [_size([a - b for a, b in zip(x, y, strict=True)]) for x, y in _with(moves, owed)]
+    return all(a <= b for a, b in _with(apart, noise))
+
+
+def _with(x: Sequence[Any], y: Sequence[Any]) -> list[tuple[Any, Any]]:
+    return list(zip(x, y, strict=True))
+
+
+def _size(x: Sequence[Numbers]) -> float:
+    return float(np.sqrt(sum(float((a**2).sum()) for a in x)))
 
 
 def _cosine(x: Sequence[Numbers], y: Sequence[Numbers]) -> float:

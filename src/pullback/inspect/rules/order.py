@@ -20,11 +20,14 @@ from pullback.transforms.tree import flatten
 
 
 class DAT02(Sign):
-    """Batches are not shuffled: neighbouring examples have the same label too often.
+    """Batches are not shuffled: neighbouring examples are alike.
 
     Where examples are in a random order, the number m of equal neighbours among n labels has the
     mean (n - 1) q and the variance (n - 1) q (1 - q), with q = Σ p_c². Reported is z, the distance
-    from the mean in standard deviations.
+    from the mean in standard deviations. An order by anything else (the target, a user, the time)
+    shows in the means of the batches: they differ by more than chance has it, and F, the variance
+    of the means times the size of a batch / the variance within the batches, is not about 1. Such
+    an order is told where the same examples, mixed, were learnt better on a copy.
     """
 
     id = "DAT02"
@@ -38,6 +41,26 @@ class DAT02(Sign):
     source = "own calibration: shuffled |z| < 2, sorted 46 to 95, blocks of five 38 to 77"
     far = Threshold(8.0, "z above", "own calibration")
     least = Threshold(256, "labels, at least", "own")
+    spread = Threshold(5.0, "or, of a column of the inputs or targets: F above", "own")
+    mixed = Threshold(0.75, "and loss of mixed examples / in their order, at the end, below", "own")
+    gain = Threshold(0.1, "and lower by this share of the loss at the start", "own")
+
+    @classmethod
+    def unmixed(cls, case: Case) -> Iterator[Finding]:
+        """Whether the batches differ, and the run is better where they do not."""
+        if case.course.count < LEAST or not case.spread > cls.spread:
+            return
+        own, mixed = case.clinic.ordered
+        start = case.clinic.own.start
+        if mixed < cls.mixed * own and own - mixed > cls.gain * abs(start):
+            yield cls.found(
+                f"the examples are not shuffled: the batches differ {case.spread:.0f} times as much"
+                " as by chance",
+                None,
+                why=f"three rounds of the first {len(case.batches)} batches: loss {start:.3g} -> "
+                f"{own:.3g}; of the same examples, mixed: -> {mixed:.3g}",
+                numbers={"F": case.spread, "own": own, "mixed": mixed},
+            )
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:

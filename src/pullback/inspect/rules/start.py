@@ -433,6 +433,8 @@ class OPT02(Check):
     lost = Threshold(0.5, "or, in half precision: share of the steps rounded away above", "own")
     gone = Threshold(0.01, "or, in most steps: ‖update‖ / that of the first ones below", "own")
     known = Threshold(0.5, "and the loss / that of a constant output is still above", "own")
+    more = Threshold(0.25, "or with the first steps again: share by which the loss falls", "own")
+    worth = Threshold(0.1, "and by this share of the loss at the start", "own")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
@@ -495,16 +497,44 @@ class OPT02(Check):
             return
         if not course.stands_still or not course.end > cls.known * course.baseline:
             return
-        size = np.linalg.norm(ratios, axis=1)
+        share = cls._share(case)
         slopes = np.linalg.norm(norms, axis=1)
-        share = size / max(float(size[:FIRST].max()), 1e-30)
-        pulls = slopes[-1] > slopes[:FIRST].max() / 10
-        if pulls and float(np.median(share)) < cls.gone and share[FIRST:].max() < cls.gone:
+        if slopes[-1] > slopes[:FIRST].max() / 10 and share < cls.gone:
             yield cls.found(
-                f"the steps have become {share[-1]:.1g} of what they were, the gradient has not",
+                f"the steps have become {share:.1g} of what they were, the gradient has not",
                 None,
                 why=f"the loss stands at {course.end:.3g}; a schedule that counts epochs, given "
                 "steps?",
-                numbers={"share": float(share[-1])},
+                numbers={"share": share},
                 remedies=(NO_TRIAL,),
+            )
+
+    @classmethod
+    def _share(cls, case: Case) -> float:
+        """The largest of the last steps / that of the first ones; 1 where few are known."""
+        ratios = case.course.ratios
+        if case.course.count < LEAST or len(ratios) <= FIRST or ratios.ndim < 2:
+            return 1.0
+        size = np.linalg.norm(ratios, axis=1)
+        first = float(size[:FIRST].max())
+        return float(size[FIRST:].max()) / first if first else 1.0
+
+    @classmethod
+    def ended(cls, case: Case) -> Iterator[Finding]:
+        """The steps have come to nothing, and with the first ones once more the loss would fall."""
+        share = cls._share(case)
+        if not share < cls.gone or case.present is None:
+            return
+        again, still = case.clinic.onward
+        gain = still.end - again.end
+        effect = gain / max(abs(still.end), 1e-12)
+        if effect >= cls.more and gain > cls.worth * abs(case.course.start):
+            yield cls.found(
+                f"the steps have become {share:.1g} of what they were, and the loss would fall",
+                None,
+                why=f"from here on {len(again.losses)} steps as the first ones were: loss "
+                f"{again.end:.3g} (as they are: {still.end:.3g}); a schedule that counts epochs, "
+                "given steps?",
+                numbers={"share": share, "tried": [again.end, still.end]},
+                effect=min(effect, 1.0),
             )
