@@ -359,6 +359,14 @@ class Case:
         )
 
     @functools.cached_property
+    def same_examples(self) -> bool:
+        """Whether the second to fifth batch have the examples of the first, in another order."""
+        if len(self.batches) < 5:
+            return False
+        first, *others = [_examples(each) for each in self.batches[:5]]
+        return len(first) > 1 and all(first == each for each in others)
+
+    @functools.cached_property
     def spread(self) -> float:
         """F of the column in which the first batches differ most: 1 by chance, 0 where unknown."""
         columns = [[numbers_of(x) for x in flatten(each)[0]] for each in self.batches]
@@ -420,6 +428,14 @@ def named_modules(x: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         return
     for name, each in parts:
         yield from named_modules(each, name)
+
+
+def _examples(batch: Any) -> set[str]:
+    """What tells the examples of a batch apart; empty where its arrays have other lengths."""
+    columns = [numbers_of(x) for x in flatten(batch)[0]]
+    if not columns or any(x.shape[:1] != columns[0].shape[:1] or not x.ndim for x in columns):
+        return set()
+    return {fingerprint([x[i] for x in columns]) for i in range(len(columns[0]))}
 
 
 def variance_ratio(batches: Sequence[Numbers]) -> float:

@@ -13,12 +13,12 @@ import numpy as np
 
 from pullback.inspect.case import Case
 from pullback.inspect.findings import NO_TRIAL, Finding, Remedy, Severity
-from pullback.inspect.heldout import HeldOut, held_out
+from pullback.inspect.heldout import SHARE, HeldOut, held_out
 from pullback.inspect.initial import rescaled
 from pullback.inspect.seen import USUAL_RATE, single
 from pullback.inspect.trials import ENOUGH, Descent
 from pullback.ir.array import numbers_of
-from pullback.ir.types import float32, float64, is_float
+from pullback.ir.types import Numbers, float32, float64, is_float
 from pullback.ops.operators import constant
 from pullback.optim.adaptive import adam
 from pullback.optim.optimizer import Optimizer
@@ -31,6 +31,8 @@ MOST = 200
 """Steps of a trial where the run came to grief only later."""
 SECONDS = 4.0
 """The longest time of one trial, after its program is compiled."""
+ALIKE = 0.6
+"""Correlation of two orders that have little to do with each other, below."""
 CLEARLY = 0.25
 """What a remedy must show where the run has no symptom, or no rule has seen anything, as a share of
 the loss at the start; and it must end at less than half."""
@@ -130,6 +132,30 @@ class Clinic:
             sound = trial.is_finite and after.is_finite
             found.append(float(np.mean(after.losses)) if sound else math.inf)
         return found[0], found[1]
+
+    def renumbered(self, place: int) -> tuple[float, float]:
+        """Of targets that are numbers of classes: is what they say of others a matter of numbers?
+
+        After `MOST` steps on three quarters of the batches the loss of the others / the variance of
+        the numbers: as the classes are numbered, and the least with them in another order.
+        """
+        batches = [flatten(each) for each in self._case.batches]
+        y = np.concatenate([numbers_of(columns[place]).ravel() for columns, _ in batches])
+        count, held = int(y.max()) + 1, len(batches) // SHARE
+        left = []
+        for order in _numberings(count):
+            given: list[Any] = []
+            for columns, structure in batches:
+                old = numbers_of(columns[place])
+                new = order[old.astype(np.int64)].astype(old.dtype)
+                given.append(structure.unflatten([*columns[:place], new, *columns[place + 1 :]]))
+            program = self._program()
+            trial, state = _walked(program, self._begun(self._begin, 1.0), given[held:], MOST)
+            still = state.replace(optimizer=(state.optimizer[0], constant(0.0, float32)))
+            after = _trained(program, still, given[:held], held)
+            end = float(np.mean(after.losses)) if trial.is_finite else math.inf
+            left.append(end / float(order[y.astype(np.int64)].var()))
+        return left[0], min(left[1:], default=math.inf)
 
     @functools.cached_property
     def by_heart(self) -> Trial:
@@ -232,6 +258,14 @@ def _with_factor(optimizer: Optimizer, keeps: bool) -> Optimizer:
         return map_leaves(lambda u: u * factor.astype(u.dtype), updates), (inner, factor)
 
     return Optimizer(init, update)
+
+
+def _numberings(count: int) -> list[Numbers]:
+    """0 to count - 1 as they are, and in up to three orders that have little to do with that."""
+    rng, own = np.random.default_rng(0), np.arange(count)
+    drawn = [rng.permutation(count) for _ in range(50)]
+    others = {tuple(x.tolist()) for x in drawn if abs(np.corrcoef(x, own)[0, 1]) < ALIKE}
+    return [own, *[np.array(x) for x in sorted(others)[:: max(1, len(others) // 3)][:3]]]
 
 
 # ---- batches --------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ def compared(case: Case, symptom: str) -> list[Finding]:
     if case.course.count < LEAST:
         return []
     try:
-        return [*LOOP03.unlike(case), *OPT02.ended(case)]
+        return [*LOOP03.unlike(case), *OPT02.ended(case), *OBJ02.renumbered(case)]
     except PullbackError:  # a loss that the loop calls in another way
         return []
 

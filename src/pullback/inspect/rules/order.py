@@ -40,7 +40,7 @@ class DAT02(Sign):
     intended = "intended=('DAT02',), where the order is meant (sequences, a curriculum)"
     source = "own calibration: shuffled |z| < 2, sorted 46 to 95, blocks of five 38 to 77"
     far = Threshold(8.0, "z above", "own calibration")
-    least = Threshold(256, "labels, at least", "own")
+    least = Threshold(64, "labels, at least", "own")
     spread = Threshold(5.0, "or, of a column of the inputs or targets: F above", "own")
     mixed = Threshold(0.75, "and loss of mixed examples / in their order, at the end, below", "own")
     gain = Threshold(0.1, "and lower by this share of the loss at the start", "own")
@@ -186,7 +186,8 @@ class DAT05(Sign):
     Batches are compared by their content. An epoch is known by its batches all being different: no
     length of an epoch fits what came. Workers that draw with the same seed do so. One batch that
     comes in every step may be all there is; it is a warning where it is so small that what is
-    learnt of three quarters of it does not hold for the rest.
+    learnt of three quarters of it does not hold for the rest; so is one whose examples come in
+    another order each time.
     """
 
     id = "DAT05"
@@ -217,7 +218,9 @@ class DAT05(Sign):
     def is_worth_trying(cls, case: Case) -> bool:
         """Whether one batch of a few examples comes again and again."""
         size = len(flatten(case.batches[0])[0][0]) if case.batches else 0
-        return case.course.count >= LEAST and size <= cls.small and _all_alike(case.marks)
+        if not (case.course.count >= LEAST and size <= cls.small):
+            return False
+        return _all_alike(case.marks) or case.same_examples
 
     @classmethod
     def too_few(cls, case: Case, tried: HeldOut | None) -> Iterator[Finding]:
@@ -227,7 +230,8 @@ class DAT05(Sign):
         late, own = tried.others[-1], tried.end
         if late > cls.factor * own and late - own > cls.share * abs(tried.others[0]):
             yield cls.found(
-                f"the same batch in each of {case.course.count} steps",
+                f"the same {len(flatten(case.batches[0])[0][0])} examples in each of "
+                f"{case.course.count} steps",
                 None,
                 why=f"trained on three quarters of it: {tried}",
                 fix="make the iterator once, before the loop, and take the next batch in each step",

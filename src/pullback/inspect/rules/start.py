@@ -148,6 +148,7 @@ class DAT01(Check):
     remedies = (Remedy("inputs of mean 0 and variance 1", standardises=True),)
     wide = Threshold(10.0, "standard deviation above", "TheDeepChecker")
     narrow = Threshold(0.1, "standard deviation below", "TheDeepChecker")
+    tiny = Threshold(0.1, "or, of data within [-1, 1]: the largest below", "own")
     far = Threshold(3.0, "|mean| / standard deviation above", "TheDeepChecker")
     apart = Threshold(1e3, "largest / least deviation of the columns of a table", "TheDeepChecker")
 
@@ -195,7 +196,8 @@ class DAT01(Check):
                 why="the widest column alone decides the steps",
                 numbers={"least": spread.min(), "largest": spread.max()},
             )
-        if (low >= -1 and high <= 1 and std > 1e-3) or cls._is_scaled(mean, std):
+        within = low >= -1 and high <= 1 and max(-low, high) > cls.tiny
+        if (within and std > 1e-3) or cls._is_scaled(mean, std):
             return
         yield cls.found(
             f"{name} has mean {mean:.3g} and standard deviation {std:.3g}",

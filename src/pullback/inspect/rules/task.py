@@ -19,9 +19,12 @@ from pullback.inspect.rules.running import Sign
 from pullback.inspect.rules.start import Check
 from pullback.inspect.seen import Seen
 from pullback.ir.array import Array, concrete
+from pullback.ir.families import Elementwise
 from pullback.ir.graph import Graph, Node, needed_nodes
 from pullback.ir.types import is_integer
+from pullback.ops.layout import Layout
 from pullback.ops.pointwise import Add, Subtract
+from pullback.ops.reduce import Sum
 from pullback.train.state import trained_part
 from pullback.transforms.derivatives import grad
 from pullback.transforms.walk import inline
@@ -35,6 +38,8 @@ class OBJ02(Check):
     Whether they have one is asked of the data where a run has shown enough of them: linear
     regressions on the inputs, of the number and of each class apart, are fitted to three quarters
     of the examples. Of grades or counts the first predicts the others better; of names the second.
+    And it is asked of the network: trained on a copy with the classes numbered in another order, it
+    learns as much of names, and less of grades.
     """
 
     id = "OBJ02"
@@ -46,6 +51,8 @@ class OBJ02(Check):
     source = "TheDeepChecker; Stack Overflow 46642627"
     fewest = Threshold(3, "different values, at least", "own: two classes are a number as good")
     most = Threshold(20, "different values, at most", "TheDeepChecker")
+    learnt = Threshold(0.8, "or: of the variance less is left for other examples", "own")
+    alike = Threshold(1.5, "and what is left with other numbers / with these, below", "own")
     enough = Threshold(256, "examples that are asked, at least", "own")
     better = Threshold(
         0.7, "squared error of the class / of the number that is predicted, below", "own"
@@ -73,10 +80,29 @@ class OBJ02(Check):
                 yield cls._of(probe, node, root, count, Severity.WARN, why)
 
     @classmethod
+    def renumbered(cls, case: Case) -> Iterator[Finding]:
+        """Whether the network learns as much of the classes with other numbers for them."""
+        probe = case.first.probe
+        order = [x for x in probe.replay.graph.inputs if x in probe.replay.data]
+        for node, root, count in cls.errors(probe):
+            place = next(i for i, x in enumerate(order) if x is root)
+            if len(case.batches) < 8 or sum(len(x[place]) for x in case.batches) < cls.enough:
+                return
+            own, other = case.clinic.renumbered(place)
+            if own < cls.learnt and other < cls.alike * own:
+                why = (
+                    f"; numbered in another order they are learnt as well: of their variance "
+                    f"{own:.2g} is left, and {other:.2g}"
+                )
+                yield cls._of(probe, node, root, count, Severity.WARN, why)
+
+    @classmethod
     def errors(cls, probe: Probe) -> Iterator[tuple[Node, Array, int]]:
         """Differences of an output and targets that may be classes: node, targets, how many."""
         for node in probe.nodes:
-            if not (isinstance(node.op, Subtract) and is_error(probe, node)):
+            if not isinstance(node.op, Subtract):
+                continue
+            if not (is_error(probe, node) or _is_row(probe, node)):
                 continue
             for x in node.inputs:
                 root = probe.strip(x)
@@ -100,6 +126,17 @@ class OBJ02(Check):
             f"loss takes their differences{why}",
             numbers={"values": count},
         )
+
+
+def _is_row(probe: Probe, node: Node) -> bool:
+    """Whether the loss is made of a difference by functions of each element, and sums."""
+    reached = {node.outputs[0]}
+    for each in probe.nodes:
+        if not reached.isdisjoint(each.inputs):
+            if not isinstance(each.op, Elementwise | Sum | Layout):
+                return False
+            reached.update(each.outputs)
+    return probe.graph.outputs[0] in reached
 
 
 @dataclass(frozen=True, slots=True)
