@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pullback.data.fingerprint import fingerprint
+from pullback.errors import PullbackError, Site
 from pullback.inspect.baseline import Baseline, class_error
 from pullback.inspect.course import FIRST, Course
 from pullback.inspect.findings import Finding
+from pullback.inspect.handmade import Handmade
 from pullback.inspect.probe import Probe
 from pullback.inspect.seen import Seen, Subject
 from pullback.ir.array import DONATED, Array, concrete, numbers_of
@@ -143,6 +146,8 @@ class Case:
         """Of evaluations."""
         self.handed: list[Handed] = []
         """The first steps of a loop that hands its gradients over."""
+        self.made: Callable[..., Any] | None = None
+        """Of such a loop what it does with a batch, where it is told."""
         self.baseline: Baseline | None = None
         self.terms: Any = None
         """The parts of the loss before the first step, where a penalty is one of them."""
@@ -152,6 +157,7 @@ class Case:
         """What the rules of the first steps found, once they are done."""
         self.clinic: Any = None
         """Where remedies are tried, once one is."""
+        self._handmade: Handmade | None = None
         self._jump: float | None = None
         self._gradients: dict[tuple[int, int], list[Numbers]] = {}
         self._model: Any = getattr(self.initial, "model", None)
@@ -394,6 +400,14 @@ class Case:
             going_on, memory = update(grads, memory, params)
             found.append((_numbers(going_on), _numbers(fresh)))
         return found
+
+    def line(self, what: str) -> Site | None:
+        """Where a step that was written by hand does something: a property of `Handmade`."""
+        if self.made is not None and self.batches and self._handmade is None:
+            with contextlib.suppress(PullbackError):
+                part = trained_part(self.initial.model)
+                self._handmade = Handmade(self.made, self.batches[0], part)
+        return None if self._handmade is None else getattr(self._handmade, what)
 
     def gradient_of(self, handed: Handed) -> list[Numbers]:
         """The gradient of the loss before a step, computed again."""

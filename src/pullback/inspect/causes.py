@@ -64,7 +64,7 @@ def _is_due(finding: Finding, cause: Finding) -> bool:
     """Whether it is known to follow.
 
     Nothing learns before a layer that is frozen at 0. A loss is large that is a sum, a number not
-    finite after steps that were too long, as a shorter one has shown; units died of them that were
+    finite after steps that were too long, as a shorter one has shown, or that were no descent; units died of them that were
     alive. Where nothing of a sample comes in, nothing else says anything.
     """
     match cause.id:
@@ -74,6 +74,8 @@ def _is_due(finding: Finding, cause: Finding) -> bool:
             return finding.rule is CUT04 or finding.rule.kind is Kind.MEASURE
         case "CUT03" if cause.severity.is_error:
             return finding.rule is CUT04
+        case "LOOP01" | "LOOP03" | "OBJ05":
+            return finding.severity is Severity.STOP
         case "OPT01" | "OPT03":
             late = bool(finding.numbers.get("later"))  # it was not so at the beginning
             return late or (bool(cause.effect) and finding.severity is Severity.STOP)

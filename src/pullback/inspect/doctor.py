@@ -108,11 +108,14 @@ class Doctor:
         *,
         network_state: Tree = None,
         key: Array | None = None,
+        made: Callable[..., Any] | None = None,
     ) -> None:
         """Before the first step: the step and its state, or a loss function and a model.
 
         With a loss function, `optimizer` is what the loop of your own uses, where it is to be
-        judged; `network_state` and `key` are what the loss takes. Copies the state.
+        judged; `network_state` and `key` are what the loss takes. `made` is what the loop does with
+        a batch, as `lambda x, y: step(state, x, y)`, which returns the new model first: it is
+        traced, never run, to name a line of it. Copies the state.
         """
         self._began = time.perf_counter()
         self._step = step
@@ -127,6 +130,7 @@ class Doctor:
                 single(model), optimizer or sgd(0.0), network_state=network_state, key=key
             ).replace(model=model)
         self._case = Case(job, state, isinstance(step, TrainStep), self._remedies)
+        self._case.made = made
         self._hear = self._case.course.hear
         self.seconds += time.perf_counter() - self._began
 

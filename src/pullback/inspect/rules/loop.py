@@ -58,7 +58,7 @@ class LOOP01(Sign):
             if _same(now.grads, [a + b for a, b in zip(own, before.grads, strict=True)]):
                 yield cls.found(
                     f"step {now.step} uses its own gradient plus that of step {now.step - 1}",
-                    None,
+                    case.line("handed"),
                     why="computed again, the gradient of its batch is the difference of the two",
                     numbers={"step": now.step},
                 )
@@ -73,7 +73,7 @@ class LOOP01(Sign):
             return
         yield cls.found(
             f"each step uses {factors[0]} times the gradient of its batch",
-            None,
+            case.line("handed"),
             severity=Severity.WARN,
             why="gradients of parts of a batch are averaged, where the loss is a mean",
             fix=f"divide their sum by {factors[0]}; accumulate=k of train_step does",
@@ -183,7 +183,7 @@ class LOOP03(Sign):
         if all(_equal(x.before, x.after) for x in case.handed) and _any(case.handed[0].grads):
             yield cls.found(
                 "the model stays as it is: the updates are not applied",
-                None,
+                case.line("applied"),
                 why=f"bit for bit the same after {case.course.count} steps with gradients",
                 fix="model = pb.optim.apply_updates(model, updates)",
             )
@@ -193,7 +193,7 @@ class LOOP03(Sign):
             if stale and not _same(now.grads, case.gradient_of(now)):
                 yield cls.found(
                     f"step {now.step} uses the gradient of step {now.step - 1}",
-                    None,
+                    case.line("handed"),
                     why="bit for bit the same for another batch; computed again it is another",
                 )
                 return
@@ -211,7 +211,7 @@ class LOOP03(Sign):
         if _are(moves, fresh, noise):
             yield cls.found(
                 f"the optimiser's memory is made anew in each of {len(moves)} steps",
-                None,
+                case.line("begun"),
                 why="each update is the first one of an optimiser, not the next",
                 fix="memory = optimizer.init(model) once, before the loop",
             )
@@ -221,7 +221,7 @@ class LOOP03(Sign):
                 if _are(moves, [[k * x for x in each] for each in owed], noise):
                     yield cls.found(
                         f"each update is applied {k} times",
-                        None,
+                        case.line("applied"),
                         why="the model moves by so much more than the optimiser's update",
                     )
                     return
@@ -267,7 +267,7 @@ class LOOP03(Sign):
         if all(late) and not _same(pairs[-1][1].grads, case.gradient_of(pairs[-1][1])):
             yield cls.found(
                 "each step uses the gradient of the step before it",
-                None,
+                case.line("handed"),
                 why="computed again for the model and the batch of that one it is the same",
             )
             return
@@ -277,7 +277,7 @@ class LOOP03(Sign):
         if _same(last.grads, case.gradient_of(replace(last, state=first.state))):
             yield cls.found(
                 f"step {last.step} uses the gradient of the model before step {first.step}",
-                None,
+                case.line("differentiated"),
                 why="computed again with the first model it is the same, not with the present one",
                 fix="value_and_grad(loss)(model, *batch) of the model that the last step returned",
             )
@@ -340,7 +340,7 @@ class OBJ05(Sign):
         if min(cosines) > cls.along:
             yield cls.found(
                 "the steps go uphill: along the gradient, not against it",
-                None,
+                case.line("applied"),
                 severity=Severity.FAIL,
                 why=f"cosine of the gradient and the change of the parameters: {min(cosines):.2g} "
                 f"and more in {len(cosines)} steps",
