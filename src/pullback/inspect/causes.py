@@ -64,8 +64,8 @@ def _is_due(finding: Finding, cause: Finding) -> bool:
     """Whether it is known to follow.
 
     Nothing learns before a layer that is frozen at 0. A loss is large that is a sum, a number not
-    finite after steps that were too long, as a shorter one has shown, or that were no descent; units died of them that were
-    alive. Where nothing of a sample comes in, nothing else says anything.
+    finite after steps that were too long, as a shorter one has shown, or no descent; units died of
+    them that were alive. Where nothing of a sample comes in, nothing else says anything.
     """
     match cause.id:
         case "OBJ06":

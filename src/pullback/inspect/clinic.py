@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pullback.inspect.case import Case
+from pullback.inspect.case import KEPT, Case
 from pullback.inspect.findings import NO_TRIAL, Finding, Remedy, Severity
 from pullback.inspect.heldout import SHARE, HeldOut, held_out
 from pullback.inspect.initial import rescaled
@@ -49,6 +49,11 @@ class Trial(Descent):
     def end(self) -> float:
         """The mean of the last losses; ∞ where one is not finite."""
         return float(np.mean(self.losses[-5:])) if self.is_finite else math.inf
+
+    @property
+    def round(self) -> float:
+        """The mean of so many last losses as there may be different batches."""
+        return float(np.mean(self.losses[-KEPT:])) if self.is_finite else math.inf
 
     def effect(self, other: Trial) -> float:
         """By how much it ends lower than `other`, as a share of where that began, to 1; or 0."""

@@ -19,12 +19,13 @@ from pullback.inspect.course import FIRST
 from pullback.inspect.findings import Finding, Severity
 from pullback.inspect.looks import examined, facts
 from pullback.inspect.report import Report
+from pullback.inspect.response import passes_on
 from pullback.inspect.rules import rule
 from pullback.inspect.seen import single
 from pullback.ir.array import Array, float_of
 from pullback.optim.momentum import sgd
 from pullback.optim.optimizer import Optimizer
-from pullback.train.state import TrainState, copied
+from pullback.train.state import TrainState, copied, trained_part
 from pullback.train.step import TrainStep, train_step
 from pullback.transforms.tree import Tree
 
@@ -124,10 +125,12 @@ class Doctor:
         elif isinstance(state, TrainState):
             job = None
         else:
+            if optimizer is not None and passes_on(optimizer, trained_part(single(state))):
+                optimizer = None
             job = Job(step, optimizer)
             model = state
             state = TrainState.create(
-                single(model), optimizer or sgd(0.0), network_state=network_state, key=key
+                single(model), optimizer or sgd(1.0), network_state=network_state, key=key
             ).replace(model=model)
         self._case = Case(job, state, isinstance(step, TrainStep), self._remedies)
         self._case.made = made

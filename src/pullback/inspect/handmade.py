@@ -9,7 +9,7 @@ from pullback.compile.driver import uncompiled
 from pullback.errors import Site
 from pullback.ir.array import Array
 from pullback.ir.graph import Graph, Node
-from pullback.ops.pointwise import Constant
+from pullback.ops.pointwise import Constant, Multiply
 from pullback.transforms.trace import trace_leaves
 from pullback.transforms.tree import flatten, flatten_arrays
 
@@ -44,6 +44,20 @@ class Handmade:
         zeros = {x.outputs[0] for x in self._nodes if _is_zero(x)}
         made = [x for x in self._nodes if not zeros.isdisjoint(x.inputs) and self._like(x.outputs)]
         return made[0].site if made else self.applied
+
+    @property
+    def scaled(self) -> Site | None:
+        """Where something of the form of parameters is multiplied by a number, at the last."""
+        numbers = {x.outputs[0] for x in self._nodes if isinstance(x.op, Constant)}
+        own = {x for x in self.graph.inputs if x.shape in self._shapes and x.ndim}
+        made = [
+            x
+            for x in self._nodes
+            if isinstance(x.op, Multiply)
+            and not own.isdisjoint(x.inputs)
+            and not numbers.isdisjoint(x.inputs)
+        ]
+        return _last(made) or self.applied
 
     @property
     def handed(self) -> Site | None:

@@ -21,13 +21,15 @@ from pullback.inspect.looks import guessed, optimisers, weighed
 from pullback.inspect.paths import require_parameters
 from pullback.inspect.probe import Probe, within_model
 from pullback.inspect.report import Report
+from pullback.inspect.response import passes_on
 from pullback.inspect.rules import CHECKS, HAZARDS, rule
 from pullback.inspect.rules.cuts import CUT01, CUT04
 from pullback.inspect.rules.near import hidden
 from pullback.inspect.rules.task import OBJ08
-from pullback.inspect.seen import Seen, Subject
+from pullback.inspect.seen import Seen, Subject, single
 from pullback.ir.array import Array
 from pullback.optim.optimizer import Optimizer
+from pullback.train.state import trained_part
 from pullback.transforms.tree import flatten_arrays
 
 REDUCE = "reduce it with pb.mean; a pair (loss, aux) is for has_aux=True"
@@ -79,6 +81,8 @@ def preflight(
     f = uncompiled(loss_fn)
     require_parameters(model)
     arguments = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
+    if optimizer is not None and _passes_on(optimizer, model):
+        optimizer = None
     subject = Subject(model, f, arguments, optimizer, network_state, key, has_aux, seconds)
     with np.errstate(all="ignore"):
         seen = Seen(subject)
@@ -134,6 +138,13 @@ def _weighed(seen: Seen, found: list[Finding]) -> list[Finding]:
     symptom = seen.symptom or ("the steps are too long" if any(_is_alarm(x) for x in found) else "")
     found = weighed(case, found)
     return found if any(map(_is_alarm, found)) else [*found, *guessed(case, symptom)]
+
+
+def _passes_on(optimizer: Optimizer, model: Any) -> bool:
+    try:
+        return passes_on(optimizer, trained_part(single(model)))
+    except PullbackError:
+        return False
 
 
 def _is_alarm(x: Finding) -> bool:

@@ -81,6 +81,16 @@ class Answer:
         return any(x.any() for x in self.update)
 
 
+def passes_on(optimizer: Optimizer, params: Any) -> bool:
+    """Whether its updates are the gradients themselves: a part of a chain, and no optimiser."""
+    leaves, structure = flatten(params)
+    rng = np.random.default_rng(0)
+    given = [concrete(rng.standard_normal(x.shape).astype(x.dtype)) for x in leaves]
+    updates, _ = optimizer.update(structure.unflatten(given), optimizer.init(params), params)
+    pairs = zip(given, flatten(updates)[0], strict=True)
+    return bool(given) and all(np.array_equal(numbers_of(a), numbers_of(b)) for a, b in pairs)
+
+
 class Exam:
     """An optimiser, some parameters, and gradients that it is asked about."""
 

@@ -106,11 +106,22 @@ def _seen_too_early(probe: Probe, graph: Graph, x: Array, numbers: Numbers) -> N
     other = numbers.copy()
     other[:, -1] = np.roll(other[:, -1], 1)
     changed = carried(probe, graph, {x: other})
-    if not _moved_before(probe, probe.output, changed, length):
+    if not _moved_before(probe, probe.output, changed, length) or not _counts(probe, changed):
         return None
     return next(
         (n for n in graph.nodes if _moved_before(probe, n.outputs[0], changed, length)), None
     )
+
+
+def _counts(probe: Probe, changed: dict[Array, Numbers]) -> bool:
+    """Whether an output that moved, before the last place, is part of the loss."""
+    assert probe.output is not None
+    bar = probe.bar(probe.output)
+    if bar is None:
+        return True
+    before, after = probe.numbers(probe.output), changed[probe.output]
+    moved = (before != after) & (bar != 0)
+    return bool(moved[:, :-1].any())
 
 
 def _moved_before(probe: Probe, y: Array, changed: dict[Array, Numbers], length: int) -> bool:

@@ -262,6 +262,13 @@ class LOOP03(Sign):
     @classmethod
     def _stale(cls, case: Case) -> Iterator[Finding]:
         """The gradient of the present batch, but of the first model."""
+        if not any(_any(x.grads) for x in case.handed) and _any(case.gradient_of(case.handed[0])):
+            yield cls.found(
+                f"the first {len(case.handed)} steps use gradients of 0",
+                case.line("applied"),
+                why="computed again, those of their models and batches are others: old ones?",
+            )
+            return
         pairs = list(itertools.pairwise(case.handed))
         late = [_same(now.grads, case.gradient_of(before)) for before, now in pairs]
         if all(late) and not _same(pairs[-1][1].grads, case.gradient_of(pairs[-1][1])):

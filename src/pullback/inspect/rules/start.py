@@ -524,19 +524,21 @@ class OPT02(Check):
     @classmethod
     def ended(cls, case: Case) -> Iterator[Finding]:
         """The steps have come to nothing, and with the first ones once more the loss would fall."""
-        share = cls._share(case)
-        if not share < cls.gone or case.present is None:
+        share, course = cls._share(case), case.course
+        slopes = np.linalg.norm(course.norms, axis=1) if share < cls.gone else np.zeros(1)
+        pulls = slopes[-1] > slopes[:FIRST].max() / 10
+        if not pulls or case.present is None or course.end < cls.worth * abs(course.start):
             return
         again, still = case.clinic.onward
-        gain = still.end - again.end
-        effect = gain / max(abs(still.end), 1e-12)
-        if effect >= cls.more and gain > cls.worth * abs(case.course.start):
+        gain = still.round - again.round
+        effect = gain / max(abs(still.round), 1e-12)
+        if effect >= cls.more and gain > cls.worth * abs(course.start):
             yield cls.found(
                 f"the steps have become {share:.1g} of what they were, and the loss would fall",
                 None,
                 why=f"from here on {len(again.losses)} steps as the first ones were: loss "
-                f"{again.end:.3g} (as they are: {still.end:.3g}); a schedule that counts epochs, "
-                "given steps?",
-                numbers={"share": share, "tried": [again.end, still.end]},
+                f"{again.round:.3g} (as they are: {still.round:.3g}); a schedule that counts "
+                "epochs, given steps?",
+                numbers={"share": share, "tried": [again.round, still.round]},
                 effect=min(effect, 1.0),
             )

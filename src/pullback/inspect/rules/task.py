@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from pullback.errors import Site
 from pullback.inspect.case import Case
 from pullback.inspect.course import FIRST, NEAR
-from pullback.inspect.findings import Finding, Kind, Remedy, Severity, Threshold
+from pullback.inspect.findings import NO_TRIAL, Finding, Kind, Remedy, Severity, Threshold
 from pullback.inspect.probe import Probe, norm
 from pullback.inspect.response import decay
 from pullback.inspect.rules.objective import is_error
@@ -21,7 +21,7 @@ from pullback.inspect.seen import Seen
 from pullback.ir.array import Array, concrete
 from pullback.ir.families import Elementwise
 from pullback.ir.graph import Graph, Node, needed_nodes
-from pullback.ir.types import is_integer
+from pullback.ir.types import Numbers, is_integer
 from pullback.ops.layout import Layout
 from pullback.ops.pointwise import Add, Subtract
 from pullback.ops.reduce import Sum
@@ -180,6 +180,12 @@ class Terms:
         return cls(probe.loss - penalty, penalty, ratio, None if maker is None else maker.site)
 
 
+def _shorter(moved: Sequence[Numbers], before: Sequence[Numbers]) -> list[float]:
+    """Of each weight -⟨change, w⟩ / ⟨w, w⟩."""
+    pairs = [(d, w) for d, w in zip(moved, before, strict=True) if w.ndim > 1 and w.any()]
+    return [-float(np.vdot(d, w) / np.vdot(w, w)) for d, w in pairs]
+
+
 def _addends(probe: Probe) -> list[Array]:
     """What is added up to the loss."""
     waiting, found = [probe.graph.outputs[0]], []
@@ -212,12 +218,15 @@ class OBJ08(Sign):
     dominates = Threshold(1.0, "‖gradient of the penalty‖ / ‖of the rest‖ above", "TheDeepChecker")
     still = Threshold(0.05, "the rest fell by less than, relative", "TheDeepChecker")
     least = Threshold(50, "steps, at least", "own")
+    alike = Threshold(0.5, "in a loop by hand: difference of weights / it, below", "own")
     shrinks = Threshold(0.02, "share of a weight that decays in one step, above", "1/50 steps")
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
         if case.course.symptom and case.can_try:
             yield from cls.decays(case)
+        if case.course.symptom:
+            yield from cls.shrunk(case)
         before = case.terms
         if before is None or case.course.count < cls.least or not before.ratio > cls.dominates:
             return
@@ -234,6 +243,25 @@ class OBJ08(Sign):
             f"{now.penalty:.3g}, the rest from {before.data:.3g} to {now.data:.3g}",
             numbers={"ratio": before.ratio, "rest": [before.data, now.data]},
         )
+
+    @classmethod
+    def shrunk(cls, case: Case) -> Iterator[Finding]:
+        """In a loop written by hand: all weights become shorter by one share in each step."""
+        shares = [_shorter(x.moved, x.before) for x in case.handed]
+        if len(shares) < 3 or not all(shares):
+            return
+        every = np.concatenate(shares)
+        share = float(np.median(every))
+        if share > cls.shrinks and np.abs(every - share).max() < cls.alike * share:
+            yield cls.found(
+                f"each step takes {share:.2g} of each weight",
+                case.line("scaled"),
+                why=f"so it was in {len(shares)} steps; after {math.ceil(1 / share)} steps next to "
+                "nothing of a weight is left",
+                fix="a smaller factor of the decay: each step takes rate times decay of a weight",
+                numbers={"share": share},
+                remedies=(NO_TRIAL,),
+            )
 
     @classmethod
     def decays(cls, case: Case) -> Iterator[Finding]:
