@@ -148,11 +148,26 @@ class Exam:
 
     @property
     def remembers_nothing(self) -> bool:
-        """Whether there is a memory as large as parameters, and updates leave it as it was."""
-        sizes = {g.shape for g in self._gradients if g.size > 1}
-        held = any(x.shape in sizes for x in self.begun)
+        """Whether there is a memory of the size of parameters that an update reads, and leaves."""
         pairs = [(a, b) for x in self.answers for a, b in zip(self.begun, x.state, strict=True)]
-        return held and self.moves and all(np.array_equal(a, b) for a, b in pairs)
+        still = self.moves and all(np.array_equal(a, b) for a, b in pairs)
+        return still and self._reads_memory
+
+    @property
+    def _reads_memory(self) -> bool:
+        """Whether an update is another one where the memory is."""
+        sizes = {g.shape for g in self._gradients if g.size > 1}
+        leaves, structure = flatten(self._optimizer.init(self._params))
+        held = [x.shape in sizes for x in leaves]
+        if not any(held):
+            return False
+        other = [x + 1 if h else x for x, h in zip(leaves, held, strict=True)]
+        grads = self._given(self._gradients)
+        updates = [
+            _numbers(self._optimizer.update(grads, structure.unflatten(each), self._params)[0])
+            for each in (leaves, other)
+        ]
+        return any(not np.array_equal(a, b) for a, b in zip(*updates, strict=True))
 
     def line(self, leaf: int | None = None) -> Site | None:
         """Where the user's own optimiser makes its update, or a leaf of its new state.
