@@ -39,7 +39,8 @@ class LOOP01(Sign):
 
     The gradient of the loss is computed again, for the model before the step and its batch, and
     compared with the one that the loop used. `value_and_grad` begins at 0 each time, so they can
-    only be added by hand; `train_step(..., accumulate=k)` does that within a step.
+    only be added by hand; `train_step(..., accumulate=k)` does that within a step. The optimiser is
+    given gradients that were made up for it: one whose state is their sum adds them up itself.
     """
 
     id = "LOOP01"
@@ -165,7 +166,10 @@ class LOOP03(Sign):
     """Steps that do not follow each other: old gradients, or updates that are thrown away.
 
     Arrays do not change, so an update does something only where its result takes the place of the
-    model: `model = apply_updates(model, updates)`.
+    model: `model = apply_updates(model, updates)`. The updates of the first steps are laid beside
+    those that the optimiser owes to these gradients: a memory that is made anew, or given back as
+    it was, and an update that is applied more than once, are known by that. A loop that learns far
+    less than `train_step` does, from the same beginning with the same batches, is told at last.
     """
 
     id = "LOOP03"
