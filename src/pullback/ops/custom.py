@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any, ClassVar, Protocol
 
 from pullback.errors import NotDifferentiableError
@@ -44,6 +45,20 @@ class Rules(Protocol):
 
     @property
     def has_forward(self) -> bool: ...
+
+    @property
+    def origin(self) -> object:
+        """Equal for the rules of one function."""
+        ...
+
+    @property
+    def code(self) -> CodeType | None:
+        """Of the function that gives the derivative."""
+        ...
+
+    def applied(self, inputs: Sequence[Array]) -> Sequence[Array]:
+        """The function with its rules, at inputs of whatever floating types."""
+        ...
 
     def forward(self, inputs: Sequence[Array]) -> Residuals:
         """What `backward` needs to know of the inputs."""

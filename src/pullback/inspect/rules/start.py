@@ -1,4 +1,4 @@
-"""What can be seen before the first step: `OBJ04`, `OBJ06`, `DAT01`, `DAT04`, `VER01`, `VER02`."""
+"""What can be seen before the first step: `OBJ04`, `OBJ06`, `DAT01`, `DAT04`, `VER01`, `OPT`."""
 
 from __future__ import annotations
 
@@ -7,19 +7,16 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pullback.errors import NotDifferentiableError, PullbackError
 from pullback.inspect.case import Case
-from pullback.inspect.check_grads import check_grads
 from pullback.inspect.course import FIRST
 from pullback.inspect.findings import NO_TRIAL, Finding, Kind, Remedy, Rule, Severity, Threshold
 from pullback.inspect.initial import misfit_layer, scale_of
 from pullback.inspect.probe import Probe
 from pullback.inspect.response import rounded_away
 from pullback.inspect.seen import USUAL_RATE, Seen, is_half
-from pullback.inspect.trials import ENOUGH, JUMP, LEAKED, LEAST, WRONG, copies_ratio
+from pullback.inspect.trials import ENOUGH, JUMP, LEAKED, LEAST, copies_ratio
 from pullback.ir.array import Array
 from pullback.ir.types import Numbers, is_float
-from pullback.ops.pointwise import StopGradient
 from pullback.optim.optimizer import Optimizer
 from pullback.train.state import trained_part
 
@@ -286,50 +283,6 @@ class VER01(Check):
             None,
             severity=Severity.FAIL if still and count >= LEAST else Severity.WARN,
             numbers={"start": fitted.start, "end": fitted.end, "steps": count},
-        )
-
-
-class VER02(Check):
-    """A derivative is wrong: the gradient differs from finite differences in float64.
-
-    The gradient's product with a direction is compared with the slope of the loss along it, at two
-    step lengths, so that a kink nearby is not taken for a mistake. Then every operation is
-    examined alone, to name the one whose rule is wrong.
-    """
-
-    id = "VER02"
-    title = "a wrong derivative"
-    severity = Severity.FAIL
-    fix = "correct the rule: pb.check_grads shows both numbers element by element"
-    source = "gradcheck's tolerances, JAX's check_grads; localisation is new"
-    error = Threshold(WRONG, "relative error above", "gradcheck")
-
-    @classmethod
-    def find(cls, seen: Seen) -> Iterator[Finding]:
-        slope = seen.slope
-        if slope is None or not slope.is_wrong or cls._is_stopped(seen):
-            return
-        it = seen.subject
-        site, told = None, "the rule of an operation, or of a custom derivative, is wrong"
-        try:
-            check_grads(lambda model: seen.loss(model, *it.batch), (it.model,), order=1)
-        except NotDifferentiableError:
-            return  # a kink, where no derivative is right
-        except PullbackError as error:
-            site, told = error.site, error.what
-        yield cls.found(
-            f"the gradient along a direction is {slope.rule:.6g}, measured {slope.measured:.6g}",
-            site,
-            why=told,
-            numbers={"rule": slope.rule, "measured": slope.measured},
-        )
-
-    @classmethod
-    def _is_stopped(cls, seen: Seen) -> bool:
-        """Whether the loss asks for another gradient than its own, by a `stop_gradient`."""
-        nodes = seen.probe.nodes
-        return any(
-            isinstance(x.op, StopGradient) and x.inputs[0] in seen.probe.learnt for x in nodes
         )
 
 
