@@ -15,6 +15,7 @@ import numpy as np
 
 from pullback._public import public
 from pullback.errors import (
+    Site,
     DonationError,
     DTypeError,
     ShapeError,

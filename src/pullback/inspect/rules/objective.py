@@ -9,6 +9,7 @@ import numpy as np
 from pullback.inspect.findings import Finding, Severity, Threshold, short_place
 from pullback.inspect.patterns import Softmax
 from pullback.inspect.program import Program
+from pullback.inspect.rules.ending import bounded, crossed, downhill
 from pullback.inspect.rules.hazards import Hazard
 from pullback.ir.array import Array
 from pullback.ir.families import Elementwise
@@ -34,8 +35,10 @@ class OBJ01(Hazard):
     """The last activation does not fit the loss.
 
     A softmax of a softmax (`cross_entropy` takes logits and has its own), a sigmoid before a loss
-    that has its own, a softmax over an axis of length 1, which is 1 whatever the logits are, or a
-    softmax over the batch axis, by which samples leak into each other.
+    that has its own, a softmax over an axis of length 1, which is 1 whatever the logits are, a
+    softmax over the batch axis, by which samples leak into each other, or over another axis than
+    that along which the targets are shares. Logits are to be any number: a tanh before the loss
+    bounds what it can fall to, and a relu has no slope for the logits that it holds at 0.
     """
 
     id = "OBJ01"
@@ -44,9 +47,59 @@ class OBJ01(Hazard):
     fix = "give the loss the logits"
     intended = "a comment on the line: # intended: OBJ01"
     source = "TheDeepChecker, NeuraLint; Stack Overflow 31880720 and 42800203"
+    floor = Threshold(
+        0.1, "least loss of bounded logits / that of one who knows nothing above", "own"
+    )
+    held = Threshold(
+        0.1, "or: share of the logits that an activation holds at a bound above", "own"
+    )
 
     @classmethod
     def find(cls, program: Program) -> Iterator[Finding]:
+        found = list(cls._patterns(program))
+        yield from found
+        if not found:
+            yield from cls._bounded(program)
+            yield from cls._crossed(program)
+
+    @classmethod
+    def _bounded(cls, program: Program) -> Iterator[Finding]:
+        """Logits that an activation bounds."""
+        told = set()
+        for it in bounded(program):
+            high = it.floor > cls.floor * it.usual
+            if it.maker in told or not (high or it.held > cls.held):
+                continue
+            told.add(it.maker)
+            name, which = it.maker.op.name, it.known.text("the logits")
+            yield cls.found(
+                f"{name} before the loss: the logits cannot be every number, {which}",
+                it.node.site,
+                why=f"the loss of a sample stays above {it.floor:.3g}; who knows nothing has "
+                f"{it.usual:.3g}"
+                if high
+                else f"{it.held:.0%} of the logits are held at the bound, where their slope is 0",
+                fix=f"leave the {name} behind the last layer out",
+                notes=(f"the activation: {_line(it.maker)}",),
+                numbers={"floor": it.floor, "held": it.held},
+            )
+
+    @classmethod
+    def _crossed(cls, program: Program) -> Iterator[Finding]:
+        """A softmax along another axis than that of the targets."""
+        for it in crossed(program):
+            yield cls.found(
+                f"a softmax over axis {_said(it.softmax.axes)} of {it.softmax.logits.type}, and "
+                f"targets that are shares along axis {it.axis}",
+                it.softmax.node.site,
+                why="what the loss takes for the probabilities of classes do not add up to 1",
+                fix=f"axis={it.axis}",
+                numbers={"axes": list(it.softmax.axes), "targets": it.axis},
+            )
+            return
+
+    @classmethod
+    def _patterns(cls, program: Program) -> Iterator[Finding]:
         seen = set()
         for softmax in program.softmaxes():
             if softmax.logits in seen or softmax.out not in program.learnt:
@@ -111,7 +164,8 @@ class OBJ03(Hazard):
     """The output cannot reach the targets: they lie outside the range of the last operation.
 
     A sigmoid gives [0, 1], tanh [-1, 1], relu [0, ∞), a softmax [0, 1]. The range is computed from
-    the operations before the difference; the targets are those of the batch at hand.
+    the operations before the difference; the targets are those of the batch at hand. Targets of a
+    binary cross-entropy that are not in [0, 1], as -1 and 1, let it fall without end.
     """
 
     id = "OBJ03"
@@ -124,6 +178,17 @@ class OBJ03(Hazard):
 
     @classmethod
     def find(cls, program: Program) -> Iterator[Finding]:
+        for node, share in downhill(program):
+            numbers = program.numbers(share)
+            yield cls.found(
+                f"the targets of a cross-entropy of yes and no are not in [0, 1]: {node.op.name} "
+                f"by {numbers.min():.3g}",
+                node.site,
+                why="a surprise counts less than nothing: the loss falls without end",
+                fix="labels of 0 and 1: (y + 1) / 2 for those of -1 and 1",
+                numbers={"least": float(numbers.min())},
+            )
+            break
         for node in program.nodes:
             if isinstance(node.op, Subtract) and is_error(program, node):
                 x, y = node.inputs
@@ -200,6 +265,10 @@ class OBJ07(Hazard):
 
 
 # ---- what they share ------------------------------------------------------------------------
+
+
+def _said(axes: tuple[int, ...]) -> str:
+    return ", ".join(map(str, axes))
 
 
 def _line(node: Node | None) -> str:
