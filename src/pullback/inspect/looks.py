@@ -46,7 +46,7 @@ def facts(case: Case) -> list[Finding]:
     found += [x for x in gradients(visit) if x.rule is not CUT04]
     if all(x not in visit.probe.replay.totals for x in visit.probe.replay.parameters):
         return found
-    checks = [x for x in CHECKS if x.kind is Kind.FACT or x in (SIG03, OBJ05)]
+    checks = [x for x in CHECKS if x.kind is Kind.FACT or x in (DAT03, SIG03, OBJ05)]
     case.suspicions = list(_each(SUSPECTS, visit))
     return [*found, *_errors_of(_each(checks, visit))]
 
@@ -76,7 +76,8 @@ def examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
     found += _silent(case)
     symptom = case.course.symptom
     if symptom:
-        found += _measured(case)
+        said = {(x.id, x.what) for x in known}
+        found += [x for x in _measured(case) if (x.id, x.what) not in said]
     elif case.course.count >= LEAST:
         found += case.suspicions
     if case.can_try and any(_stands(x) for x in found):

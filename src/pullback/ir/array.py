@@ -15,10 +15,10 @@ import numpy as np
 
 from pullback._public import public
 from pullback.errors import (
-    Site,
     DonationError,
     DTypeError,
     ShapeError,
+    Site,
     TracedValueError,
     calling_site,
 )

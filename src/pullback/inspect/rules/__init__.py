@@ -38,6 +38,7 @@ CHECKS: tuple[type[Any], ...] = (
     OBJ04,
     OBJ06,
     DAT01,
+    DAT03,
     DAT04,
     DAT06,
     LOOP04,

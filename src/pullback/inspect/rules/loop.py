@@ -200,7 +200,9 @@ class OBJ05(Sign):
     """The steps go uphill: with their direction turned round, the loss falls.
 
     The sign of the loss, of the gradient or of the update is wrong: a reward that is minimised, a
-    difference that was taken the other way round, `params + lr * grad`.
+    difference that was taken the other way round, `params + lr * grad`. The loss is asked of
+    outputs that are made by hand: the targets themselves, nothing, the opposite. Of actions an
+    argument that is named reward, return or advantage says which were right.
     """
 
     id = "OBJ05"
@@ -217,18 +219,24 @@ class OBJ05(Sign):
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
-        """Before the first step: a cross-entropy that rewards what is wrong."""
+        """Before the first step: a loss that is higher for what is right than for what is wrong."""
         probe = seen.probe
-        logs = [x for x in probe.softmaxes() if probe.log_softmax(x.out) is not None]
-        bars = [(x, bar) for x in logs if (bar := probe.bar(x.out)) is not None]
-        if probe.loss < 0 and bars and all((b >= 0).all() and b.any() for _, b in bars):
+        for it in seen.answers:
+            if not it.prefers_wrong:
+                continue
+            name = probe.replay.names[it.targets]
+            what = "for the actions that were rewarded" if it.is_reward else f"that give {name}"
             yield cls.found(
-                f"the loss is minus a cross-entropy: {probe.loss:.3g}",
+                f"the loss rewards what is wrong: {it.right:.3g} for outputs {what}, "
+                f"{it.wrong:.3g} for the opposite",
                 probe.replay.graph.nodes[-1].site,
                 severity=Severity.FAIL,
-                why="it falls where the probability of the right class does",
-                numbers={"loss": probe.loss},
+                why=f"it was asked of outputs made by hand; of one that says nothing it is "
+                f"{it.nothing:.3g}",
+                fix="turn the sign of the loss",
+                numbers={"right": it.right, "nothing": it.nothing, "wrong": it.wrong},
             )
+            return
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:

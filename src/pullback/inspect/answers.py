@@ -1,0 +1,143 @@
+"""What a loss makes of an output that is right, of one that says nothing, and of one that is wrong.
+
+The output is put there by hand: of classes the logits that name the label, of numbers the targets
+themselves. No weight is asked, so what comes out is said of the loss alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from pullback.inspect.probe import Probe
+from pullback.inspect.trials import carried
+from pullback.ir.array import Array
+from pullback.ir.types import Numbers, float64, is_float, is_integer
+
+SURE = 10.0
+"""The logit of a class that is named."""
+REWARDS = frozenset(
+    [
+        *("reward", "rewards", "return", "returns", "advantage", "advantages"),
+        *("gain", "gains", "profit", "profits", "utility"),
+    ]
+)
+"""Names of arguments of which more is better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The loss of three outputs."""
+
+    right: float
+    nothing: float
+    wrong: float
+    targets: Array
+    is_reward: bool = False
+    is_class: bool = True
+
+    @property
+    def is_finite(self) -> bool:
+        return all(map(math.isfinite, (self.right, self.nothing, self.wrong)))
+
+    @property
+    def prefers_wrong(self) -> bool:
+        """Whether the loss falls from right over nothing to wrong."""
+        least = 1e-3 * max(abs(self.right - self.wrong), 1e-12)
+        return self.right > self.nothing + least and self.nothing > self.wrong + least
+
+    @property
+    def prefers_none(self) -> bool:
+        """Whether both are worse than an output that says nothing."""
+        return self.right > 1.05 * abs(self.nothing) and self.wrong > self.nothing
+
+
+def answers(probe: Probe) -> Iterator[Answers]:
+    """Of each array of targets that fits the output."""
+    out = _output(probe)
+    if out is None or not is_float(out.dtype):
+        return
+    names = probe.replay.names
+    beside = [x for x in probe.integers_beside() if x.shape[:1] == (probe.batch,)]
+    rewards = [x for x in beside if names[x].rpartition(".")[2].lower() in REWARDS]
+    for x in beside:
+        known = probe.numbers(x)
+        kinds = _classes(known, out)
+        if kinds is not None:
+            signs = np.ones(()) if not rewards else _signs(probe.numbers(rewards[0]), kinds)
+            yield _asked(probe, out, x, SURE * kinds * signs, is_reward=bool(rewards))
+    if rewards or any(_fits_shares(probe.numbers(x), out) for x in beside):
+        return
+    fits = [x for x in beside if _fits(x, out)]
+    if not beside and probe.network is not None:  # what comes in is to come out
+        fits = [x for x in probe.inputs_of(probe.network) if _fits(x, out)]
+    if len(fits) != 1:
+        return  # one of them may be a mask, or weights
+    for x in fits:
+        known = probe.numbers(x)
+        if np.isfinite(known).all():
+            wide = known.astype(float64).reshape(out.shape)
+            if np.isin(wide, (0, 1)).all():
+                yield _asked(probe, out, x, SURE * (2 * wide - 1))
+            else:
+                yield _of_numbers(probe, out, x, wide)
+
+
+def _fits(x: Array, out: Array) -> bool:
+    return is_float(x.dtype) and x.size == out.size > 1
+
+
+def _output(probe: Probe) -> Array | None:
+    """The logits of a cross-entropy, or what the last layer gives."""
+    found = [x.logits for x in probe.softmaxes() if x.length == probe.classes > 1]
+    return found[-1] if found else probe.output
+
+
+def _classes(labels: Numbers, out: Array) -> Numbers | None:
+    """1 for the class of each sample, -1 for the others; None where these are no classes of it."""
+    k = out.shape[-1]
+    if _fits_shares(labels, out):
+        return np.where(np.arange(k) == labels.argmax(axis=-1)[..., None], 1.0, -1.0)
+    if not is_integer(labels.dtype) or labels.shape != out.shape[:-1] or k < 2 or not labels.size:
+        return None
+    if labels.min() < 0 or labels.max() >= k:
+        return None
+    return np.where(np.arange(k) == labels[..., None], 1.0, -1.0)
+
+
+def _fits_shares(labels: Numbers, out: Array) -> bool:
+    """Whether each row is the shares of the classes."""
+    if not is_float(labels.dtype) or labels.shape != out.shape or labels.ndim < 2:
+        return False
+    wide = labels.astype(float64)
+    return bool((wide >= 0).all() and np.abs(wide.sum(axis=-1) - 1).max(initial=0.0) < 1e-3)
+
+
+def _signs(reward: Numbers, kinds: Numbers) -> Numbers:
+    """Above the mean the action is to be taken, below it left."""
+    wide = reward.astype(float64)
+    signs = np.where(wide >= wide.mean(), 1.0, -1.0)
+    return signs.reshape(signs.shape + (1,) * (kinds.ndim - signs.ndim))
+
+
+def _asked(
+    probe: Probe, out: Array, targets: Array, right: Numbers, is_reward: bool = False
+) -> Answers:
+    losses = [_loss(probe, out, z) for z in (right, 0 * right, -right)]
+    return Answers(*losses, targets, is_reward)
+
+
+def _of_numbers(probe: Probe, out: Array, targets: Array, right: Numbers) -> Answers:
+    """Right are the targets; nothing and wrong lie one and ten deviations beside them."""
+    beside = np.random.default_rng(0).choice([-1.0, 1.0], right.shape) * (right.std() + 1e-3)
+    losses = [_loss(probe, out, right + far * beside) for far in (0.0, 1.0, 10.0)]
+    return Answers(*losses, targets, is_class=False)
+
+
+def _loss(probe: Probe, out: Array, z: Numbers) -> float:
+    with np.errstate(all="ignore"):
+        found = carried(probe, probe.graph, {out: z.astype(out.dtype)})
+    return float(found.get(probe.graph.outputs[0], probe.numbers(probe.graph.outputs[0])))
