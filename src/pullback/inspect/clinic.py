@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pullback.inspect.case import Case
+from pullback.inspect.edits import edited
 from pullback.inspect.findings import NO_TRIAL, Finding, Remedy, Severity
 from pullback.inspect.heldout import HeldOut, held_out
 from pullback.inspect.initial import rescaled
@@ -79,7 +80,7 @@ class Clinic:
         assert case.job.optimizer is not None
         self._case = case
         self._job, self._optimizer = case.job, case.job.optimizer
-        self._steps: dict[tuple[float | None, bool], TrainStep] = {}
+        self._steps: dict[Any, TrainStep] = {}
         self._known: dict[Remedy, Trial] = {}
         grief = case.course.grief
         self._steps_of_trial = min(max(STEPS, 3 * grief // 2), MOST)
@@ -89,10 +90,14 @@ class Clinic:
         """The run as it is."""
         return self.trial(AS_IT_IS)
 
+    def beside(self, remedy: Remedy) -> Trial:
+        """The run as it is, for as many steps as with the remedy."""
+        return self.trial(replace(AS_IT_IS, steps=remedy.steps))
+
     def trial(self, remedy: Remedy) -> Trial:
         """What becomes of the run with a remedy."""
         if remedy not in self._known:
-            program = self._program(remedy.clip, remedy.keeps)
+            program = self._program(remedy)
             trial = self._train(program, remedy, self._batches(remedy))
             scale = self._case.targets_scale if remedy.scales else 1.0
             self._known[remedy] = Trial(tuple([scale * x for x in trial.losses]))
@@ -101,7 +106,7 @@ class Clinic:
     @functools.cached_property
     def by_heart(self) -> Trial:
         """One batch again and again, with the optimiser of the run."""
-        return self._train(self._program(), AS_IT_IS, self._case.batches[:1])
+        return self._train(self._program(AS_IT_IS), AS_IT_IS, self._case.batches[:1])
 
     @functools.cached_property
     def by_adam(self) -> Trial:
@@ -116,7 +121,7 @@ class Clinic:
         """Training on some of the examples, and what it is worth for others."""
         case = self._case
         begun = self._begun(self._begin, 1.0)
-        return held_out(self._program(), begun, case.batches, case.baseline)
+        return held_out(self._program(AS_IT_IS), begun, case.batches, case.baseline)
 
     @property
     def is_calm(self) -> bool:
@@ -136,18 +141,22 @@ class Clinic:
         if remedy.initialises:
             state = state.replace(model=rescaled(self._case.first, state.model))
         state = self._begun(state, remedy.rate)
-        return _trained(step, state, batches, self._steps_of_trial)
+        return _trained(step, state, batches, max(self._steps_of_trial, remedy.steps))
 
     def _begun(self, state: Any, rate: float) -> Any:
         """The state with a factor of the updates in it."""
         return state.replace(optimizer=(state.optimizer, constant(rate, float32)))
 
-    def _program(self, clip: float | None = None, keeps: bool = False) -> TrainStep:
+    def _program(self, remedy: Remedy) -> TrainStep:
         """The step of the run, with a factor of its updates in the optimiser's state."""
-        if (clip, keeps) not in self._steps:
-            job = self._job if clip is None else replace(self._job, clip=clip)
-            self._steps[clip, keeps] = job.step(_with_factor(self._optimizer, keeps))
-        return self._steps[clip, keeps]
+        key = remedy.clip, remedy.keeps, remedy.edit
+        if key not in self._steps:
+            job = self._job if remedy.clip is None else replace(self._job, clip=remedy.clip)
+            if remedy.edit is not None:
+                probe = self._case.first.probe
+                job = replace(job, loss_fn=edited(probe, remedy.edit(probe)), has_aux=False)
+            self._steps[key] = job.step(_with_factor(self._optimizer, remedy.keeps))
+        return self._steps[key]
 
     def _batches(self, remedy: Remedy) -> Sequence[tuple[Any, ...]]:
         batches = self._case.batches
@@ -236,8 +245,8 @@ def tried(clinic: Clinic, finding: Finding) -> Finding:
     remedies = finding.remedies or finding.rule.remedies
     if not remedies or NO_TRIAL in remedies or finding.severity.is_error:
         return finding
-    best = max(remedies, key=lambda x: clinic.trial(x).effect(clinic.own))
-    trial, own = clinic.trial(best), clinic.own
+    best = max(remedies, key=lambda x: clinic.trial(x).effect(clinic.beside(x)))
+    trial, own = clinic.trial(best), clinic.beside(best)
     effect = trial.effect(own)
     told = f"{best.said}: tried for {len(trial.losses)} steps: loss {trial} (yours: {own})"
     numbers = {**finding.numbers, "tried": [best.said, trial.end, own.end]}

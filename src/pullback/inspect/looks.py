@@ -19,7 +19,7 @@ from pullback.inspect.rules.loop import LOOP01, OBJ05
 from pullback.inspect.rules.near import hidden
 from pullback.inspect.rules.order import DAT03, DAT05
 from pullback.inspect.rules.running import GEN02
-from pullback.inspect.rules.signal import SIG01, SIG02, SIG03, SIG04, SIG07
+from pullback.inspect.rules.signal import SIG01, SIG02, SIG03, SIG04, SIG07, SIG08
 from pullback.inspect.rules.start import DAT01, OBJ04, OPT01, OPT02, VER01
 from pullback.inspect.rules.task import OBJ02, OBJ08, Terms
 from pullback.inspect.seen import USUAL_RATE
@@ -27,7 +27,7 @@ from pullback.inspect.trials import ENOUGH, LEAST
 
 EARLY = tuple(x for x in SIGNS if x.is_early)
 LATE = tuple(x for x in SIGNS if x not in EARLY)
-SUSPECTS = (DAT01, OBJ04, SIG02, SIG04, SIG07)
+SUSPECTS = (DAT01, OBJ04, SIG01, SIG02, SIG04, SIG07, SIG08)
 """Measures of the beginning whose remedies are tried even in a run without a symptom."""
 TRAINED = (OPT01, OPT02, VER01)
 """Checks that train on one batch: a run has been trained already."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from pullback.inspect.case import Case
 from pullback.inspect.course import FIRST
+from pullback.inspect.edits import tempered
 from pullback.inspect.findings import NO_TRIAL, Finding, Kind, Remedy, Rule, Severity, Threshold
 from pullback.inspect.initial import misfit_layer, scale_of
 from pullback.inspect.probe import Probe
@@ -22,6 +23,7 @@ from pullback.train.state import trained_part
 
 FRESH = Remedy("weights of the usual scale (he_normal, lecun_normal)", initialises=True)
 CLIPPED = Remedy("clip=1.0", clip=1.0)
+CALM = Remedy("logits of standard deviation 1", edit=tempered)
 
 
 class Check(Rule):
@@ -53,7 +55,7 @@ class OBJ04(Check):
     fix = "start the last layer small, its bias at the log of the class frequencies"
     intended = "a model that was trained before starts lower"
     source = "TheDeepChecker (ratio 1.0), torchtest2 (2x, 0.5x), Karpathy's recipe"
-    remedies = (FRESH,)
+    remedies = (FRESH, CALM)
     much = Threshold(2.0, "loss / ln K above", "torchtest2, TheDeepChecker")
     little = Threshold(0.5, "loss / prior entropy below", "torchtest2")
 

@@ -1,0 +1,100 @@
+"""A loss with some of its operations replaced: what would be, were it written another way."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pullback.inspect.probe import Probe
+from pullback.ir.array import Array
+from pullback.ir.builder import apply
+from pullback.ir.graph import Node
+from pullback.ir.types import float64
+from pullback.ops.pointwise import Relu, Sigmoid, Tanh
+from pullback.transforms.tree import flatten
+from pullback.transforms.walk import walking
+
+Change = Callable[..., Array]
+"""The new result of a node, of its operands."""
+Edit = Callable[[Probe], "Mapping[Node, Change]"]
+"""The changes that it makes of a program; none where it has nothing to change."""
+
+
+def edited(
+    probe: Probe, changes: Mapping[Node, Change], beside: Sequence[Array] = ()
+) -> Callable[..., Any]:
+    """The loss with the changes; with `beside` the pair of it and of these of its values."""
+    graph, captured = probe.replay.graph, probe.replay.traced.captured
+    nodes = probe.nodes
+
+    def loss(model: Any, *batch: Any) -> Any:
+        leaves = flatten((model, *batch))[0]
+        env = dict(zip(graph.inputs, (*leaves, *captured), strict=True))
+        with walking() as at:
+            for node in nodes:
+                at(node, None)
+                given = [env[x] for x in node.inputs]
+                if node in changes:
+                    env[node.outputs[0]] = changes[node](*given)
+                else:
+                    env.update(zip(node.outputs, apply(node.op, given), strict=True))
+        out = env[graph.outputs[0]]
+        return (out, tuple([env[x] for x in beside])) if beside else out
+
+    return loss
+
+
+# ---- edits ----------------------------------------------------------------------------------
+
+
+def unsquashed(probe: Probe) -> Mapping[Node, Change]:
+    """Tanh in place of a sigmoid, relu in place of other bounded activations."""
+    changes: dict[Node, Change] = {}
+    for each in probe.activations:
+        known = probe.ranges[each.node.outputs[0]]
+        if math.isfinite(known.high - known.low):
+            steeper = Tanh() if isinstance(each.node.op, Sigmoid) else Relu()
+            changes[each.node] = lambda x, op=steeper: op(x)
+    return changes
+
+
+def skipped(probe: Probe) -> Mapping[Node, Change]:
+    """x + f(x)/depth in place of f(x), for layers that follow each other and are as wide."""
+    ends = [x.node for x in probe.activations]
+    pairs = [
+        (a, b) for a, b in itertools.pairwise(ends) if a.outputs[0].type == b.outputs[0].type
+    ]
+    scale = 3 / max(len(pairs), 3)
+    made: dict[Node, Array] = {}
+
+    def keep(node: Node) -> Change:
+        def change(x: Array) -> Array:
+            made[node] = node.op(x)
+            return made[node]
+
+        return change
+
+    def skip(before: Node, node: Node) -> Change:
+        def change(x: Array) -> Array:
+            made[node] = made[before] + node.op(x) * scale
+            return made[node]
+
+        return change
+
+    changes: dict[Node, Change] = {}
+    for a, b in pairs:
+        changes.setdefault(a, keep(a))
+        changes[b] = skip(a, b)
+    return changes
+
+
+def tempered(probe: Probe) -> Mapping[Node, Change]:
+    """Logits divided by their standard deviation, where that is above 1."""
+    found = [x.logits for x in probe.softmaxes() if x.length == probe.classes > 1]
+    node = probe.makers.get(found[-1]) if found else None
+    if node is None or len(node.outputs) > 1:
+        return {}
+    std = float(probe.numbers(found[-1]).astype(float64).std())
+    return {node: lambda *xs: node.op(*xs) * (1 / std)} if std > 1 else {}
