@@ -146,7 +146,9 @@ class Case:
         """The first steps of a loop that hands its gradients over."""
         self.baseline: Baseline | None = None
         self.terms: Any = None
-        """The parts of the loss before the first step, where a penalty is one of them."""
+        """The parts of the loss before the first step, where something is added to it."""
+        self.compared: Any = None
+        """What became of the run with and without what is added, once that was tried."""
         self.suspicions: list[Finding] = []
         """What was measured at the beginning, and would explain a symptom."""
         self.early: list[Finding] | None = None

@@ -13,7 +13,7 @@ from pullback.ir.builder import apply
 from pullback.ir.graph import Node
 from pullback.ir.types import float64
 from pullback.ops.pointwise import Relu, Sigmoid, Tanh
-from pullback.transforms.tree import flatten
+from pullback.transforms.tree import flatten_arrays
 from pullback.transforms.walk import walking
 
 Change = Callable[..., Array]
@@ -30,7 +30,7 @@ def edited(
     nodes = probe.nodes
 
     def loss(model: Any, *batch: Any) -> Any:
-        leaves = flatten((model, *batch))[0]
+        leaves = flatten_arrays((model, *batch), "argument")[0]
         env = dict(zip(graph.inputs, (*leaves, *captured), strict=True))
         with walking() as at:
             for node in nodes:
@@ -63,9 +63,7 @@ def unsquashed(probe: Probe) -> Mapping[Node, Change]:
 def skipped(probe: Probe) -> Mapping[Node, Change]:
     """x + f(x)/depth in place of f(x), for layers that follow each other and are as wide."""
     ends = [x.node for x in probe.activations]
-    pairs = [
-        (a, b) for a, b in itertools.pairwise(ends) if a.outputs[0].type == b.outputs[0].type
-    ]
+    pairs = [(a, b) for a, b in itertools.pairwise(ends) if a.outputs[0].type == b.outputs[0].type]
     scale = 3 / max(len(pairs), 3)
     made: dict[Node, Array] = {}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pullback.errors import PullbackError
 from pullback.inspect.baseline import Baseline
-from pullback.inspect.case import KEPT, Case
+from pullback.inspect.case import KEPT, Case, Visit
 from pullback.inspect.causes import gradients, silenced
 from pullback.inspect.clinic import CLEARLY, Clinic, tried
 from pullback.inspect.findings import Finding, Kind, Severity
@@ -21,8 +21,9 @@ from pullback.inspect.rules.order import DAT03, DAT05
 from pullback.inspect.rules.running import GEN02
 from pullback.inspect.rules.signal import SIG01, SIG02, SIG03, SIG04, SIG07, SIG08
 from pullback.inspect.rules.start import DAT01, OBJ04, OPT01, OPT02, VER01
-from pullback.inspect.rules.task import OBJ02, OBJ08, Terms
+from pullback.inspect.rules.task import OBJ02, OBJ08
 from pullback.inspect.seen import USUAL_RATE
+from pullback.inspect.terms import Terms
 from pullback.inspect.trials import ENOUGH, LEAST
 
 EARLY = tuple(x for x in SIGNS if x.is_early)
@@ -38,7 +39,8 @@ def facts(case: Case) -> list[Finding]:
     if case.job is None:
         return []
     visit = case.first
-    case.baseline, case.terms = Baseline.of(visit.probe), Terms.of(visit.probe)
+    case.baseline = Baseline.of(visit.probe)
+    case.terms = _terms(visit)
     found = [x for each in HAZARDS for x in each.find(visit.probe)]
     if not math.isfinite(visit.probe.loss):
         return found
@@ -49,6 +51,14 @@ def facts(case: Case) -> list[Finding]:
     checks = [x for x in CHECKS if x.kind is Kind.FACT or x in (DAT03, SIG03, OBJ05)]
     case.suspicions = list(_each(SUSPECTS, visit))
     return [*found, *_errors_of(_each(checks, visit))]
+
+
+def _terms(visit: Visit) -> Terms | None:
+    """The parts of the loss; None where it cannot be written another way."""
+    try:
+        return Terms.of(visit.probe, visit.subject.model, visit.subject.batch)
+    except PullbackError:
+        return None
 
 
 def _errors_of(found: Iterable[Finding]) -> list[Finding]:

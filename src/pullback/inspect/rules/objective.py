@@ -18,6 +18,7 @@ from pullback.ir.range import Range
 from pullback.ops.layout import Layout
 from pullback.ops.pointwise import (
     Absolute,
+    Add,
     Divide,
     LogAddExp,
     Multiply,
@@ -319,7 +320,10 @@ def _adds_up(program: Program, x: Array) -> bool:
         scales = isinstance(reader.op, Multiply | Divide) and any(
             y not in program.learnt for y in reader.inputs
         )
-        if not (scales or isinstance(reader.op, Sum | Layout | Select)):
+        plus = isinstance(reader.op, Add) or (
+            isinstance(reader.op, Subtract) and x is reader.inputs[0]
+        )
+        if not (scales or plus or isinstance(reader.op, Sum | Layout | Select)):
             return False
         x = reader.outputs[0]
     return True
