@@ -20,6 +20,7 @@ MODULES = {
         "cuts",
         "samples",
         "steps",
+        "written",
     ),
     "fresh": (
         "healthy",

@@ -17,8 +17,8 @@ from pullback.inspect.trials import carried
 from pullback.ir.array import Array
 from pullback.ir.types import Numbers, float64, is_float, is_integer
 
-SURE = 10.0
-"""The logit of a class that is named."""
+SURE = 2.0
+"""The logit of a class that is named; not more, because labels may be smoothed."""
 REWARDS = frozenset(
     [
         *("reward", "rewards", "return", "returns", "advantage", "advantages"),
@@ -97,10 +97,12 @@ def _output(probe: Probe) -> Array | None:
 
 
 def _classes(labels: Numbers, out: Array) -> Numbers | None:
-    """1 for the class of each sample, -1 for the others; None where these are no classes of it."""
+    """1 for the class of each sample, -1 for the others; of shares their logarithms; or None."""
     k = out.shape[-1]
     if _fits_shares(labels, out):
-        return np.where(np.arange(k) == labels.argmax(axis=-1)[..., None], 1.0, -1.0)
+        logs = np.log(labels.astype(float64) + 1e-2)
+        apart: Numbers = (logs - logs.mean(axis=-1, keepdims=True)) / SURE
+        return apart
     if not is_integer(labels.dtype) or labels.shape != out.shape[:-1] or k < 2 or not labels.size:
         return None
     if labels.min() < 0 or labels.max() >= k:
@@ -126,15 +128,15 @@ def _signs(reward: Numbers, kinds: Numbers) -> Numbers:
 def _asked(
     probe: Probe, out: Array, targets: Array, right: Numbers, is_reward: bool = False
 ) -> Answers:
-    losses = [_loss(probe, out, z) for z in (right, 0 * right, -right)]
-    return Answers(*losses, targets, is_reward)
+    good, nothing, wrong = [_loss(probe, out, z) for z in (right, 0 * right, -right)]
+    return Answers(good, nothing, wrong, targets, is_reward)
 
 
 def _of_numbers(probe: Probe, out: Array, targets: Array, right: Numbers) -> Answers:
     """Right are the targets; nothing and wrong lie one and ten deviations beside them."""
     beside = np.random.default_rng(0).choice([-1.0, 1.0], right.shape) * (right.std() + 1e-3)
-    losses = [_loss(probe, out, right + far * beside) for far in (0.0, 1.0, 10.0)]
-    return Answers(*losses, targets, is_class=False)
+    at, near, far = [_loss(probe, out, right + t * beside) for t in (0.0, 1.0, 10.0)]
+    return Answers(at, near, far, targets, is_class=False)
 
 
 def _loss(probe: Probe, out: Array, z: Numbers) -> float:

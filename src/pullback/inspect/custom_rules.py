@@ -17,7 +17,7 @@ from pullback.ir.array import Array, concrete
 from pullback.ir.builder import building, quiet
 from pullback.ir.graph import Node, every_node
 from pullback.ir.types import Numbers, float64, is_float
-from pullback.ops.custom import Custom
+from pullback.ops.custom import Custom, OwnRules
 
 REACHES = (1.0, 4.0, 0.25)
 """A rule is tried at the numbers that it met, and at multiples of them: in its other branches."""
@@ -41,17 +41,24 @@ def wrong_rules(nodes: Sequence[Node]) -> Iterator[Tried]:
     """The rules that the differences contradict, each function once; nodes have their numbers."""
     seen = set()
     for node in every_node(nodes):
-        if not isinstance(node.op, Custom) or node.op.rules.origin in seen:
+        rules = node.op.rules if isinstance(node.op, Custom) else None
+        if not isinstance(rules, OwnRules) or rules.origin in seen:
             continue
-        seen.add(node.op.rules.origin)
+        seen.add(rules.origin)
         if all(x.has_numbers for x in node.inputs):
-            found = _tried(node, node.op)
+            found = _tried(node, rules)
             if found is not None:
                 yield found
 
 
-def _tried(node: Node, op: Custom) -> Tried | None:
-    held = [_wide(x) for x in node.inputs[: len(node.inputs) - op.captured]]
+def _arguments(node: Node) -> Sequence[Array]:
+    """Its operands without the values that the function found around it."""
+    assert isinstance(node.op, Custom)
+    return node.inputs[: len(node.inputs) - node.op.captured]
+
+
+def _tried(node: Node, rules: OwnRules) -> Tried | None:
+    held = [_wide(x) for x in _arguments(node)]
     places = [i for i, x in enumerate(held) if is_float(x.dtype)]
     allowed = tolerance([float64], None, None, None)
 
@@ -59,7 +66,7 @@ def _tried(node: Node, op: Custom) -> Tried | None:
         given = list(held)
         for place, x in zip(places, xs, strict=True):
             given[place] = x
-        return tuple([y for y in op.rules.applied(given) if is_float(y.dtype)])
+        return tuple([y for y in rules.applied(given) if is_float(y.dtype)])
 
     for reach in REACHES:
         primals = [concrete(reach * held[i].numpy()) for i in places]
@@ -69,11 +76,11 @@ def _tried(node: Node, op: Custom) -> Tried | None:
                     continue
                 found = first_mismatch(f, primals, 1, ("rev",), allowed)
                 if found is not None and not found.kink:
-                    site = _site(node, op) or node.site
+                    site = _site(node, rules) or node.site
                     few = sum(x.size for x in primals) <= MANY or found.found * found.expected < 0
                     guess = explain(f, primals, found) if few else None
                     meant = _is_plain(f, primals)
-                    return Tried(op.rules.name, site, found, guess, meant)
+                    return Tried(rules.name, site, found, guess, meant)
         except (PullbackError, ValueError, TypeError, IndexError):
             continue
     return None
@@ -100,9 +107,9 @@ def _share(x: Numbers) -> float:
     return float(x.mean()) if x.size else 1.0
 
 
-def _site(node: Node, op: Custom) -> Site | None:
+def _site(node: Node, rules: OwnRules) -> Site | None:
     """The line of the rule that made what it returns."""
-    rules, inputs = op.rules, node.inputs[: len(node.inputs) - op.captured]
+    inputs = _arguments(node)
     with building(evaluating=True) as builder:
         values = [builder.input(concrete(x.numpy())) for x in inputs]
         ones = [concrete(np.ones(y.shape, y.dtype)) for y in (*node.outputs, *inputs)]

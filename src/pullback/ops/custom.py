@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import CodeType
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from pullback.errors import NotDifferentiableError
 from pullback.ir.array import Array
@@ -46,6 +46,23 @@ class Rules(Protocol):
     @property
     def has_forward(self) -> bool: ...
 
+    def forward(self, inputs: Sequence[Array]) -> Residuals:
+        """What `backward` needs to know of the inputs."""
+        ...
+
+    def backward(self, residuals: Residuals, bars: Sequence[Array]) -> Sequence[Maybe]:
+        """Cotangents of the inputs from those of the float outputs."""
+        ...
+
+    def push(self, inputs: Sequence[Array], dots: Sequence[Array]) -> Sequence[Array]:
+        """Tangents of the float outputs from those of the float inputs."""
+        ...
+
+
+@runtime_checkable
+class OwnRules(Rules, Protocol):
+    """Rules as a user gave them, which can be tried and told."""
+
     @property
     def origin(self) -> object:
         """Equal for the rules of one function."""
@@ -58,18 +75,6 @@ class Rules(Protocol):
 
     def applied(self, inputs: Sequence[Array]) -> Sequence[Array]:
         """The function with its rules, at inputs of whatever floating types."""
-        ...
-
-    def forward(self, inputs: Sequence[Array]) -> Residuals:
-        """What `backward` needs to know of the inputs."""
-        ...
-
-    def backward(self, residuals: Residuals, bars: Sequence[Array]) -> Sequence[Maybe]:
-        """Cotangents of the inputs from those of the float outputs."""
-        ...
-
-    def push(self, inputs: Sequence[Array], dots: Sequence[Array]) -> Sequence[Array]:
-        """Tangents of the float outputs from those of the float inputs."""
         ...
 
 

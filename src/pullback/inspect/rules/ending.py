@@ -112,8 +112,9 @@ def crossed(program: Program) -> Iterator[Crossed]:
         for x, targets in (node.inputs, reversed(node.inputs)):
             if targets in program.learnt or targets not in program.fed:
                 continue
-            inner = program.strip(x, Log, Negative)
-            softmax = program.log_softmax(inner) or program.softmax(inner)
+            inner = program.strip(x, Negative)
+            logged = program.unguarded(program.strip(inner, Log))
+            softmax = program.log_softmax(inner) or program.softmax(logged)
             if softmax is None or inner.shape != targets.shape:
                 continue
             shares = program.numbers(targets).astype(float64)

@@ -12,8 +12,9 @@ from pullback.inspect.program import Program
 from pullback.inspect.rules.ending import bounded, crossed, downhill
 from pullback.inspect.rules.hazards import Hazard
 from pullback.ir.array import Array
-from pullback.ir.families import Elementwise
-from pullback.ir.graph import Node
+from pullback.ir.families import Elementwise, Multilinear
+from pullback.ir.graph import Node, depends_on
+from pullback.ir.interpret import evaluate_node
 from pullback.ir.range import Range
 from pullback.ops.layout import Layout
 from pullback.ops.pointwise import (
@@ -191,7 +192,7 @@ class OBJ03(Hazard):
             )
             break
         for node in program.nodes:
-            if isinstance(node.op, Subtract) and is_error(program, node):
+            if isinstance(node.op, Subtract) and is_distance(program, node):
                 x, y = node.inputs
                 yield from cls._compare(program, x, y, node)
                 yield from cls._compare(program, y, x, node)
@@ -308,6 +309,37 @@ def is_error(program: Program, node: Node) -> bool:
     if not (even or product or isinstance(reader.op, Square | Absolute)):
         return False
     return _adds_up(program, reader.outputs[0])
+
+
+def is_distance(program: Program, node: Node) -> bool:
+    """Whether the loss grows with the size of a difference, whichever its sign: of any such loss.
+
+    A Huber loss, a root of squares: it is asked of the difference times 0, -1, 1 and 2.
+    """
+    if is_error(program, node):
+        return True
+    y = node.outputs[0]
+    if y not in program.learnt or y not in program.fed:
+        return False
+    behind = depends_on(program.nodes, [y])
+    if any(
+        isinstance(n.op, Multilinear) and not behind.isdisjoint(n.inputs) for n in program.nodes
+    ):
+        return False
+    nothing, turned, own, twice = [_loss_with(program, y, t) for t in (0.0, -1.0, 1.0, 2.0)]
+    even = abs(turned - own) <= 1e-4 * (abs(own - nothing) + 1e-30)
+    return even and nothing < own < twice
+
+
+def _loss_with(program: Program, x: Array, factor: float) -> float:
+    """The loss where a value is so many times itself."""
+    known = {x: (factor * program.numbers(x)).astype(x.dtype)}
+    with np.errstate(all="ignore"):
+        for node in program.nodes:
+            if x not in node.outputs and any(y in known for y in node.inputs):
+                given = [known[y] if y in known else program.numbers(y) for y in node.inputs]
+                known.update(zip(node.outputs, evaluate_node(node, given), strict=True))
+    return float(known.get(program.graph.outputs[0], np.float32(np.nan)))
 
 
 def _adds_up(program: Program, x: Array) -> bool:

@@ -48,8 +48,9 @@ class SIG01(Check):
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
         flow = _flow(seen.signals)
-        if flow is not None and flow.factor < cls.per_layer and flow.total < cls.in_all:
-            severity = Severity.WARN if flow.total < cls.lost else cls.gated(seen)
+        if flow is not None and flow.factor < cls.per_layer and flow.total < cls.in_doubt:
+            severity = Severity.INFO if flow.total >= cls.in_all else cls.gated(seen)
+            severity = Severity.WARN if flow.total < cls.lost else severity
             yield _along(cls, "vanishes", flow, severity)
 
     @classmethod

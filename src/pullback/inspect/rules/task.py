@@ -14,7 +14,7 @@ from pullback.inspect.edits import edited
 from pullback.inspect.findings import Finding, Kind, Remedy, Severity, Threshold
 from pullback.inspect.probe import Probe
 from pullback.inspect.response import decay
-from pullback.inspect.rules.objective import is_error
+from pullback.inspect.rules.objective import is_distance
 from pullback.inspect.rules.running import Sign
 from pullback.inspect.rules.start import Check
 from pullback.inspect.seen import Seen
@@ -75,7 +75,7 @@ class OBJ02(Check):
     def errors(cls, probe: Probe) -> Iterator[tuple[Node, Array, int]]:
         """Differences of an output and targets that may be classes: node, targets, how many."""
         for node in probe.nodes:
-            if not (isinstance(node.op, Subtract) and is_error(probe, node)):
+            if not (isinstance(node.op, Subtract) and is_distance(probe, node)):
                 continue
             for x in node.inputs:
                 root = probe.strip(x)
@@ -158,10 +158,10 @@ class OBJ08(Sign):
         probe = case.first.probe
         rest = edited(probe, {x.node: x.taken_out() for x in added(probe)})
         alone = replace(case.job, loss_fn=rest, has_aux=False)
-        steps = [x.step(case.job.optimizer) for x in (case.job, alone)]
+        whole, rest_alone = [x.step(case.job.optimizer) for x in (case.job, alone)]
         baseline = terms.baseline
         constant = math.nan if baseline is None else baseline.loss(case.batches)
-        return compared(*steps, case.initial, case.batches, constant)
+        return compared(whole, rest_alone, case.initial, case.batches, constant)
 
     @classmethod
     def decays(cls, case: Case) -> Iterator[Finding]:
