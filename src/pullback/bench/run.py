@@ -12,9 +12,10 @@ from rich.console import Console
 
 from pullback.backend.threads import thread_count
 from pullback.bench.machine import Machine
-from pullback.bench.table import as_numbers, show
+from pullback.bench.table import as_numbers, in_words, show
 from pullback.bench.turns import OWN, PEERS, Contender, Line, time_task
 from pullback.bench.workloads import SUITE, Task
+from pullback.train.files import write_whole
 
 ROUNDS = 7
 SECONDS = 0.15
@@ -34,20 +35,32 @@ class Choice:
 
 
 def run(choice: Choice, console: Console, tasks: Mapping[str, Task] = SUITE) -> list[Line]:
-    """Measure, show, and write the numbers where a file is named."""
+    """Measure, show, and write the numbers where a file is named.
+
+    Each task is told and written as soon as it is measured; Ctrl-C shows the tables of those that
+    are.
+    """
     contenders = present(console, choice.without)
     machine = Machine(choice.threads or thread_count())
-    lines = []
+    lines: list[Line] = []
+    names = choice.only or tuple(tasks)
     with tempfile.TemporaryDirectory() as folder, console.status("") as status:
-        for name in choice.only or tuple(tasks):
+        for name in names:
             status.update(name)
-            effort = (choice.rounds, choice.seconds)
-            lines.append(time_task(name, contenders, machine, *effort, Path(folder)))
-    show(console, lines, machine)
-    if choice.json is not None:
-        choice.json.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(as_numbers(lines, machine), indent=1)
-        choice.json.write_text(text + "\n", encoding="utf-8")
+            try:
+                effort = (choice.rounds, choice.seconds)
+                lines.append(time_task(name, contenders, machine, *effort, Path(folder)))
+            except KeyboardInterrupt:
+                left = ", ".join(names[len(lines) :])
+                console.print(f"stopped: {left} not measured", markup=False)
+                break
+            console.print(in_words(lines[-1]), markup=False)
+            if choice.json is not None:
+                choice.json.parent.mkdir(parents=True, exist_ok=True)
+                text = json.dumps(as_numbers(lines, machine), indent=1)
+                write_whole(choice.json, text + "\n")
+    if lines:
+        show(console, lines, machine)
     return lines
 
 

@@ -42,6 +42,12 @@ def show(console: Console, lines: Sequence[Line], machine: Machine) -> None:
                 console.print(f"{line.task}, {name}: {cell.failure[:300]}", markup=False)
 
 
+def in_words(line: Line) -> str:
+    """One line of what a task took, in ms; the tables have the rest."""
+    took = [f"{name} {_spread(cell)}" for name, cell in line.cells.items()]
+    return f"{line.task}: {', '.join(took)}"
+
+
 def _times(lines: Sequence[Line], names: Sequence[str], machine: Machine) -> Table:
     table = _table("step, ms", [*names, "against the best", "limit, ms", "times the limit"])
     for line in lines:

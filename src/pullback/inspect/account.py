@@ -1,4 +1,4 @@
-"""`explain`: why a gradient is as it is: missing, zero, small or large."""
+"""`explain`: why a gradient is as it is: missing, zero, small, large or not finite."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pullback._public import public
 from pullback._settings import override
 from pullback.compile.driver import uncompiled
 from pullback.errors import ArgumentError, Site
+from pullback.inspect.birth import certificates
 from pullback.inspect.cuts import cuts, deaths, detours, readers
 from pullback.inspect.findings import Finding, short_place
 from pullback.inspect.report import WIDTH, Report
@@ -141,15 +142,18 @@ def explain(
     wrt: str | None = None,
     argnums: int | tuple[int, ...] = 0,
 ) -> Explanation:
-    """Why the gradient of a parameter is missing, zero, small or large; of all without `wrt`.
+    """Why the gradient of a parameter is missing, zero, small, large or not finite; of all without
+    `wrt`.
 
     `wrt` is a path, as `print(model)` shows it (`layers[2].weight`) or with the argument's name
     before it. `argnums` are the arguments that are differentiated. The loss is evaluated once, by
     the operations' references, and pulled back with every cotangent kept.
 
     Missing (`CUT01`): the cuts between it and the loss, or that it is never used. Zero (`CUT04`):
-    the operation in which the cotangent became 0, and why. Otherwise the dominant path: a factor
-    for each operation, whose product is the norm of the gradient.
+    the operation in which the cotangent became 0, and why. Not finite (`NUM01`, `NUM02`): the first
+    operation that made NaN or infinity of finite operands, as `pb.inspect.births` names it.
+    Otherwise the dominant path: a factor for each operation, whose product is the norm of the
+    gradient.
 
     Raises `ShapeError` when the result is not one scalar, `ArgumentError` for an unknown path.
 
@@ -175,6 +179,9 @@ def explain(
     accounts = [account_of(f, args, paths, names[name]) for name in chosen]
     found = [x.finding for x in accounts if x.finding is not None]
     loss = replay.numbers(replay.graph.outputs[0]).item()
+    if not math.isfinite(loss) or any(x.status == "not finite" for x in accounts):
+        with override(check=0), np.errstate(all="ignore"):
+            found = [*certificates(replay.tape()), *found]
     flowing = sum(x.status == "flows" for x in accounts)
     report = Report.of(
         f"explain  {replay.name}  loss {loss:.6g}",

@@ -25,7 +25,7 @@ from pullback.ir.op import HigherOrder
 from pullback.ir.types import Numbers, is_float
 from pullback.ops.index import Gather
 from pullback.ops.layout import Layout
-from pullback.ops.pointwise import Cast, Constant
+from pullback.ops.pointwise import Cast, Constant, Sigmoid, Subtract
 from pullback.ops.reduce import Reduction
 
 FRAMES = 10
@@ -34,6 +34,11 @@ SHOWN = 20
 """Births that are told of: the first in full, the others as explained by it."""
 TRIES = 3
 """Other samples that are put in the place of a suspected one."""
+OF_LOGITS = "take both in one, of the logits z: pb.log_softmax(z), pb.nn.cross_entropy(z, y)"
+OF_LOGIT = (
+    "take both in one, of the logit: pb.nn.log_sigmoid(logit) for log p and "
+    "pb.nn.log_sigmoid(-logit) for log(1 - p); pb.nn.binary_cross_entropy_with_logits(logit, y)"
+)
 PROBES = (1.0, 0.5)
 """Harmless numbers put in the place of non-finite operands; no function is undefined at both."""
 
@@ -75,6 +80,8 @@ class Birth:
     """In which turn of the loop, from 1."""
     because: str = ""
     """Where the operand had its number from, if that is a known story."""
+    instead: str = ""
+    """What is written instead, in that story."""
     mask: Node | None = None
     """The selection that had masked the element out, where its cotangent was 0."""
 
@@ -263,6 +270,7 @@ class _Blame:
             forward = None
         result = tape.results(node)[k]
         same = (forward or node).outputs[0].shape == mask.shape
+        because, instead = _underflow(tape, node, index) if same else ("", "")
         birth = Birth(
             node=node,
             forward=forward,
@@ -276,7 +284,8 @@ class _Blame:
             forward_operands=()
             if forward is None
             else elements(forward, tape.operands(forward), index, mask.shape),
-            because=_underflow(tape, node, index) if same else "",
+            because=because,
+            instead=instead,
             mask=_mask_over(tape, forward or node, index) if same else None,
         )
         inner = _inside(node, tape.operands(node))
@@ -425,8 +434,8 @@ def _frame(tape: Tape, node: Node) -> Frame:
     )
 
 
-def _underflow(tape: Tape, node: Node, index: tuple[int, ...]) -> str:
-    """How far below the largest the logit was, where a 0 comes from a softmax."""
+def _underflow(tape: Tape, node: Node, index: tuple[int, ...]) -> tuple[str, str]:
+    """The story of a 0 that a softmax or a sigmoid made, and what is written instead of it."""
     patterns = Patterns(tape.nodes)
     born = np.zeros(node.outputs[0].shape, bool)
     born[index] = True
@@ -444,8 +453,25 @@ def _underflow(tape: Tape, node: Node, index: tuple[int, ...]) -> str:
         if found is not None and found.logits.shape == mask.shape:
             logits = tape.numbers[found.logits].astype(np.float64)
             gap = (logits.max(axis=found.axes, keepdims=True) - logits)[mask][0]
-            return f"the softmax underflowed: its logit is {gap:.4g} below the largest"
-    return ""
+            return f"the softmax underflowed: its logit is {gap:.4g} below the largest", OF_LOGITS
+        logit = _saturated(tape, patterns, x, mask)
+        if logit is not None:
+            return f"the sigmoid saturated: its logit is {logit:.4g}", OF_LOGIT
+    return "", ""
+
+
+def _saturated(tape: Tape, patterns: Patterns, x: Array, mask: Numbers) -> float | None:
+    """The logit of a p that is 0 or of a 1 - p that is 0, where p is a sigmoid."""
+    maker = patterns.makers.get(x)
+    if maker is not None and isinstance(maker.op, Subtract):
+        if not np.all(tape.numbers[maker.inputs[0]] == 1):
+            return None
+        mask = traced_back(maker, tape.operands(maker), 1, mask)
+        maker = patterns.made_by(patterns.strip(maker.inputs[1]), Sigmoid)
+    if maker is None or not isinstance(maker.op, Sigmoid):
+        return None
+    logits = tape.numbers[maker.inputs[0]]
+    return float(logits[mask][0]) if logits.shape == mask.shape else None
 
 
 # ---- masks, loops ---------------------------------------------------------------------------

@@ -6,10 +6,11 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import optree
 
 from pullback._public import public
-from pullback.errors import DTypeError, ShapeError, StructureError
+from pullback.errors import DTypeError, GradientError, ShapeError, StructureError
 from pullback.functions import elementwise
 from pullback.ir.array import Array
 from pullback.ir.op import Maybe
@@ -46,7 +47,7 @@ def grad(f: Function, argnums: int | Sequence[int] = 0, has_aux: bool = False) -
     `(gradient, aux)`.
 
     Raises `ShapeError` when the result of `f` is not a scalar, `DTypeError` when an argument is not
-    floating.
+    floating, `GradientError` when the result is a number of Python's or NumPy's.
 
     >>> import pullback as pb
     >>> float(pb.grad(lambda x: x * x)(3.0))
@@ -76,9 +77,8 @@ def value_and_grad(
         positions = chosen_positions(f, argnums, len(args))
         chosen, rest = tuple(args[i] for i in positions), args
         leaves, treedef = _float_leaves(f, chosen, positions)
-        traced = trace_leaves(
-            _partial(f, positions, rest), leaves, treedef, has_aux=has_aux, kwargs=kwargs
-        )
+        loss = _graph_valued(_partial(f, positions, rest), has_aux)
+        traced = trace_leaves(loss, leaves, treedef, has_aux=has_aux, kwargs=kwargs)
         reverse = Reverse(traced.graph, (*leaves, *traced.captured), range(len(leaves)), TRANSFORMS)
         outputs, aux = traced.divide(reverse.outputs)
         value = _scalar_output(traced, outputs)
@@ -242,6 +242,26 @@ def _partial(f: Function, positions: tuple[int, ...], args: tuple[Any, ...]) -> 
         for position, argument in zip(positions, chosen, strict=True):
             complete[position] = argument
         return f(*complete, **kwargs)
+
+    return called
+
+
+def _graph_valued(f: Function, has_aux: bool) -> Function:
+    """`f`, refused where its loss is no array: no gradient flows to a number of Python's."""
+
+    @functools.wraps(f)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        result = f(*args, **kwargs)
+        loss = result[0] if has_aux and isinstance(result, tuple) and result else result
+        if isinstance(loss, int | float | np.generic | np.ndarray):
+            kind = type(loss).__name__
+            where = "NumPy's" if isinstance(loss, np.generic | np.ndarray) else "Python's"
+            raise GradientError(
+                f"the function returned a number of {where} ({kind}), to which no gradient flows",
+                hint="keep the loss an array: no float(x), x.item(), x.numpy() or NumPy function "
+                "on the way; pb.asarray(0.0) is a loss that is constant on purpose",
+            )
+        return result
 
     return called
 

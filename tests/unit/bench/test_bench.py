@@ -131,3 +131,21 @@ def test_the_command_explains_itself():
     assert "--only" in shown.output
     refused = click.CliRunner().invoke(root, ["bench", "--only", "nothing"])
     assert refused.exit_code == 2
+
+
+def test_what_was_measured_is_told_before_the_run_ends(machine, tmp_path, monkeypatch):
+    def time_task(name, *_):
+        if name == "gpt":
+            raise KeyboardInterrupt
+        return Line(name, {"pullback": Cell([0.2, 0.1]), "a": Cell([0.3])}, 10**10, 10**7)
+
+    monkeypatch.setattr(runs, "PEERS", ())
+    monkeypatch.setattr(runs, "Machine", lambda threads: machine)
+    monkeypatch.setattr(runs, "time_task", time_task)
+    text, path = io.StringIO(), tmp_path / "new" / "steps.json"
+    choice = runs.Choice(only=("mlp", "gpt", "cnn"), json=path)
+    lines = runs.run(choice, Console(file=text, width=120))
+    assert [line.task for line in lines] == ["mlp"]
+    for part in ("mlp: pullback 150 ±17 %, a 300", "stopped: gpt, cnn not measured", "2.00×"):
+        assert part in text.getvalue()
+    assert json.loads(path.read_text())["lines"][0]["task"] == "mlp"

@@ -222,7 +222,21 @@ def test_a_softmax_that_underflowed_says_by_how_much():
     finding = only(births(f, w, x, np.array([0, 1, 2, 2, 0])))
     assert finding.what == "log(0) = -inf in sample 3, element (3, 0)"
     assert "the softmax underflowed: its logit is 160 below the largest" in finding.why
+    assert "pb.log_softmax(z)" in finding.fix
     assert only(births(pb.compile(f), w, x, np.array([0, 1, 2, 2, 0]))).what == finding.what
+
+
+@pytest.mark.parametrize("target", [0.0, 1.0])
+def test_a_sigmoid_that_saturated_says_its_logit(target):
+    def f(w, x, y):
+        p = pb.sigmoid(x @ w)
+        return -pb.mean(y * pb.log(p) + (1 - y) * pb.log(1 - p))
+
+    logit = 200.0 if target == 0.0 else -200.0
+    w, x = np.ones((1, 1), np.float32), np.array([[1.0], [logit]], np.float32)
+    finding = only(births(f, w, x, np.full((2, 1), target, np.float32)))
+    assert f"the sigmoid saturated: its logit is {logit:.4g}" in finding.why
+    assert "pb.nn.log_sigmoid(logit)" in finding.fix
 
 
 def test_a_training_step():

@@ -20,7 +20,12 @@ PROGRAMS = load()
 
 @pytest.mark.parametrize(
     ("which", "faults", "kinds", "healthy"),
-    [("calibration", 100, 60, 35), ("fresh", 65, 52, 33), ("reserve", 64, 56, 17)],
+    [
+        ("calibration", 100, 60, 35),
+        ("fresh", 65, 52, 33),
+        ("reserve", 64, 56, 17),
+        ("trial", 93, 79, 39),
+    ],
 )
 def test_a_set_is_as_large_as_it_says(which, faults, kinds, healthy):
     faulty = [x for x in load(which).values() if x.kind]

@@ -377,8 +377,19 @@ def test_a_compiled_loss():
 
 
 def test_not_finite():
-    account = pb.explain(lambda w: pb.sum(pb.sqrt(w)), np.zeros(2))["w"]
-    assert account.status == "not finite"
+    report = pb.explain(lambda w: pb.sum(pb.sqrt(w)), np.zeros(2))
+    assert report["w"].status == "not finite"
+    assert [x.id for x in report.findings] == ["NUM02"]
+    assert report.findings[0].what == "the derivative of √(0) is inf in element 0"
+
+
+def test_a_loss_that_is_not_finite_is_explained_by_its_birth():
+    def loss(w, x):
+        return -pb.mean(pb.log(pb.softmax(x @ w)[:, 0]))
+
+    report = pb.explain(loss, np.diag([0.0, 900.0, 0.0]), np.eye(3))
+    assert report.findings[0].id == "NUM01"
+    assert "its logit is 900 below the largest" in report.findings[0].why
 
 
 def test_bad_questions():

@@ -124,7 +124,7 @@ def test_a_field_that_was_not_set_is_named():
             pass
 
     with pytest.raises(StructureError, match="no value for its field 'weight'"):
-        pb.grad(lambda m: 0.0)(Forgetful())
+        pb.grad(lambda m: pb.asarray(0.0))(Forgetful())
 
 
 def test_a_list_changed_after_a_transform_is_named():

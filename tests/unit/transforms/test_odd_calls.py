@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 import pullback as pb
-from pullback.errors import ArgumentError, ShapeError, StructureError, TracedValueError
+from pullback.errors import (
+    ArgumentError,
+    GradientError,
+    ShapeError,
+    StructureError,
+    TracedValueError,
+)
 
 X = np.arange(6.0).reshape(2, 3) - 2.5
 
@@ -115,3 +121,20 @@ def test_a_very_deep_container_is_refused_by_its_depth():
 def test_huber_wants_a_positive_delta(delta):
     with pytest.raises(ArgumentError, match="delta is a positive number"):
         pb.nn.huber(X, X, delta=delta)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda x: float(pb.sum(x)) ** 2,
+        lambda x: pb.sum(x).item(),
+        lambda x: np.mean(x.numpy() ** 2),
+        lambda x: 0.0,
+    ],
+)
+def test_a_loss_that_is_no_array_is_refused(loss):
+    with pytest.raises(GradientError, match="to which no gradient flows"):
+        pb.grad(loss)(X)
+    with pytest.raises(GradientError, match="to which no gradient flows"):
+        pb.grad(lambda x: (loss(x), "extra"), has_aux=True)(X)
+    np.testing.assert_array_equal(pb.grad(lambda x: pb.asarray(0.0))(X), np.zeros_like(X))

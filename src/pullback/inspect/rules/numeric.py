@@ -206,6 +206,8 @@ def _outside(node: Node, operands: Sequence[float | None], smooth: bool) -> str 
 
 
 def _fix(birth: Birth) -> str:
+    if birth.instead:
+        return birth.instead
     if birth.mask is not None:
         return MASKED
     node = birth.forward or birth.node

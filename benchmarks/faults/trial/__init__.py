@@ -1,0 +1,1 @@
+"""A third set, written blind like the fresh one: other tasks, other forms of the faults."""
