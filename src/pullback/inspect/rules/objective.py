@@ -336,7 +336,7 @@ def _loss_with(program: Program, x: Array, factor: float) -> float:
     known = {x: (factor * program.numbers(x)).astype(x.dtype)}
     with np.errstate(all="ignore"):
         for node in program.nodes:
-            if x not in node.outputs and any(y in known for y in node.inputs):
+            if node.outputs[0] is not x and any(y in known for y in node.inputs):
                 given = [known[y] if y in known else program.numbers(y) for y in node.inputs]
                 known.update(zip(node.outputs, evaluate_node(node, given), strict=True))
     return float(known.get(program.graph.outputs[0], np.float32(np.nan)))
