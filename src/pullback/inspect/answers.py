@@ -86,6 +86,42 @@ def answers(probe: Probe) -> Iterator[Answers]:
                 yield _of_numbers(probe, out, x, wide)
 
 
+def falls_both_ways(probe: Probe) -> tuple[float, float] | None:
+    """The loss of the output, and the highest far away from it, where it falls all around.
+
+    A loss that is to be made small has a least value, or falls in one direction. One that falls
+    without end along a line both ways, whichever line it is, is turned round.
+    """
+    out = probe.output
+    if out is None or not is_float(out.dtype) or not math.isfinite(probe.loss):
+        return None
+    z, rng = probe.numbers(out).astype(float64), np.random.default_rng(0)
+    size, highest = max(float(z.std()), 1.0), -math.inf
+    for _ in range(3):
+        way = size * rng.standard_normal(z.shape)
+        for sign in (1.0, -1.0):
+            near, far = [_loss(probe, out, z + sign * t * way) for t in (3.0, 9.0)]
+            if not far < near < probe.loss or far > near - 2 * abs(near - probe.loss):
+                return None  # it rises, or comes to an end
+            highest = max(highest, far)
+    return probe.loss, highest
+
+
+def against_rewards(probe: Probe) -> float:
+    """The cosine of the loss's slope and the rewards of all actions; above 0 they are avoided."""
+    out, names = _output(probe), probe.replay.names
+    bar = None if out is None else probe.bar(out)
+    for x in probe.integers_beside():
+        named = names[x].rpartition(".")[2].lower() in REWARDS
+        if bar is not None and named and is_float(x.dtype) and x.shape == bar.shape:
+            wide = probe.numbers(x).astype(float64)
+            better = wide - wide.mean(axis=-1, keepdims=True)
+            slope = bar.astype(float64)
+            size = float(np.linalg.norm(better) * np.linalg.norm(slope))
+            return float((better * slope).sum()) / size if size else 0.0
+    return 0.0
+
+
 def _fits(x: Array, out: Array) -> bool:
     return is_float(x.dtype) and x.size == out.size > 1
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pullback.inspect.probe import Probe
-from pullback.ir.array import Array
+from pullback.ir.array import Array, concrete
 from pullback.ir.builder import apply
 from pullback.ir.graph import Node
 from pullback.ir.types import float64
@@ -89,10 +89,13 @@ def skipped(probe: Probe) -> Mapping[Node, Change]:
 
 
 def tempered(probe: Probe) -> Mapping[Node, Change]:
-    """Logits divided by their standard deviation, where that is above 1."""
+    """Outputs less their mean over the batch, and divided by their deviation where it is large."""
     found = [x.logits for x in probe.softmaxes() if x.length == probe.classes > 1]
-    node = probe.makers.get(found[-1]) if found else None
-    if node is None or len(node.outputs) > 1:
+    out = found[-1] if found else probe.output
+    node = None if out is None else probe.makers.get(out)
+    if node is None or out is None or len(node.outputs) > 1:
         return {}
-    std = float(probe.numbers(found[-1]).astype(float64).std())
-    return {node: lambda *xs: node.op(*xs) * (1 / std)} if std > 1 else {}
+    z = probe.numbers(out).astype(float64)
+    mean, std = z.mean(axis=0, keepdims=True), max(float(z.std(axis=0).max()), 1.0)
+    shift, kept = concrete(mean.astype(out.dtype)), node
+    return {kept: lambda *xs: (kept.op(*xs) - shift) * (1 / std)}

@@ -73,8 +73,10 @@ def misfit_loop(probe: Probe) -> tuple[str, float, float] | None:
 def scale_of(probe: Probe, layer: Layer) -> str:
     """The scale of a layer's weights beside the usual one, in words."""
     name, std = usual(probe, layer)
-    own = float(probe.numbers(layer.weight).astype(float64).std())
-    return f"the weights of {layer.name} have std {own:.3g}; {name}: {std:.3g}"
+    weights = probe.numbers(layer.weight).astype(float64)
+    own, mean = float(weights.std()), float(weights.mean())
+    beside = f" and mean {mean:.3g}" if layer.fan_in * mean**2 > 4 * own**2 else ""
+    return f"the weights of {layer.name} have std {own:.3g}{beside}; {name}: {std:.3g}"
 
 
 def rescaled(seen: Seen, model: Any) -> Any:

@@ -17,7 +17,7 @@ import numpy as np
 from pullback.inspect.baseline import Baseline
 from pullback.inspect.edits import Change, edited
 from pullback.inspect.probe import Probe, norm
-from pullback.inspect.rules.objective import is_distance
+from pullback.inspect.rules.objective import is_error
 from pullback.ir.array import Array, numbers_of
 from pullback.ir.graph import Node, depends_on
 from pullback.ir.types import float64
@@ -65,7 +65,7 @@ def added(probe: Probe) -> list[Added]:
     within = {y for n in (probe.network.nodes if probe.network else ()) for y in n.outputs}
     last = set() if probe.output is None else depends_on(probe.nodes, [probe.output])
     is_known = probe.classes > 1 or any(
-        isinstance(n.op, Subtract) and is_distance(probe, n) for n in probe.nodes
+        isinstance(n.op, Subtract) and is_error(probe, n) for n in probe.nodes
     )  # else it may be a part of a likelihood, which means nothing without it
     x, found = probe.graph.outputs[0], []
     while x in main and x not in within:

@@ -101,7 +101,7 @@ class Crossed:
 
     softmax: Softmax
     axis: int
-    """That of the targets."""
+    """That of the targets; -1 where these do not exclude each other, and add up to more."""
 
 
 def crossed(program: Program) -> Iterator[Crossed]:
@@ -121,6 +121,13 @@ def crossed(program: Program) -> Iterator[Crossed]:
             axes = [a for a in range(shares.ndim) if _adds_to_one(shares, (a,))]
             if len(axes) == 1 and not _adds_to_one(shares, softmax.axes) and (shares >= 0).all():
                 yield Crossed(softmax, axes[0])
+            elif np.isin(shares, (0, 1)).all() and _are_many(shares, softmax.axes):
+                yield Crossed(softmax, -1)
+
+
+def _are_many(labels: np.ndarray, axes: tuple[int, ...]) -> bool:
+    """Whether a good part of the samples has more than one label."""
+    return bool((labels.sum(axis=axes) > 1).mean() > 0.1)
 
 
 def _adds_to_one(x: np.ndarray, axes: tuple[int, ...]) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pullback.inspect.answers import against_rewards, falls_both_ways
 from pullback.inspect.case import Case, is_gone, modules
 from pullback.inspect.findings import Finding, Kind, Remedy, Severity, Threshold
 from pullback.inspect.response import never_forgets
@@ -201,8 +202,9 @@ class OBJ05(Sign):
 
     The sign of the loss, of the gradient or of the update is wrong: a reward that is minimised, a
     difference that was taken the other way round, `params + lr * grad`. The loss is asked of
-    outputs that are made by hand: the targets themselves, nothing, the opposite. Of actions an
-    argument that is named reward, return or advantage says which were right.
+    outputs that are made by hand: the targets themselves, nothing, the opposite; and it must not
+    fall both ways along every line. Of actions an argument that is named reward, return or
+    advantage says which were right.
     """
 
     id = "OBJ05"
@@ -216,6 +218,7 @@ class OBJ05(Sign):
     source = "TheDeepChecker"
     remedies = (Remedy("the opposite direction", rate=-1.0),)
     along = Threshold(0.1, "cosine of gradient and change above, in each of three steps", "own")
+    avoided = Threshold(0.2, "cosine of the loss's slope and the rewards above", "own")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
@@ -237,6 +240,28 @@ class OBJ05(Sign):
                 numbers={"right": it.right, "nothing": it.nothing, "wrong": it.wrong},
             )
             return
+        site = probe.replay.graph.nodes[-1].site
+        around, avoided = falls_both_ways(seen.part.probe), against_rewards(probe)
+        if around is not None:
+            yield cls.found(
+                f"the loss falls whichever way the output goes: from {around[0]:.3g} to "
+                f"{around[1]:.3g} and less",
+                site,
+                severity=Severity.FAIL,
+                why="the output was moved along three lines, both ways: a likelihood, or minus an "
+                "error?",
+                fix="turn the sign of the loss",
+                numbers={"loss": around[0], "far": around[1]},
+            )
+        elif avoided > cls.avoided:
+            yield cls.found(
+                "the loss falls where the actions with the higher rewards become less likely",
+                site,
+                severity=Severity.FAIL,
+                why=f"cosine of its slope and the rewards: {avoided:.2g}",
+                fix="turn the sign of the loss",
+                numbers={"cosine": avoided},
+            )
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:

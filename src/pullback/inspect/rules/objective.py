@@ -90,6 +90,15 @@ class OBJ01(Hazard):
     def _crossed(cls, program: Program) -> Iterator[Finding]:
         """A softmax along another axis than that of the targets."""
         for it in crossed(program):
+            if it.axis < 0:
+                yield cls.found(
+                    "a softmax, and labels that do not exclude each other",
+                    it.softmax.node.site,
+                    why="its shares add up to 1: two labels of a sample can not both be likely",
+                    fix="a sigmoid for each: pb.nn.binary_cross_entropy_with_logits(logits, y)",
+                    numbers={"axes": list(it.softmax.axes)},
+                )
+                return
             yield cls.found(
                 f"a softmax over axis {_said(it.softmax.axes)} of {it.softmax.logits.type}, and "
                 f"targets that are shares along axis {it.axis}",

@@ -130,6 +130,7 @@ class SIG04(Check):
     source = "Karpathy (|tanh| > 0.97); DeepDiagnosis, SageMaker (50 %)"
     remedies = (FRESH,)
     share = Threshold(0.5, "share of a layer's elements above", "SageMaker, DeepDiagnosis")
+    nearly_all = Threshold(0.9, "a warning by itself: share at least", "own")
     slope = Threshold(FLAT, "with a slope below this share of the largest", "Karpathy")
 
     @classmethod
@@ -139,9 +140,10 @@ class SIG04(Check):
                 yield cls.found(
                     f"{each.flat:.0%} of {each.node.op.name} behind {each.layer.name} is saturated",
                     each.node.site,
-                    severity=cls.gated(seen),
+                    severity=Severity.WARN if each.flat >= cls.nearly_all else cls.gated(seen),
                     why=scale_of(seen.probe, each.layer),
                     numbers={"share": each.flat},
+                    remedies=(NO_TRIAL,) if each.flat >= cls.nearly_all else (),
                 )
 
 

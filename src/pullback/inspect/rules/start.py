@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from pullback.inspect.baseline import Baseline
 from pullback.inspect.case import Case
 from pullback.inspect.course import FIRST
 from pullback.inspect.edits import tempered
@@ -23,7 +24,7 @@ from pullback.train.state import trained_part
 
 FRESH = Remedy("weights of the usual scale (he_normal, lecun_normal)", initialises=True)
 CLIPPED = Remedy("clip=1.0", clip=1.0)
-CALM = Remedy("logits of standard deviation 1", edit=tempered)
+CALM = Remedy("logits of mean 0 and standard deviation 1", edit=tempered)
 
 
 class Check(Rule):
@@ -58,11 +59,13 @@ class OBJ04(Check):
     remedies = (FRESH, CALM)
     much = Threshold(2.0, "loss / ln K above", "torchtest2, TheDeepChecker")
     little = Threshold(0.5, "loss / prior entropy below", "torchtest2")
+    far = Threshold(8.0, "of yes and no, which may be weighted: loss / ln 2 above", "own")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
         probe = seen.probe
         if probe.classes < 2:
+            yield from cls._of_two(seen)
             return
         usual, prior, loss = math.log(probe.classes), probe.prior_entropy(), probe.loss
         numbers = {"loss": loss, "ln K": usual, "prior entropy": prior, "K": probe.classes}
@@ -86,6 +89,22 @@ class OBJ04(Check):
                 fix="look for the targets among the inputs",
                 numbers=numbers,
             )
+
+    @classmethod
+    def _of_two(cls, seen: Seen) -> Iterator[Finding]:
+        """Of a cross-entropy of yes and no."""
+        probe, baseline = seen.probe, Baseline.of(seen.probe)
+        if baseline is None or baseline.classes != 1 or probe.loss <= cls.far * math.log(2):
+            return
+        worst = misfit_layer(probe)
+        last = probe.layers[-1]
+        yield cls.found(
+            f"the loss starts at {probe.loss:.3g}, {probe.loss / math.log(2):.0f} times ln 2",
+            (worst or last).node.site,
+            severity=cls.gated(seen),
+            why="the first logits are large, and confidently wrong",
+            numbers={"loss": probe.loss, "layer": (worst or last).name},
+        )
 
 
 class OBJ06(Check):
