@@ -303,7 +303,7 @@ class Case:
     def unordered(self, place: int, least: float) -> float:
         """How much better the targets are predicted as classes than as numbers; ∞ if not known.
 
-        The squared error of the most likely class / that of a regression, both linear in the
+        How often the most likely class is wrong / a regression, rounded, both linear in the
         inputs, on every fourth of the first examples.
         """
         columns = [[numbers_of(x) for x in flatten(each)[0]] for each in self.batches]

@@ -13,7 +13,7 @@ from pullback.inspect.course import FIRST
 from pullback.inspect.edits import tempered
 from pullback.inspect.findings import NO_TRIAL, Finding, Kind, Remedy, Rule, Severity, Threshold
 from pullback.inspect.initial import misfit_layer, scale_of
-from pullback.inspect.probe import Probe
+from pullback.inspect.probe import Layer, Probe
 from pullback.inspect.response import rounded_away
 from pullback.inspect.seen import USUAL_RATE, Seen, is_half
 from pullback.inspect.trials import ENOUGH, JUMP, LEAKED, LEAST, copies_ratio
@@ -59,6 +59,7 @@ class OBJ04(Check):
     remedies = (FRESH, CALM)
     much = Threshold(2.0, "loss / ln K above", "torchtest2, TheDeepChecker")
     little = Threshold(0.5, "loss / prior entropy below", "torchtest2")
+    grown = Threshold(1e2, "it is named where E[z²] / that of the first layer above", "SageMaker")
     far = Threshold(8.0, "of yes and no, which may be weighted: loss / ln 2 above", "own")
 
     @classmethod
@@ -73,6 +74,8 @@ class OBJ04(Check):
         if loss > cls.much * usual:
             worst = misfit_layer(probe)
             said = "" if worst is None else f": {scale_of(probe, worst)}"
+            if worst is None:
+                worst, said = cls._grown(seen)
             yield cls.found(
                 f"the loss starts at {loss:.3g}, {loss / usual:.1f} times {expected}",
                 probe.replay.graph.nodes[-1].site if worst is None else worst.node.site,
@@ -89,6 +92,15 @@ class OBJ04(Check):
                 fix="look for the targets among the inputs",
                 numbers=numbers,
             )
+
+    @classmethod
+    def _grown(cls, seen: Seen) -> tuple[Layer | None, str]:
+        """The layer at which the signal has run away from the first one, in words."""
+        signals = [x for x in seen.signals if x.forward > 0]
+        for x in signals[1:-1]:
+            if x.forward > cls.grown * signals[0].forward:
+                return x.layer, f": E[z²] is {x.forward:.2g} at {x.layer.name}, and grows"
+        return None, ""
 
     @classmethod
     def _of_two(cls, seen: Seen) -> Iterator[Finding]:
