@@ -31,6 +31,7 @@ FORMS: dict[str, Callable[[Report], str]] = {"text": str, "json": _json, "sarif"
 
 @click.command()
 @click.argument("subject", metavar="FILE.py[:FUNCTION]")
+@click.argument("arguments", metavar="[-- ARGUMENTS]", nargs=-1)
 @click.option(
     "--format", "form", type=click.Choice(list(FORMS)), default="text", help="Of the report."
 )
@@ -43,6 +44,7 @@ FORMS: dict[str, Callable[[Report], str]] = {"text": str, "json": _json, "sarif"
 @click.option("--strict", is_flag=True, help="Warnings fail, too.")
 def check(
     subject: str,
+    arguments: tuple[str, ...],
     form: str,
     output: Path | None,
     intended: tuple[str, ...],
@@ -54,13 +56,15 @@ def check(
     """Look for what keeps a model of yours from being trained, before the first step.
 
     FUNCTION (default: make) of FILE.py, or of package.module:FUNCTION, returns (model, loss_fn,
-    batch) or (model, loss_fn, batch, optimizer). The file is run; the model is left as it is.
+    batch) or (model, loss_fn, batch, optimizer). A FILE.py without make is a script: it is run
+    with the ARGUMENTS until it takes a step of pb.train.train_step, and that step is looked at
+    instead of taken. What a script prints goes to the standard error.
 
     Exit codes: 0 nothing that must be mended, 1 something is (with --strict a warning suffices), 2
     nothing could be looked at: the file fails, or the arguments make no sense.
     """
     with _plainly():
-        report = _looked_at(subject, batch, intended, seed)
+        report = _looked_at(subject, arguments, batch, intended, seed)
     text = FORMS[form](report)
     if output is None:
         click.echo(text)
@@ -72,8 +76,14 @@ def check(
     raise SystemExit(1 if report.errors or (strict and report.alarms) else 0)
 
 
-def _looked_at(name: str, batch: int | None, intended: tuple[str, ...], seed: int) -> Report:
-    it = find(name)(batch)
+def _looked_at(
+    name: str,
+    arguments: tuple[str, ...],
+    batch: int | None,
+    intended: tuple[str, ...],
+    seed: int,
+) -> Report:
+    it = find(name, arguments)(batch)
     needs_key = UserFunction.of(it.loss_fn, "loss_fn").takes_key
     with told(f"the loss of {name}"):
         return preflight(

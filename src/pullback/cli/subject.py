@@ -4,23 +4,25 @@
 attributes of these names, which may have a `network_state` besides. `loss_fn(model, *batch)` is as
 `pb.train.train_step` takes it; `batch` is a tuple of arrays, or one array. Where `make` has a
 parameter `batch`, it is told how many examples there are to be. A name that is left out, as in
-`file.py`, is `make`.
+`file.py`, is `make`; a file without one is a script, which is run up to its first training step.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pullback.cli.script import FirstStep, first_step, top_level
 from pullback.errors import ArgumentError, PullbackError
 from pullback.optim.optimizer import Optimizer
 
@@ -82,12 +84,20 @@ def is_subject(source: str) -> bool:
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 
 
-def find(source: str) -> Make:
+def find(source: str, arguments: Sequence[str] = ()) -> Make:
     """The function that `file.py:make` names; the file is run, as an import runs it.
+
+    Of a `file.py` that defines no `make`: what its first training step is called with, when it is
+    run as a script with these arguments.
 
     Raises `ArgumentError` where there is no such file, module or function, and where it fails.
     """
     place, name = _split(source)
+    named = top_level(Path(place)) if source.endswith(".py") else None
+    if named is not None and name not in named:
+        return Make(source, functools.partial(_scripted, place, tuple(arguments)))
+    if arguments:
+        raise ArgumentError(f"{source} is a function, which has no arguments: {arguments[0]!r}")
     module = _from_file(place) if place.endswith(".py") else _by_name(place)
     function = getattr(module, name, None)
     if function is None:
@@ -99,6 +109,16 @@ def find(source: str) -> Make:
     if not callable(function):
         raise ArgumentError(f"{source} is no function but a {type(function).__name__}")
     return Make(source, function)
+
+
+def _scripted(place: str, arguments: tuple[str, ...]) -> FirstStep:
+    found = first_step(Path(place), arguments)
+    if found is None:
+        raise ArgumentError(
+            f"{place} has no function 'make', and took no step of pb.train.train_step when it ran",
+            hint=f"def make(): ...; {CONTRACT}; {place}:name is a function of another name",
+        )
+    return found
 
 
 def _split(source: str) -> tuple[str, str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +54,8 @@ from pullback.transforms.tree import (
 )
 
 Loss = Callable[..., Any]
+Caught = Callable[["TrainStep", TrainState, tuple[Any, ...]], None]
+_caught: ContextVar[Caught | None] = ContextVar("pullback catches training steps", default=None)
 
 
 @public
@@ -110,6 +114,16 @@ def train_step(
     return TrainStep(recipe, threads, memory)
 
 
+@contextmanager
+def catching(caught: Caught) -> Iterator[None]:
+    """Steps that are made inside call `caught(step, state, batch)` before they run."""
+    token = _caught.set(caught)
+    try:
+        yield
+    finally:
+        _caught.reset(token)
+
+
 class TrainStep:
     """A compiled training step; made by `train_step`."""
 
@@ -120,9 +134,12 @@ class TrainStep:
         step.__qualname__ = f"train_step of {recipe.loss.name}"
         recipe.loss.sign(step, "state")
         self._recipe = recipe
+        self._caught = _caught.get()
         self._program: CompiledFunction = compile(step, donate=0, threads=threads, memory=memory)
 
     def __call__(self, state: TrainState, *batch: Any) -> tuple[TrainState, Metrics]:
+        if self._caught is not None:
+            self._caught(self, state, batch)
         try:
             result: tuple[TrainState, Metrics] = self._program(state, *batch)
         except NonFiniteError:  # at CHECK ≥ 1; the state is whole
@@ -152,6 +169,14 @@ class TrainStep:
     @property
     def optimizer(self) -> Optimizer:
         return self._recipe.optimizer
+
+    @property
+    def loss_fn(self) -> Loss:
+        return self._recipe.loss.call
+
+    @property
+    def has_aux(self) -> bool:
+        return self._recipe.has_aux
 
     def __repr__(self) -> str:
         return repr(self._program)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 import pullback as pb
@@ -49,7 +51,7 @@ def test_a_tuple_an_object_and_the_number_of_examples(folder):
     ("text", "source", "said"),
     [
         ("", "none.py", "there is no file 'none.py'"),
-        ("def other(): pass", "bad.py", "bad.py has no function 'make'\n    it has other"),
+        ("def other(): pass", "bad.py", "has no function 'make', and took no step of pb"),
         ("make = 3", "bad.py", "bad.py is no function but a int"),
         ("import no_such_module", "bad.py", "No module named 'no_such_module'"),
         ("def make():\n    return 1 / 0", "bad.py", "bad.py:2: ZeroDivisionError: division"),
@@ -65,3 +67,77 @@ def test_what_breaks_the_contract_is_told(folder, text, source, said):
     with pytest.raises(ArgumentError) as error:
         find(source)()
     assert said in str(error.value)
+
+
+# ---- scripts --------------------------------------------------------------------------------
+
+TRAINING = """
+import sys
+from contextlib import suppress
+import numpy as np
+import pullback as pb
+from pullback import nn
+
+def loss(model, x, y, *, state):
+    return nn.mse(model(x), y), (state + 1, "aux")
+
+if __name__ == "__main__":
+    rows = int(sys.argv[1])
+    model, optimizer = nn.Linear(3, 1, key=pb.random.key(0)), pb.optim.sgd(0.1)
+    state = pb.train.TrainState.create(model, optimizer, network_state=pb.asarray(0))
+    step = pb.train.train_step(loss, optimizer, has_aux=True)
+    print("begins")
+    with suppress(Exception):
+        for _ in range(3):
+            state, metrics = step(state, np.ones((rows, 3)), np.zeros((rows, 1)))
+    open("trained", "w").close()
+"""
+
+
+def test_a_script_is_run_up_to_its_first_step(folder, capsys):
+    (folder / "train.py").write_text(TRAINING)
+    before = sys.argv[:], sys.path[:]
+    subject = find("train.py", ["7"])()
+    assert [x.shape for x in subject.batch] == [(7, 3), (7, 1)]
+    assert isinstance(subject.optimizer, pb.optim.Optimizer)
+    value, state = subject.loss_fn(subject.model, *subject.batch, state=subject.network_state)
+    assert value.shape == ()
+    assert int(state) == 1
+    assert (sys.argv[:], sys.path[:]) == before
+    assert not (folder / "trained").exists()
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "begins\n")
+
+
+def test_steps_outside_are_not_caught(folder):
+    (folder / "train.py").write_text(TRAINING)
+    find("train.py", ["7"])()
+    optimizer = pb.optim.sgd(0.1)
+    step = pb.train.train_step(lambda m, x: pb.mean(m(x)), optimizer)
+    state = pb.train.TrainState.create(nn_model(), optimizer)
+    assert int(step(state, pb.ones((2, 3)))[0].step) == 1
+
+
+def nn_model():
+    return pb.nn.Linear(3, 1, key=pb.random.key(0))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1", "has no function 'make', and took no step of pb.train.train_step"),
+        ("x = 1\nx / 0", "net.py:2: ZeroDivisionError"),
+        ("import sys\nsys.exit('no data')", "RuntimeError: it ended itself with 'no data'"),
+        ("def", "SyntaxError"),
+    ],
+)
+def test_a_script_without_a_step_is_told(folder, text, said):
+    (folder / "net.py").write_text(text)
+    with pytest.raises(ArgumentError) as error:
+        find("net.py")()
+    assert said in str(error.value)
+
+
+def test_a_function_has_no_arguments(folder):
+    with pytest.raises(ArgumentError, match="is a function, which has no arguments: '3'"):
+        find("net.py:make", ["3"])
