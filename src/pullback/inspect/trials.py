@@ -246,7 +246,7 @@ def leak(probe: Probe) -> Leak | None:
 
 
 def _is_mixed(probe: Probe, y: Array, changed: dict[Array, Numbers]) -> bool:
-    """Whether what moved is no longer one sample: more than one place of each axis of samples."""
+    """Whether what moved is no longer the first sample: other places of each axis of samples."""
     if not is_float(y.dtype):
         return False
     before, after = [x.astype(float64) for x in (probe.numbers(y), changed[y])]
@@ -255,7 +255,7 @@ def _is_mixed(probe: Probe, y: Array, changed: dict[Array, Numbers]) -> bool:
     if not axes:
         return y.size % probe.batch == 0 and int(moved.sum()) > y.size // probe.batch
     others = [tuple(i for i in range(y.ndim) if i != k) for k in axes]
-    return all(int(moved.any(axis=along).sum()) > 1 for along in others)
+    return all(bool(moved.any(axis=along)[1:].any()) for along in others)
 
 
 def carried(probe: Probe, graph: Graph, changed: dict[Array, Numbers]) -> dict[Array, Numbers]:
