@@ -211,19 +211,6 @@ def digits_unsure(seed: int) -> Setup:
     return Setup(model, loss, pb.optim.adam(2e-3), (x, y), score)
 
 
-@fault("wave_sizes", "regulariser dominates", "OBJ08", "wave_gelu")
-def wave_sizes(seed: int) -> Setup:
-    """An L1 penalty of the first layer's weights alone."""
-    x, y, x_valid, y_valid = data.wave(seed)
-    model = nn.MLP(4, 1, 48, 2, nn.gelu, key=pb.random.key(seed))
-
-    def loss(model, x, y):
-        return 0.02 * pb.sum(pb.abs(model.layers[0].weight)) + nn.mse(model(x), y)  # here
-
-    score = data.r_squared(logits, x_valid, y_valid)
-    return Setup(model, loss, pb.optim.adam(5e-3), (x, y), score)
-
-
 # ---- signs ----------------------------------------------------------------------------------
 
 
@@ -319,18 +306,6 @@ def conv_sigmoid_logits(seed: int) -> Setup:
 
     score = data.accuracy(logits, x_valid, y_valid)
     return Setup(model, loss, pb.optim.adam(3e-4), (x, y), score, batch=32)
-
-
-@fault("moons_relu_logits", "relu before BCE with logits", "OBJ01", "moons_bce", also="SIG03")
-def moons_relu_logits(seed: int) -> Setup:
-    x, y, x_valid, y_valid = data.moons(seed)
-    model = nn.MLP(2, 1, 24, 2, key=pb.random.key(seed))
-
-    def loss(model, x, y):
-        return nn.binary_cross_entropy_with_logits(nn.relu(model(x)), y)  # here
-
-    score = data.binary_accuracy(lambda m, x: nn.relu(m(x)) - 1e-6, x_valid, y_valid)
-    return Setup(model, loss, pb.optim.adam(1e-2), (x, y), score)
 
 
 @fault("wave_plus_tanh", "output cannot reach the targets", "OBJ03", "wave_gelu")
@@ -441,14 +416,6 @@ def pushed_wrong(seed: int) -> Setup:
 
 
 # ---- networks -------------------------------------------------------------------------------
-
-
-@fault("tanh_chain", "no residual in a deep net", "SIG08 SIG07 SIG01 SIG05", "deep_tanh")
-def tanh_chain(seed: int) -> Setup:
-    x, y, x_valid, y_valid = data.standard_digits(seed)
-    model = nn.MLP(64, 10, 32, 24, nn.elu, key=pb.random.key(seed))
-    score = data.accuracy(logits, x_valid, y_valid)
-    return Setup(model, class_loss, pb.optim.sgd(0.01, momentum=0.9), (x, y), score)
 
 
 @fault(
