@@ -328,7 +328,8 @@ def is_distance(program: Program, node: Node) -> bool:
     if is_error(program, node):
         return True
     y = node.outputs[0]
-    if y not in program.learnt or y not in program.fed:
+    data = [x for x in node.inputs if x in program.fed and x not in program.learnt]
+    if y not in program.learnt or len(data) != 1:
         return False
     behind = depends_on(program.nodes, [y])
     if any(
