@@ -2,7 +2,7 @@
 
 `fresh` and `reserve` were written together, without a look at the rules. Which of the two a
 program belongs to is said by a checksum of its name, so that it stays when others are added.
-`trial` was written later, in the same way.
+`trial` and `final` were written later, in the same way.
 """
 
 from __future__ import annotations
@@ -44,10 +44,21 @@ MODULES = {
         "samples",
         "loop",
     ),
+    "final": (
+        "tables",
+        "structures",
+        "unusual",
+        "objectives",
+        "beginnings",
+        "numerics",
+        "routes",
+        "inputs",
+        "updates",
+    ),
 }
 
 
-SETS = ("calibration", "fresh", "reserve", "trial")
+SETS = ("calibration", "fresh", "reserve", "trial", "final")
 
 
 def load(which: str = ",".join(SETS)) -> dict[str, Program]:
@@ -64,6 +75,6 @@ def load(which: str = ",".join(SETS)) -> dict[str, Program]:
 def set_of(program: Program) -> str:
     folder = program.make.__module__.split(".")[2]
     if folder != "fresh":
-        return "trial" if folder == "trial" else "calibration"
+        return folder if folder in SETS else "calibration"
     number = crc32(program.name.encode())
     return "fresh" if (number % 2 == 0 if program.kind else number % 3 > 0) else "reserve"

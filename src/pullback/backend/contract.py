@@ -20,17 +20,21 @@ from pullback.backend.blocking import Blocking, Machine, Tile, blocking_of
 from pullback.backend.dot import write_dot
 from pullback.backend.packing import (
     VECTOR_BYTES,
+    Count,
     Level,
     Panel,
     copy_rows,
+    copy_strip,
     load_strided,
     narrowed,
     offset,
     pack_panel,
+    pack_panels,
     shifted,
     ssa,
     stored,
     times,
+    walk,
     widened,
 )
 from pullback.backend.place import Epilogue, Lines, Place, start_value, store_result
@@ -147,11 +151,13 @@ class _Pass:
 
 @dataclass(frozen=True)
 class _Line:
-    """A as the tiles walk it: where k = 0 lies, the steps of k and of a row."""
+    """A as the tiles walk it: where k = 0 lies, the steps of k (0: the height of the tile), of a
+    row, and from a row to that which begins the next tile."""
 
     start: Ssa
     k: int
-    row: int = 0
+    row: int
+    tile: Count
 
 
 @dataclass
@@ -292,20 +298,60 @@ class _Writer:
             for (axis, count), step in zip(part.axes, flat, strict=True)
         ]
         origin = self.first_row
-        if cut.copies:
+        if cut.in_strips:
+            a = self._strips(part.a, levels)
+        elif cut.copies:
             count = f.binary("sub", self._row_of(self.last_tile), self.first_row)
             block = Level(count, product.row.a, cut.pitch)
             there = offset(f, part.a, self.raw, self.first_row, product.row.a)
             copy_rows(f, self.module, self.raw, block, levels, there, self.copy)
-            a = _Line(self.copy, 1, cut.pitch)
+            a = _Line(self.copy, 1, cut.pitch, cut.pitch)
         else:
-            a, origin = _Line(part.a, _step(levels), product.row.a), integer(0)
+            step, origin = product.row.a, integer(0)
+            a = _Line(part.a, _step(levels), step, step)
         with f.loop(self.first_panel, self.last_panel) as loop:
             b = self._panel(loop.index, part.b, columns)
             self._tiles(loop.index, part, (a, b), origin)
         if self.late:
             with self._when(part.last):
                 self._finish_rows()
+
+    def _place(self, panel: Ssa, source: Ssa, levels: list[Level]) -> tuple[Ssa, Condition]:
+        """Where a panel is packed, and whether alone. The first of a group packs all of it; the
+        last panels, too few for a group, are packed one by one."""
+        f, cut = self.f, self.cut
+        if cut.group == 1:
+            return self.panel, True
+        number = f.binary("sub", panel, self.first_panel)
+        at = f.binary("and", number, integer(cut.group - 1))
+        size = cut.deepest * cut.width
+        end = f.binary("add", f.binary("sub", panel, at), integer(cut.group))
+        whole = self._at_most(self.last_panel, 0, cut.panels - (cut.edge > 0))
+        together = f.compare("icmp sle", end, whole)
+        with f.when(f.binary("and", together, f.compare("icmp eq", at, integer(0)))):
+            shape = Panel(self.raw, cut.width, cut.width, 1)
+            level = replace(levels[0], packed=size)
+            pack_panels(f, self.module, shape, cut.group, level, source, self.panel)
+        return offset(f, self.panel, self.raw, at, size), self._not(together)
+
+    def _strips(self, a: Ssa, levels: list[Level]) -> _Line:
+        """A copy of a block of A, a tile of rows after another."""
+        f, cut = self.f, self.cut
+        depth: Count = 1
+        for level in levels:
+            depth = times(f, depth, level.count)
+        *outer, last = levels
+        with f.loop(self.first_tile, self.last_tile) as loop:
+            row = self._row_of(loop.index)
+            source = offset(f, a, self.raw, row, cut.product.row.a)
+            done = f.binary("sub", row, self.first_row)
+            target = offset(f, self.copy, self.raw, done, depth)
+            for height, here in self._heights(loop.index):
+                steps = [replace(x, packed=times(f, x.packed, height)) for x in outer]
+                with self._when(here):
+                    for origin, to in walk(f, steps, source, target, (self.raw, self.raw)):
+                        copy_strip(f, self.module, self.raw, height, last, origin, to)
+        return _Line(self.copy, 0, 1, depth)
 
     def _panel(self, panel: Ssa, b: Ssa, levels: list[Level]) -> tuple[Ssa, Ssa]:
         """The columns of a panel, packed or where they lie, and the step of k there."""
@@ -315,15 +361,16 @@ class _Writer:
         column = f.binary("mul", panel, integer(cut.width))
         source = offset(f, b, self.raw, column, cut.product.column.b)
         full = self._is_full(panel)
+        place, alone = self._place(panel, source, levels)
         for width, here in ((cut.width, full), (cut.edge, self._not(full))):
             if width and here is not False and not (cut.direct and width == cut.width):
-                with self._when(here):
+                with self._when(self._both(here, alone)):
                     shape = Panel(self.raw, cut.width, width, cut.product.column.b)
-                    pack_panel(f, self.module, shape, levels, source, self.panel)
+                    pack_panel(f, self.module, shape, levels, source, place)
         pitch = integer(cut.width)
         if not cut.direct:
-            return self.panel, pitch
-        start = self._choose(full, source, self.panel)
+            return place, pitch
+        start = self._choose(full, source, place)
         return start, self._choose(full, integer(_step(levels)), pitch)
 
     # ---- tiles ----
@@ -331,20 +378,22 @@ class _Writer:
     def _tiles(
         self, panel: Ssa, part: _Pass, at: tuple[_Line, tuple[Ssa, Ssa]], origin: Ssa
     ) -> None:
-        f, _cut = self.f, self.cut
+        f, cut = self.f, self.cut
         a, (b, b_k) = at
         depth: int | Ssa = 1
         for _, count in part.axes:
             depth = times(f, depth, count)
         with f.loop(self.first_tile, self.last_tile) as loop:
             row = self._row_of(loop.index)
-            height, function = self._height(loop.index, Dense.of(a.row, a.k))
+            height, function = self._height(
+                loop.index, Dense.FAR if cut.is_far else Dense.of(a.row, a.k)
+            )
             start, here = self._ends(panel, row, height, part)
-            line = offset(f, a.start, self._element_of_a, f.binary("sub", row, origin), a.row)
+            line = offset(f, a.start, self._element_of_a, f.binary("sub", row, origin), a.tile)
             pointers = (line, b, start[0], here[0])
-            steps = (depth, a.row, a.k, b_k, start[1], here[1])
+            steps = (depth, a.row, a.k or height, b_k, start[1], here[1])
             arguments = [*pointers, *(ssa(step) for step in steps)]
-            if self.lines and not self.late and self.cut.product.depth >= DEEP:
+            if self.lines and not self.late and cut.product.depth >= DEEP:
                 with self._when(part.last):
                     self._fetch(self.lines, panel, row, height)
             f.invoke(function, *arguments)
@@ -355,6 +404,14 @@ class _Writer:
     @property
     def _element_of_a(self) -> str:
         return self.element if self.cut.copies else self.raw
+
+    def _heights(self, tile: Ssa) -> list[tuple[int, Condition]]:
+        """How many rows a tile may have, and whether it has."""
+        cut = self.cut
+        if not 0 < cut.tall < cut.tiles:
+            return [(cut.low + (cut.tall > 0), True)]
+        tall = self.f.compare("icmp slt", tile, integer(cut.tall))
+        return [(cut.low + 1, tall), (cut.low, self._not(tall))]
 
     def _height(self, tile: Ssa, dense: Dense) -> tuple[Ssa, Ssa]:
         """The rows of a tile, and the function that computes it."""

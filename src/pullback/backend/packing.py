@@ -235,6 +235,30 @@ def pack_panel(
         f.call(name, "void", origin, target, *steps)
 
 
+def pack_panels(
+    f: Function, module: Module, panel: Panel, count: int, k: Level, source: Ssa, packed: Ssa
+) -> None:
+    """Some panels that lie side by side, one after the other: long lines of B come faster."""
+    kind, align = panel.element, bytes_of(panel.element)
+    name = f"pack_{count}_panels_{kind}_{panel.width}"
+    if name not in module.names:
+        labels = ("count", "k", "pitch")
+        g = Function(name, [("ptr", "source"), ("ptr", "packed"), *(("i64", x) for x in labels)])
+        origin, target, depth, step, pitch = g.parameters
+        with g.loop(integer(0), depth) as loop:
+            here = offset(g, origin, kind, loop.index, step)
+            there = offset(g, target, kind, loop.index, panel.width)
+            lines = [
+                g.load(vector(panel.width, kind), shifted(g, here, kind, i * panel.width), align)
+                for i in range(count)
+            ]
+            for i, line in enumerate(lines):
+                g.store(line, offset(g, there, kind, i, pitch), VECTOR_BYTES)
+        g.finish()
+        module.add(g)
+    f.call(name, "void", source, packed, ssa(k.count), ssa(k.source), ssa(k.packed))
+
+
 def _packer(module: Module, panel: Panel, along_k: bool) -> str:
     """`void @pack(ptr source, ptr packed, i64 count, i64 k step, i64 column step)`."""
     kind = "rows" if panel.step == 1 else "columns" if along_k else "any"
@@ -277,6 +301,26 @@ def copy_rows(
     numbers = (rows.count, rows.source, rows.packed, line.count, line.source)
     for origin, target in walk(f, outer, source, packed, kinds):
         f.call(name, "void", origin, target, *map(ssa, numbers))
+
+
+def copy_strip(
+    f: Function, module: Module, element: str, rows: int, k: Level, source: Ssa, packed: Ssa
+) -> None:
+    """`rows` rows of A, which lie one beside the other, into [k][row]."""
+    name = f"copy_strip_{element}_{rows}"
+    if name not in module.names:
+        g = Function(name, [("ptr", "source"), ("ptr", "packed"), ("i64", "count"), ("i64", "k")])
+        origin, target, count, step = g.parameters
+        for first, length in strips(g, count, UNROLL):
+            for i in range(length):
+                at = g.binary("add", first, integer(i))
+                line = g.load(
+                    vector(rows, element), offset(g, origin, element, at, step), bytes_of(element)
+                )
+                g.store(line, offset(g, target, element, at, rows), bytes_of(element))
+        g.finish()
+        module.add(g)
+    f.call(name, "void", source, packed, ssa(k.count), ssa(k.source))
 
 
 def _copier(module: Module, element: str, kind: str) -> str:

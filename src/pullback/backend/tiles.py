@@ -37,6 +37,8 @@ class Dense(Enum):
 
     ROW = "row"
     K = "k"
+    FAR = "far"
+    """Along k, in rows so far apart that no processor sees that the next ones are wanted."""
     NOTHING = "any"
 
     @classmethod
@@ -69,7 +71,7 @@ class _Tile:
         f, element = self.f, self.element
         a, b, start, c, depth, row, k, self.b_k, start_row, c_row = f.parameters
         a_row: Count = 1 if self.dense is Dense.ROW else row
-        self.a_k: Count = 1 if self.dense is Dense.K else k
+        self.a_k: Count = 1 if self.dense in (Dense.K, Dense.FAR) else k
         self.lines = [offset(f, a, element, i, a_row) for i in range(self.rows)]
         sums = [
             x
@@ -79,7 +81,10 @@ class _Tile:
         unroll = UNROLL if len(sums) > 4 else 2 * UNROLL
         whole = f.binary("and", depth, integer(-unroll))
         state = [integer(0), b, *sums]
+        ahead = f.at(a, element, f.binary("mul", row, integer(self.rows)))
         with f.loop(integer(0), whole, unroll, carried=state) as loop:
+            if self.dense is Dense.FAR:
+                self._ask(ahead, loop.index, row, unroll)
             loop.carry(*self._steps(unroll, loop.values))
         with f.loop(whole, depth, carried=loop.results) as tail:
             tail.carry(*self._steps(1, tail.values))
@@ -89,6 +94,16 @@ class _Tile:
                 here = shifted(f, line, element, j * self.lanes)
                 f.store(tail.results[2 + i * self.vectors + j], here, self.align)
         f.finish()
+
+    def _ask(self, ahead: Ssa, k: Ssa, row: Ssa, unroll: int) -> None:
+        """Ask for a line of the rows of the next tile: while k runs through a line of A, for that
+        line of one row after the other."""
+        f = self.f
+        turns = self.lanes // unroll
+        line = f.binary("and", k, integer(-self.lanes))
+        turn = f.binary("and", f.binary("udiv", k, integer(unroll)), integer(turns - 1))
+        place = f.binary("add", f.binary("mul", turn, row), line)
+        f.prefetch(f.at(ahead, self.element, place), False)
 
     def _loaded(self, line: Ssa) -> list[Ssa]:
         f = self.f

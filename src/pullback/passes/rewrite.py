@@ -210,14 +210,14 @@ class Sweep(Builder):
         operands = tuple(inputs)
         if isinstance(op, HigherOrder):
             op = self._with_bodies_settled(op)
-        made = self._rewritten(op, operands)
+        made = self._rewritten(op, operands, None)
         return self._append(op, operands, None) if made is None else made
 
     def _visit(self, node: Node, inputs: tuple[Array, ...]) -> tuple[Array, ...]:
         op = node.op
         if isinstance(op, HigherOrder):
             op = self._with_bodies_settled(op)
-        made = self._rewritten(op, inputs)
+        made = self._rewritten(op, inputs, node)
         if made is None:
             return self._append(op, inputs, node)
         if any(made[0] is x for x in inputs):  # nobody uses these operands in place of the node
@@ -237,7 +237,9 @@ class Sweep(Builder):
                     changed[field.name] = better
         return replace(op, **changed) if changed else op
 
-    def _rewritten(self, op: Op, inputs: tuple[Array, ...]) -> tuple[Array, ...] | None:
+    def _rewritten(
+        self, op: Op, inputs: tuple[Array, ...], node: Node | None
+    ) -> tuple[Array, ...] | None:
         candidates = self.using.of(type(op), tuple(map(self._heads.get, inputs)))
         if not candidates:
             return None
@@ -250,7 +252,7 @@ class Sweep(Builder):
             for rewrite in candidates:
                 made = rewrite(self, op, inputs)
                 if made is not None:
-                    return made if isinstance(made, tuple) else (_fitted(made, op, inputs),)
+                    return made if isinstance(made, tuple) else (_fitted(made, op, inputs, node),)
         finally:
             self._depth -= 1
         return None
@@ -294,10 +296,7 @@ class Sweep(Builder):
         if not inputs:
             return type(op) is not Constant
         free, literals = self._free, self.literals
-        for x in inputs:
-            if x not in free and x not in literals:
-                return False
-        return any(x in free for x in inputs)
+        return not free.isdisjoint(inputs) and all(x in free or x in literals for x in inputs)
 
     def _learn(self, node: Node, free: bool) -> None:
         op = node.op
@@ -323,6 +322,7 @@ def _uses(nodes: Sequence[Node], outputs: Sequence[Array]) -> Counter[Array]:
     return uses
 
 
-def _fitted(made: Array, op: Op, inputs: tuple[Array, ...]) -> Array:
+def _fitted(made: Array, op: Op, inputs: tuple[Array, ...], node: Node | None) -> Array:
     """A replacement that has fewer elements than the application is spread to its shape."""
-    return broadcast_to(made, op.output_types(*[x.type for x in inputs])[0].shape)
+    types = op.output_types(*[x.type for x in inputs]) if node is None else [node.outputs[0].type]
+    return broadcast_to(made, types[0].shape)

@@ -20,7 +20,15 @@ from pullback.ops.contract import Contract
 from pullback.schedule.cuts import THIN, Clash, Cut, Level, cut_alike, share, taken, without
 from pullback.schedule.epilogue import join_epilogues
 from pullback.schedule.kernels import Buffer, Call, Chain, Kernel, Schedule, Window
-from pullback.schedule.walks import Reach, Role, Walk, cut, rows_and_columns, walk_of
+from pullback.schedule.walks import (
+    Reach,
+    Role,
+    Walk,
+    cut,
+    has_parts,
+    rows_and_columns,
+    walk_of,
+)
 
 WORTH = 256 * 1024
 """Bytes of a value that does not stay in a core's cache from one kernel to the next."""
@@ -101,8 +109,10 @@ class _Chains:
         self.given = schedule
         self.kernels = schedule.kernels
         self.sizes = [buffer.type.nbytes for buffer in schedule.buffers]
-        self.walks: dict[int, Walk | None] = {}
-        self.cuttable: dict[int, bool] = {}
+        self.parted = [has_parts(kernel) for kernel in self.kernels]
+        self.products = [_product(kernel) for kernel in self.kernels]
+        self.walks: dict[int, Walk] = {}
+        """Of those that a plan has been sought for."""
         self.forms: dict[int, _Form] = {}
         self.numbers: dict[Hashable, int] = {}
         self.reads = [kernel.reads() for kernel in self.kernels]
@@ -150,8 +160,10 @@ class _Chains:
             if i in self.plans:
                 members.update(self.plans[i].members)
         for i in members:
-            if not self._has_batches(i):
+            if not self.parted[i]:
                 return f"kernel {i} has no independent parts"
+        if all(self.products[i] is None for i in members):
+            return "no product is among them"
         plan = self._known_plan(tuple(sorted(members)))
         if isinstance(plan, str):
             return plan
@@ -164,13 +176,6 @@ class _Chains:
         self.chosen[plan] = None
         self.plans.update(dict.fromkeys(plan.members, plan))
         return None
-
-    def _has_batches(self, i: int) -> bool:
-        """Whether a kernel has independent parts that it does as well one by one."""
-        if i not in self.walks:
-            walk = self.walks[i] = walk_of(self.kernels[i])
-            self.cuttable[i] = walk is not None and bool(_batches(walk))
-        return self.cuttable[i]
 
     # ---- how to cut ----
 
@@ -197,8 +202,9 @@ class _Chains:
         """What the plan of a kernel depends on."""
         form = self.forms.get(i)
         if form is None:
-            walk, product, writes = self.walks[i], _product(self.kernels[i]), self.writes[i]
+            walk, product, writes = walk_of(self.kernels[i]), self.products[i], self.writes[i]
             assert walk is not None
+            self.walks[i] = walk
             reaches = [(x.offset, x.steps, x.buffer in writes) for x in walk.reaches]
             made = None if product is None else (product.op, product.outputs[0].dtype)
             key = walk.axes, tuple(reaches), made
@@ -225,12 +231,11 @@ class _Chains:
         Or why there is none.
         """
         best: _Plan | None = None
-        reason = "no product is among them"
+        reason = ""
         for seed in members:
-            walk = self.walks[seed]
-            if walk is None or _product(self.kernels[seed]) is None:
+            if self.products[seed] is None:
                 continue
-            batches = _batches(walk)
+            batches = _batches(self.walks[seed])
             plan = self._from(seed, members, list(batches))
             if isinstance(plan, str):
                 reason = plan
@@ -263,7 +268,7 @@ class _Chains:
         self, seed: int, members: tuple[int, ...], parts: list[tuple[int, int]], free: int
     ) -> _Plan | Clash:
         """All members cut like the seed; only the parts after `free` ones may cut tiles."""
-        walks = {i: walk for i in members if (walk := self.walks[i]) is not None}
+        walks = {i: self.walks[i] for i in members}
         made = {buffer for i in members for buffer in self.writes[i]}
         shared = {buffer for i in members for buffer in self.reads[i]} & made
         users: dict[int, list[int]] = {buffer: [] for buffer in shared}
@@ -284,7 +289,7 @@ class _Chains:
 
     def _allowed(self, i: int, each: Cut, shared: set[int]) -> bool:
         """Tiles stay thick; what is summed up in turns is read by none of the others."""
-        product = _product(self.kernels[i])
+        product = self.products[i]
         if product is None:
             return True
         whole = rows_and_columns(product, [axis.size for axis in each.walk.axes])
@@ -412,7 +417,7 @@ class _Chains:
 class _Body:
     """The schedule inside a chain."""
 
-    def __init__(self, given: Schedule, walks: Mapping[int, Walk | None], plan: _Plan) -> None:
+    def __init__(self, given: Schedule, walks: Mapping[int, Walk], plan: _Plan) -> None:
         self.given, self.walks, self.plan = given, walks, plan
         self.order = [*plan.parallel, *plan.serial]
         self.buffers: list[Buffer] = []
@@ -437,9 +442,7 @@ class _Body:
         )
 
     def _cut(self, i: int, each: Cut) -> Kernel | None:
-        walk = self.walks[i]
-        assert walk is not None
-        reaches = [self._moved(reach, each) for reach in walk.reaches]
+        reaches = [self._moved(reach, each) for reach in self.walks[i].reaches]
         kernel = cut(self.given.kernels[i], each.sizes, reaches)
         if isinstance(kernel, Call) and any(each.sums(level) for level in self.order):
             return replace(kernel, adds=True)

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from pullback.ir.op import Op
 from pullback.ir.strided import Strided, row_major_strides
@@ -23,6 +22,7 @@ from pullback.schedule.kernels import (
     Access,
     Apply,
     Call,
+    Kernel,
     Literal,
     Load,
     Loops,
@@ -31,80 +31,90 @@ from pullback.schedule.kernels import (
     Store,
 )
 
+Rank = tuple[int, int]
+"""The place of a kernel, and its number among those that have moved there."""
+
 
 def join_epilogues(schedule: Schedule) -> Schedule:
     """The same schedule with each elementwise kernel that can be in a product before it."""
-    return replace(schedule, kernels=tuple(_Joiner(schedule).kernels))
+    return replace(schedule, kernels=_Joiner(schedule).joined())
 
 
 class _Joiner:
+    """Kernels by their places in the schedule given; each that has moved has a rank of its own."""
+
     def __init__(self, schedule: Schedule) -> None:
-        self.kernels = list(schedule.kernels)
-        self.reads = [kernel.reads() for kernel in self.kernels]
-        self.writes = [kernel.writes() for kernel in self.kernels]
+        self.kernels: dict[int, Kernel] = dict(enumerate(schedule.kernels))
+        self.ranks: dict[int, Rank] = {i: (i, 0) for i in self.kernels}
+        self.reads = [kernel.reads() for kernel in schedule.kernels]
+        self.writes = [kernel.writes() for kernel in schedule.kernels]
         self.products = {
-            kernel.outputs[0].buffer: kernel
-            for kernel in self.kernels
+            kernel.outputs[0].buffer: i
+            for i, kernel in self.kernels.items()
             if isinstance(kernel, Call) and _has_epilogue(kernel.op)
         }
-        self.readers = Counter(b for buffers in self.reads for b in buffers)
-        self.readers.update(schedule.outputs)
-        position = 0
-        while position < len(self.kernels):
-            loops = self.kernels[position]
-            if not (isinstance(loops, Loops) and self._join(loops, position)):
-                position += 1
+        self.readers: dict[int, list[int]] = {}
+        for i, buffers in enumerate(self.reads):
+            self._note(i, buffers)
+        self.uses = Counter({buffer: len(readers) for buffer, readers in self.readers.items()})
+        self.uses.update(schedule.outputs)
 
-    def _join(self, loops: Loops, last: int) -> bool:
-        """Put the kernel at `last` into the latest product that it can be in."""
+    def _note(self, i: int, buffers: Iterable[int]) -> None:
+        for buffer in buffers:
+            self.readers.setdefault(buffer, []).append(i)
+
+    def joined(self) -> tuple[Kernel, ...]:
+        for i, kernel in list(self.kernels.items()):
+            if isinstance(kernel, Loops):
+                self._join(kernel, i)
+        return tuple([self.kernels[i] for i in sorted(self.kernels, key=self.ranks.__getitem__)])
+
+    def _join(self, loops: Loops, last: int) -> None:
+        """Put a kernel of loops into the latest product that it can be in."""
         results = [b for b in self.reads[last] if b in self.products]
         if not (results and loops.stores and _is_elementwise(loops)):
-            return False
-        places = {self._position(self.products[b], last): b for b in results}
-        for first in sorted(places, reverse=True):
-            result = places[first]
-            product = self.products[result]
+            return
+        for result in sorted(results, key=lambda b: self.ranks[self.products[b]], reverse=True):
+            first = self.products[result]
+            product = self.kernels[first]
+            assert isinstance(product, Call)
             after = _epilogue(product, loops)
             if after is None:
                 continue
             waiting = self._dependents(first, last)
             if any(self.writes[i] & self.reads[last] for i in waiting):
                 continue
-            if self.readers[result] > 1:
+            if self.uses[result] > 1:
                 after = _kept(after, result)
             self._move(first, last, waiting)
-            self._put(last - 1 - len(waiting), replace(product, after=after))
+            self._put(first, replace(product, after=after))
             del self.products[result]
-            return True
-        return False
-
-    def _position(self, product: Call, last: int) -> int:
-        return next(i for i in reversed(range(last)) if self.kernels[i] is product)
+            return
 
     def _dependents(self, first: int, last: int) -> list[int]:
-        """Those between that need the first one, directly or through others."""
-        written = set(self.writes[first])
-        found = []
-        for i in range(first + 1, last):
-            if not written.isdisjoint(self.reads[i]):
-                found.append(i)
-                written |= self.writes[i]
-        return found
+        """Those between that need the first one, directly or through others, in order."""
+        ranks, end = self.ranks, self.ranks[last]
+        found: set[int] = set()
+        pending = [first]
+        while pending:
+            for buffer in self.writes[pending.pop()]:
+                for i in self.readers.get(buffer, ()):
+                    if i in self.kernels and i not in found and ranks[i] < end:
+                        found.add(i)
+                        pending.append(i)
+        return sorted(found, key=ranks.__getitem__)
 
     def _move(self, first: int, last: int, waiting: Sequence[int]) -> None:
-        """The kernel at `first` behind those that do not need it; the one at `last` away."""
-        columns: tuple[list[Any], ...] = (self.kernels, self.reads, self.writes)
-        for column in columns:
-            behind = [column[i] for i in waiting]
-            for i in (last, *reversed(waiting)):
-                del column[i]
-            here = column.pop(first)
-            at = last - 1 - len(waiting)
-            column[at:at] = [here, *behind]
+        """The kernel `first` to the place of `last`, which goes; behind it those that need it."""
+        del self.kernels[last]
+        for i, kernel in enumerate((first, *waiting)):
+            self.ranks[kernel] = (last, i)
 
-    def _put(self, place: int, kernel: Call) -> None:
-        self.kernels[place] = kernel
-        self.reads[place], self.writes[place] = kernel.reads(), kernel.writes()
+    def _put(self, i: int, kernel: Kernel) -> None:
+        self.kernels[i] = kernel
+        reads = kernel.reads()
+        self._note(i, reads - self.reads[i])
+        self.reads[i], self.writes[i] = reads, kernel.writes()
 
 
 def _has_epilogue(op: Op) -> bool:

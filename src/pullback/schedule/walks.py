@@ -68,6 +68,24 @@ def walk_of(kernel: Kernel) -> Walk | None:
     return None
 
 
+def has_parts(kernel: Kernel) -> bool:
+    """Whether a kernel can be cut into independent parts that it does as well one by one: whether
+    an axis of its walk is free and longer than 1."""
+    match kernel:
+        case Loops():
+            sizes: Sequence[int] = kernel.outer
+            if any(isinstance(step, Element) for step in kernel.steps):
+                return False
+        case Call(op=Contract() as op):
+            shape = kernel.inputs[0].layout.shape
+            sizes = [n for c, n in zip(op.left, shape, strict=True) if c in _letters(op)[0]]
+        case Call(op=Reduction() as op):
+            sizes = kernel.inputs[0].layout.shape[: min(op.axes)]
+        case _:
+            return False
+    return any(n > 1 for n in sizes)
+
+
 def cut(kernel: Kernel, sizes: Sequence[int], reaches: Sequence[Reach]) -> Kernel | None:
     """The kernel over fewer indices, its operands elsewhere; None where it needs dense ones."""
     match kernel:

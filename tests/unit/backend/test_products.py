@@ -180,6 +180,32 @@ def test_the_same_bits_however_it_is_cut(case):
     assert len(set(results)) == 1
 
 
+@pytest.mark.parametrize(
+    ("pattern", "sizes", "ways"),
+    [
+        ("ij,jk,ik", (64, 260, 40), {"is_far"}),
+        ("ij,jk,ik", (37, 1024, 300), {"group"}),
+        ("ji,jk,ik", (64, 300, 600), {"group", "in_strips"}),
+    ],
+)
+def test_a_large_product_walks_through_long_lines(pattern, sizes, ways):
+    """Panels of B packed together, A copied in strips or asked for ahead: the bits of others."""
+    rng, small = np.random.default_rng(0), Machine(cache=32 * 1024)
+    left, right, out = (
+        at_the_end(rng.standard_normal([sizes["ijk".index(x)] for x in letters]).astype("f4"))
+        for letters in pattern.split(",")
+    )
+    call, product = prepare(pattern, left, right, out, machine=small)
+    cut = blocking_of(product, small)
+    taken = {"group": cut.group > 1, "in_strips": cut.in_strips, "is_far": cut.is_far}
+    assert ways == {way for way, is_taken in taken.items() if is_taken}
+    call.run(3)
+    assert_close(pattern, left, right, out)
+    plain = np.empty_like(out)
+    prepare(pattern, left, right, plain, tile=Tile(4, 2))[0].run()
+    assert out.tobytes() == plain.tobytes()
+
+
 def test_every_element_adds_in_the_order_of_k():
     """The law itself, by hand: start at 0, one product a step, rounded once."""
     rng = np.random.default_rng(3)

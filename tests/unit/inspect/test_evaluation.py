@@ -10,8 +10,9 @@ ROOT = Path(__file__).parents[3]
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))
 
+import benchmarks.faults.final.bites as final  # noqa: E402
+import benchmarks.faults.fresh.bites as fresh  # noqa: E402
 from benchmarks.faults import baselines, run, table  # noqa: E402
-from benchmarks.faults.fresh.bites import LEAST, TABLE  # noqa: E402
 from benchmarks.faults.sets import SETS, load, set_of  # noqa: E402
 from benchmarks.faults.training import begin  # noqa: E402
 
@@ -25,6 +26,7 @@ PROGRAMS = load()
         ("fresh", 65, 52, 33),
         ("reserve", 64, 56, 17),
         ("trial", 93, 79, 39),
+        ("final", 97, 85, 60),
     ],
 )
 def test_a_set_is_as_large_as_it_says(which, faults, kinds, healthy):
@@ -40,13 +42,14 @@ def test_a_set_is_as_large_as_it_says(which, faults, kinds, healthy):
     assert sum(len(load(each)) for each in SETS) == len(PROGRAMS)
 
 
-def test_every_fault_of_the_fresh_sets_bites():
-    rows = list(csv.DictReader(TABLE.read_text().splitlines()))
-    assert {x["program"] for x in rows} == {*load("fresh,reserve")}
+@pytest.mark.parametrize(("which", "bites"), [("fresh,reserve", fresh), ("final", final)])
+def test_every_fault_of_an_unseen_set_bites(which, bites):
+    rows = list(csv.DictReader(bites.TABLE.read_text().splitlines()))
+    assert {x["program"] for x in rows} == {*load(which)}
     for row in rows:
         healthy, faulty = float(row["healthy"]), float(row["faulty"] or "nan")
         assert healthy > 0.8
-        assert not faulty > healthy - LEAST, row
+        assert not faulty > healthy - bites.LEAST, row
 
 
 @pytest.mark.parametrize("name", ["ratings_broadcast", "series_ones", "update_not_kept"])

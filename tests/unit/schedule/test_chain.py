@@ -8,11 +8,13 @@ import pytest
 import pullback as pb
 from pullback._settings import override
 from pullback.backend.program import Program
+from pullback.bench.workloads import TASKS, numbers
 from pullback.passes.pipeline import optimize
 from pullback.schedule import chain as chaining
 from pullback.schedule import fuse as fusing
 from pullback.schedule.fuse import fuse
 from pullback.schedule.kernels import Call, Chain
+from pullback.schedule.walks import Role, has_parts, walk_of
 from pullback.transforms.trace import trace
 from pullback.transforms.tree import flatten
 
@@ -207,3 +209,16 @@ def test_the_log_says_why_kernels_are_no_chain(f, args, reason, capsys):
         assert "no chain" not in told
     else:
         assert f"no chain: {reason}" in told or (reason in told and "no chain: kernel" in told)
+
+
+@pytest.mark.parametrize("name", ["gpt", "cnn_examples", "lstm"])
+def test_a_kernel_has_parts_where_its_walk_has_a_free_axis(name):
+    """Kernels are asked for parts before their walks are made."""
+    task = TASKS[f"small {name}"]
+    seen = set()
+    for kernel in pb.compile(task.step).lower(*numbers(task)).schedule.kernels:
+        walk = walk_of(kernel)
+        free = walk is not None and any(x.role is Role.FREE and x.size > 1 for x in walk.axes)
+        assert has_parts(kernel) == free, str(kernel)
+        seen.add(free)
+    assert seen == {False, True}

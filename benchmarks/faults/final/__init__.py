@@ -1,0 +1,1 @@
+"""The final set: unseen programs, written without a look at the rules."""
