@@ -22,6 +22,7 @@ MODULES = {
         "samples",
         "steps",
         "variants",
+        "written",
     ),
     "fresh": (
         "healthy",

@@ -150,7 +150,9 @@ class Case:
         """Of such a loop what it does with a batch, where it is told."""
         self.baseline: Baseline | None = None
         self.terms: Any = None
-        """The parts of the loss before the first step, where a penalty is one of them."""
+        """The parts of the loss before the first step, where something is added to it."""
+        self.compared: Any = None
+        """What became of the run with and without what is added, once that was tried."""
         self.suspicions: list[Finding] = []
         """What was measured at the beginning, and would explain a symptom."""
         self.early: list[Finding] | None = None
@@ -296,7 +298,7 @@ class Case:
     def unordered(self, place: int, least: float) -> float:
         """How much better the targets are predicted as classes than as numbers; ∞ if not known.
 
-        The squared error of the most likely class / that of a regression, both linear in the
+        How often the most likely class is wrong / a regression, rounded, both linear in the
         inputs, on every fourth of the first examples.
         """
         columns = [[numbers_of(x) for x in flatten(each)[0]] for each in self.batches]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from pullback.inspect.case import KEPT, Case
+from pullback.inspect.edits import edited
 from pullback.inspect.findings import NO_TRIAL, Finding, Remedy, Severity
 from pullback.inspect.heldout import SHARE, HeldOut, held_out
 from pullback.inspect.initial import rescaled
@@ -86,7 +87,7 @@ class Clinic:
         assert case.job.optimizer is not None
         self._case = case
         self._job, self._optimizer = case.job, case.job.optimizer
-        self._steps: dict[tuple[float | None, bool], TrainStep] = {}
+        self._steps: dict[Any, TrainStep] = {}
         self._known: dict[Remedy, Trial] = {}
         grief = case.course.grief
         self._steps_of_trial = min(max(STEPS, 3 * grief // 2), MOST)
@@ -96,10 +97,14 @@ class Clinic:
         """The run as it is."""
         return self.trial(AS_IT_IS)
 
+    def beside(self, remedy: Remedy) -> Trial:
+        """The run as it is, for as many steps as with the remedy."""
+        return self.trial(replace(AS_IT_IS, steps=remedy.steps))
+
     def trial(self, remedy: Remedy) -> Trial:
         """What becomes of the run with a remedy."""
         if remedy not in self._known:
-            program = self._program(remedy.clip, remedy.keeps)
+            program = self._program(remedy)
             trial = self._train(program, remedy, self._batches(remedy))
             scale = self._case.targets_scale if remedy.scales else 1.0
             self._known[remedy] = Trial(tuple([scale * x for x in trial.losses]))
@@ -119,7 +124,7 @@ class Clinic:
             model=model, key=state.key, network_state=state.network_state
         ).replace(optimizer=self._optimizer.init(trained_part(model)))
         first, still = (
-            _trained(self._program(), self._begun(fresh, x), self._case.batches, 2 * STEPS)
+            _trained(self._program(AS_IT_IS), self._begun(fresh, x), self._case.batches, 2 * STEPS)
             for x in (1.0, 0.0)
         )
         return first, still
@@ -128,7 +133,7 @@ class Clinic:
     def ordered(self) -> tuple[float, float]:
         """The loss of the first batches after three rounds of them: in their order, and mixed."""
         batches = self._case.batches
-        begun, program = self._begun(self._begin, 1.0), self._program()
+        begun, program = self._begun(self._begin, 1.0), self._program(AS_IT_IS)
         found = []
         for given in (batches, _mixed(batches)):
             trial, state = _walked(program, begun, given, 3 * len(batches))
@@ -154,7 +159,7 @@ class Clinic:
                 old = numbers_of(columns[place])
                 new = order[old.astype(np.int64)].astype(old.dtype)
                 given.append(structure.unflatten([*columns[:place], new, *columns[place + 1 :]]))
-            program = self._program()
+            program = self._program(AS_IT_IS)
             trial, state = _walked(program, self._begun(self._begin, 1.0), given[held:], MOST)
             still = state.replace(optimizer=(state.optimizer[0], constant(0.0, float32)))
             after = _trained(program, still, given[:held], held)
@@ -165,7 +170,7 @@ class Clinic:
     @functools.cached_property
     def by_heart(self) -> Trial:
         """One batch again and again, with the optimiser of the run."""
-        return self._train(self._program(), AS_IT_IS, self._case.batches[:1])
+        return self._train(self._program(AS_IT_IS), AS_IT_IS, self._case.batches[:1])
 
     @functools.cached_property
     def by_adam(self) -> Trial:
@@ -180,7 +185,7 @@ class Clinic:
         """Training on some of the examples, and what it is worth for others."""
         case = self._case
         begun = self._begun(self._begin, 1.0)
-        return held_out(self._program(), begun, case.batches, case.baseline)
+        return held_out(self._program(AS_IT_IS), begun, case.batches, case.baseline)
 
     @property
     def is_calm(self) -> bool:
@@ -200,18 +205,22 @@ class Clinic:
         if remedy.initialises:
             state = state.replace(model=rescaled(self._case.first, state.model))
         state = self._begun(state, remedy.rate)
-        return _trained(step, state, batches, self._steps_of_trial)
+        return _trained(step, state, batches, max(self._steps_of_trial, remedy.steps))
 
     def _begun(self, state: Any, rate: float) -> Any:
         """The state with a factor of the updates in it."""
         return state.replace(optimizer=(state.optimizer, constant(rate, float32)))
 
-    def _program(self, clip: float | None = None, keeps: bool = False) -> TrainStep:
+    def _program(self, remedy: Remedy) -> TrainStep:
         """The step of the run, with a factor of its updates in the optimiser's state."""
-        if (clip, keeps) not in self._steps:
-            job = self._job if clip is None else replace(self._job, clip=clip)
-            self._steps[clip, keeps] = job.step(_with_factor(self._optimizer, keeps))
-        return self._steps[clip, keeps]
+        key = remedy.clip, remedy.keeps, remedy.edit
+        if key not in self._steps:
+            job = self._job if remedy.clip is None else replace(self._job, clip=remedy.clip)
+            if remedy.edit is not None:
+                probe = self._case.first.probe
+                job = replace(job, loss_fn=edited(probe, remedy.edit(probe)), has_aux=False)
+            self._steps[key] = job.step(_with_factor(self._optimizer, remedy.keeps))
+        return self._steps[key]
 
     def _batches(self, remedy: Remedy) -> Sequence[tuple[Any, ...]]:
         batches = self._case.batches
@@ -315,8 +324,8 @@ def tried(clinic: Clinic, finding: Finding) -> Finding:
     remedies = finding.remedies or finding.rule.remedies
     if not remedies or NO_TRIAL in remedies or finding.severity.is_error:
         return finding
-    best = max(remedies, key=lambda x: clinic.trial(x).effect(clinic.own))
-    trial, own = clinic.trial(best), clinic.own
+    best = max(remedies, key=lambda x: clinic.trial(x).effect(clinic.beside(x)))
+    trial, own = clinic.trial(best), clinic.beside(best)
     effect = trial.effect(own)
     told = f"{best.said}: tried for {len(trial.losses)} steps: loss {trial} (yours: {own})"
     numbers = {**finding.numbers, "tried": [best.said, trial.end, own.end]}

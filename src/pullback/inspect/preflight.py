@@ -160,6 +160,8 @@ def _is_finite(probe: Probe) -> bool:
 
 def _still_silent(seen: Seen, found: list[Finding]) -> list[Finding]:
     """Without the gradients that are 0 at the first step only: a layer that starts at 0."""
+    if all(x.rule is not CUT04 for x in found):
+        return found
     silent = {within_model(x) for x in seen.fitted.silent}
     return [x for x in found if x.rule is not CUT04 or not silent.isdisjoint(silenced(x))]
 

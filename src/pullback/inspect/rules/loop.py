@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pullback.errors import Site
+from pullback.inspect.answers import against_rewards, falls_both_ways
 from pullback.inspect.case import Case, modules, named_modules
 from pullback.inspect.findings import Finding, Kind, Remedy, Severity, Threshold
 from pullback.inspect.response import Exam
@@ -298,7 +299,10 @@ class OBJ05(Sign):
     """The steps go uphill: with their direction turned round, the loss falls.
 
     The sign of the loss, of the gradient or of the update is wrong: a reward that is minimised, a
-    difference that was taken the other way round, `params + lr * grad`.
+    difference that was taken the other way round, `params + lr * grad`. The loss is asked of
+    outputs that are made by hand: the targets themselves, nothing, the opposite; and it must not
+    fall both ways along every line. Of actions an argument that is named reward, return or
+    advantage says which were right.
     """
 
     id = "OBJ05"
@@ -312,20 +316,49 @@ class OBJ05(Sign):
     source = "TheDeepChecker"
     remedies = (Remedy("the opposite direction", rate=-1.0),)
     along = Threshold(0.1, "cosine of gradient and change above, in each of three steps", "own")
+    avoided = Threshold(0.2, "cosine of the loss's slope and the rewards above", "own")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
-        """Before the first step: a cross-entropy that rewards what is wrong."""
+        """Before the first step: a loss that is higher for what is right than for what is wrong."""
         probe = seen.probe
-        logs = [x for x in probe.softmaxes() if probe.log_softmax(x.out) is not None]
-        bars = [(x, bar) for x in logs if (bar := probe.bar(x.out)) is not None]
-        if probe.loss < 0 and bars and all((b >= 0).all() and b.any() for _, b in bars):
+        for it in seen.answers:
+            if not it.prefers_wrong:
+                continue
+            name = probe.replay.names[it.targets]
+            what = "for the actions that were rewarded" if it.is_reward else f"that give {name}"
             yield cls.found(
-                f"the loss is minus a cross-entropy: {probe.loss:.3g}",
+                f"the loss rewards what is wrong: {it.right:.3g} for outputs {what}, "
+                f"{it.wrong:.3g} for the opposite",
                 probe.replay.graph.nodes[-1].site,
                 severity=Severity.FAIL,
-                why="it falls where the probability of the right class does",
-                numbers={"loss": probe.loss},
+                why=f"it was asked of outputs made by hand; of one that says nothing it is "
+                f"{it.nothing:.3g}",
+                fix="turn the sign of the loss",
+                numbers={"right": it.right, "nothing": it.nothing, "wrong": it.wrong},
+            )
+            return
+        site = probe.replay.graph.nodes[-1].site
+        around, avoided = falls_both_ways(seen.part.probe), against_rewards(probe)
+        if around is not None:
+            yield cls.found(
+                f"the loss falls whichever way the output goes: from {around[0]:.3g} to "
+                f"{around[1]:.3g} and less",
+                site,
+                severity=Severity.FAIL,
+                why="the output was moved along three lines, both ways: a likelihood, or minus an "
+                "error?",
+                fix="turn the sign of the loss",
+                numbers={"loss": around[0], "far": around[1]},
+            )
+        elif avoided > cls.avoided:
+            yield cls.found(
+                "the loss falls where the actions with the higher rewards become less likely",
+                site,
+                severity=Severity.FAIL,
+                why=f"cosine of its slope and the rewards: {avoided:.2g}",
+                fix="turn the sign of the loss",
+                numbers={"cosine": avoided},
             )
 
     @classmethod

@@ -12,7 +12,9 @@ from pullback.inspect.case import Case
 from pullback.inspect.course import FIRST
 from pullback.inspect.findings import Finding, Kind, Severity, Threshold
 from pullback.inspect.heldout import HeldOut
+from pullback.inspect.pairing import collapsed, rearranged
 from pullback.inspect.rules.running import Sign
+from pullback.inspect.seen import Seen
 from pullback.inspect.trials import LEAST
 from pullback.ir.array import numbers_of
 from pullback.ir.types import Numbers, is_integer
@@ -89,7 +91,9 @@ class DAT03(Sign):
 
     The network is trained, on a copy, on three quarters of the first examples: it learns these by
     heart, so network, loss and optimiser do work, and of the others it knows no more than a
-    constant output does. Or: all targets are the same, or the output is the same for every input.
+    constant output does. Or: all targets are the same; the output is the same for every input, or
+    the inputs get lost behind a mask on the way; or the loss is lower for an output that says
+    nothing than for one that gives the targets: it lays them beside the outputs of others.
     """
 
     id = "DAT03"
@@ -108,6 +112,35 @@ class DAT03(Sign):
     heart = Threshold(0.1, "or in a run with a symptom: one batch falls by at least", "own")
     least = Threshold(512, "targets that are all the same, at least", "own")
     same = Threshold(1e-6, "largest difference of outputs / largest output, at most", "own")
+
+    @classmethod
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        """Before the first step: targets of others, and inputs that get lost on the way."""
+        for it in seen.answers:
+            if it.is_class and seen.probe.classes > 1 and not it.is_reward and it.prefers_none:
+                node = rearranged(seen.part.probe, it.targets)
+                yield cls.found(
+                    f"the loss is {it.right:.3g} for outputs that give the targets, "
+                    f"{it.nothing:.3g} for one that says nothing",
+                    node.site,
+                    severity=Severity.FAIL,
+                    why="it was asked of outputs made by hand: an output is laid beside the target "
+                    "of another sample or place",
+                    fix="bring both into one order before they are laid beside each other",
+                    numbers={"right": it.right, "nothing": it.nothing},
+                )
+                return
+        lost = collapsed(seen.probe)
+        if lost is not None:
+            yield cls.found(
+                f"{lost.inputs} different inputs give {lost.outputs} different outputs: they are "
+                f"lost in {lost.node.op.name}",
+                lost.node.site,
+                severity=Severity.WARN if seen.symptom else Severity.INFO,
+                why="nothing of most samples reaches the output: a mask that is turned round?",
+                fix="look at what the other operand is: a mask is true where a value is to stay",
+                numbers={"inputs": lost.inputs, "outputs": lost.outputs},
+            )
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:

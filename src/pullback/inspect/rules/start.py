@@ -1,4 +1,4 @@
-"""What can be seen before the first step: `OBJ04`, `OBJ06`, `DAT01`, `DAT04`, `VER01`, `VER02`."""
+"""What can be seen before the first step: `OBJ04`, `OBJ06`, `DAT01`, `DAT04`, `VER01`, `OPT`."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pullback.errors import NotDifferentiableError, PullbackError
+from pullback.inspect.baseline import Baseline
 from pullback.inspect.case import Case
-from pullback.inspect.check_grads import check_grads
 from pullback.inspect.course import FIRST
+from pullback.inspect.edits import tempered
 from pullback.inspect.findings import NO_TRIAL, Finding, Kind, Remedy, Rule, Severity, Threshold
 from pullback.inspect.initial import misfit_layer, scale_of
-from pullback.inspect.probe import Probe
+from pullback.inspect.probe import Layer, Probe
 from pullback.inspect.response import rounded_away
 from pullback.inspect.seen import USUAL_RATE, Seen, is_half
-from pullback.inspect.trials import ENOUGH, JUMP, LEAKED, LEAST, WRONG, copies_ratio
+from pullback.inspect.trials import ENOUGH, JUMP, LEAKED, LEAST, copies_ratio
 from pullback.ir.array import Array
 from pullback.ir.types import Numbers, is_float
-from pullback.ops.pointwise import StopGradient
 from pullback.optim.optimizer import Optimizer
 from pullback.train.state import trained_part
 
 FRESH = Remedy("weights of the usual scale (he_normal, lecun_normal)", initialises=True)
 CLIPPED = Remedy("clip=1.0", clip=1.0)
+CALM = Remedy("logits of mean 0 and standard deviation 1", edit=tempered)
 
 
 class Check(Rule):
@@ -56,14 +56,17 @@ class OBJ04(Check):
     fix = "start the last layer small, its bias at the log of the class frequencies"
     intended = "a model that was trained before starts lower"
     source = "TheDeepChecker (ratio 1.0), torchtest2 (2x, 0.5x), Karpathy's recipe"
-    remedies = (FRESH,)
+    remedies = (FRESH, CALM)
     much = Threshold(2.0, "loss / ln K above", "torchtest2, TheDeepChecker")
     little = Threshold(0.5, "loss / prior entropy below", "torchtest2")
+    grown = Threshold(1e2, "it is named where E[z²] / that of the first layer above", "SageMaker")
+    far = Threshold(8.0, "of yes and no, which may be weighted: loss / ln 2 above", "own")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
         probe = seen.probe
         if probe.classes < 2:
+            yield from cls._of_two(seen)
             return
         usual, prior, loss = math.log(probe.classes), probe.prior_entropy(), probe.loss
         numbers = {"loss": loss, "ln K": usual, "prior entropy": prior, "K": probe.classes}
@@ -71,6 +74,8 @@ class OBJ04(Check):
         if loss > cls.much * usual:
             worst = misfit_layer(probe)
             said = "" if worst is None else f": {scale_of(probe, worst)}"
+            if worst is None:
+                worst, said = cls._grown(seen)
             yield cls.found(
                 f"the loss starts at {loss:.3g}, {loss / usual:.1f} times {expected}",
                 probe.replay.graph.nodes[-1].site if worst is None else worst.node.site,
@@ -87,6 +92,31 @@ class OBJ04(Check):
                 fix="look for the targets among the inputs",
                 numbers=numbers,
             )
+
+    @classmethod
+    def _grown(cls, seen: Seen) -> tuple[Layer | None, str]:
+        """The layer at which the signal has run away from the first one, in words."""
+        signals = [x for x in seen.signals if x.forward > 0]
+        for x in signals[1:-1]:
+            if x.forward > cls.grown * signals[0].forward:
+                return x.layer, f": E[z²] is {x.forward:.2g} at {x.layer.name}, and grows"
+        return None, ""
+
+    @classmethod
+    def _of_two(cls, seen: Seen) -> Iterator[Finding]:
+        """Of a cross-entropy of yes and no."""
+        probe, baseline = seen.probe, Baseline.of(seen.probe)
+        if baseline is None or baseline.classes != 1 or probe.loss <= cls.far * math.log(2):
+            return
+        worst = misfit_layer(probe)
+        last = probe.layers[-1]
+        yield cls.found(
+            f"the loss starts at {probe.loss:.3g}, {probe.loss / math.log(2):.0f} times ln 2",
+            (worst or last).node.site,
+            severity=cls.gated(seen),
+            why="the first logits are large, and confidently wrong",
+            numbers={"loss": probe.loss, "layer": (worst or last).name},
+        )
 
 
 class OBJ06(Check):
@@ -288,50 +318,6 @@ class VER01(Check):
             None,
             severity=Severity.FAIL if still and count >= LEAST else Severity.WARN,
             numbers={"start": fitted.start, "end": fitted.end, "steps": count},
-        )
-
-
-class VER02(Check):
-    """A derivative is wrong: the gradient differs from finite differences in float64.
-
-    The gradient's product with a direction is compared with the slope of the loss along it, at two
-    step lengths, so that a kink nearby is not taken for a mistake. Then every operation is
-    examined alone, to name the one whose rule is wrong.
-    """
-
-    id = "VER02"
-    title = "a wrong derivative"
-    severity = Severity.FAIL
-    fix = "correct the rule: pb.check_grads shows both numbers element by element"
-    source = "gradcheck's tolerances, JAX's check_grads; localisation is new"
-    error = Threshold(WRONG, "relative error above", "gradcheck")
-
-    @classmethod
-    def find(cls, seen: Seen) -> Iterator[Finding]:
-        slope = seen.slope
-        if slope is None or not slope.is_wrong or cls._is_stopped(seen):
-            return
-        it = seen.subject
-        site, told = None, "the rule of an operation, or of a custom derivative, is wrong"
-        try:
-            check_grads(lambda model: seen.loss(model, *it.batch), (it.model,), order=1)
-        except NotDifferentiableError:
-            return  # a kink, where no derivative is right
-        except PullbackError as error:
-            site, told = error.site, error.what
-        yield cls.found(
-            f"the gradient along a direction is {slope.rule:.6g}, measured {slope.measured:.6g}",
-            site,
-            why=told,
-            numbers={"rule": slope.rule, "measured": slope.measured},
-        )
-
-    @classmethod
-    def _is_stopped(cls, seen: Seen) -> bool:
-        """Whether the loss asks for another gradient than its own, by a `stop_gradient`."""
-        nodes = seen.probe.nodes
-        return any(
-            isinstance(x.op, StopGradient) and x.inputs[0] in seen.probe.learnt for x in nodes
         )
 
 
