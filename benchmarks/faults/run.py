@@ -182,7 +182,10 @@ def _watched(setup: Setup, seed: int, doctor: Any, told: list[list[Any]]) -> Non
     stream = setup.stream(seed)
     by_hand = setup.step is not None
     if by_hand:
-        doctor.begin(setup.loss, setup.model, setup.optimizer)
+        first = state
+        doctor.begin(
+            setup.loss, setup.model, setup.optimizer, made=lambda *batch: step(first, *batch)
+        )
     else:
         doctor.begin(step, state)
     for i in range(setup.steps):

@@ -21,6 +21,8 @@ MODULES = {
         "cuts",
         "samples",
         "steps",
+        "variants",
+        "written",
     ),
     "fresh": (
         "healthy",

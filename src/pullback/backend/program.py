@@ -436,7 +436,7 @@ def _start_of(numbers: Numbers) -> int:
     `__array_interface__`; what is empty, read-only or bfloat16 gives none."""
     if numbers.flags.writeable:
         try:
-            return ctypes.addressof(ctypes.c_char.from_buffer(numbers))
+            return ctypes.addressof(ctypes.c_char.from_buffer(numbers))  # type: ignore[arg-type]
         except (TypeError, ValueError):
             pass
     address: int = numbers.__array_interface__["data"][0]

@@ -29,9 +29,9 @@ class Baseline:
     """What the loss makes of a mean square of 1."""
 
     @classmethod
-    def of(cls, probe: Probe) -> Baseline | None:
-        """None for a loss that is none of these."""
-        return next(_found(probe), None)
+    def of(cls, probe: Probe, loss: float | None = None) -> Baseline | None:
+        """None for a loss that is none of these; `loss` is without what is added to it."""
+        return next(_found(probe, probe.loss if loss is None else loss), None)
 
     def loss(self, batches: Sequence[Any]) -> float:
         """Entropy of the labels, or variance of the targets; NaN where batches differ in form."""
@@ -62,7 +62,7 @@ class Baseline:
         return float(-(p * np.log(p)).sum()) + (k - 1) / (2 * count)
 
 
-def _found(probe: Probe) -> Iterator[Baseline]:
+def _found(probe: Probe, loss: float) -> Iterator[Baseline]:
     order = [x for x in probe.replay.graph.inputs if x in probe.replay.data]
     place_of = {x: i for i, x in enumerate(order)}
     beside = [(place_of[x], probe.numbers(x)) for x in probe.integers_beside()]
@@ -79,7 +79,7 @@ def _found(probe: Probe) -> Iterator[Baseline]:
             error = probe.numbers(node.outputs[0]).astype(float64)
             square = float((error**2).mean())
             sides = [probe.strip(x) for x in node.inputs if x not in probe.learnt]
-            scale = probe.loss / square if square else 0.0
+            scale = loss / square if square else 0.0
             is_mean = 1 / 3 < scale < 3  # or half of one
             if len(sides) == 1 and sides[0] in place_of and is_mean:
                 yield Baseline(place_of[sides[0]], 0, scale)
@@ -90,7 +90,7 @@ def _found(probe: Probe) -> Iterator[Baseline]:
 
 
 def class_error(x: Numbers, y: Numbers) -> float:
-    """Linear in x, predicted on every fourth row: squared error of the class / of the number."""
+    """Linear in x, on every fourth row: how often the class is wrong / the number, rounded, is."""
     x = np.concatenate([x - x.mean(axis=0), np.ones((len(x), 1))], axis=1)
     held = np.arange(len(x)) % 4 == 0
     a, targets = x[~held], np.eye(int(y.max()) + 1)[y[~held]]
@@ -98,6 +98,6 @@ def class_error(x: Numbers, y: Numbers) -> float:
     gram += 1e-2 * np.trace(gram) / len(gram) * np.eye(len(gram))
     weights = np.linalg.solve(gram, a.T @ np.column_stack([targets, y[~held]]))
     told = x[held] @ weights
-    as_class = float(((told[:, :-1].argmax(axis=1) - y[held]) ** 2).mean())
-    as_number = float(((told[:, -1] - y[held]) ** 2).mean())
+    as_class = float((told[:, :-1].argmax(axis=1) != y[held]).mean())
+    as_number = float((np.round(told[:, -1]) != y[held]).mean())
     return as_class / as_number if as_number else math.inf

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pullback.data.fingerprint import fingerprint
+from pullback.errors import PullbackError, Site
 from pullback.inspect.baseline import Baseline, class_error
 from pullback.inspect.course import FIRST, Course
 from pullback.inspect.findings import Finding
+from pullback.inspect.handmade import Handmade
 from pullback.inspect.probe import Probe
 from pullback.inspect.seen import Seen, Subject, is_half
-from pullback.ir.array import DONATED, Array, numbers_of
-from pullback.ir.graph import every_node
+from pullback.ir.array import DONATED, Array, concrete, numbers_of
 from pullback.ir.types import Numbers, float64, is_float
-from pullback.nn.dropout import Dropout
 from pullback.nn.module import Module
 from pullback.nn.normalization import BatchNormState
-from pullback.ops.sampling import RandomBits
 from pullback.optim.optimizer import Optimizer
 from pullback.train.function import UserFunction, drawn
 from pullback.train.metrics import Names
@@ -36,6 +36,8 @@ __all__ = ["Case", "Job", "Told", "Visit", "parts"]
 
 KEPT = 16
 """Batches at the beginning that are kept for trials."""
+COLUMNS = 256
+"""Of wider batches as many columns are looked at."""
 HANDED = 3
 """Steps of a loop without `train_step` that are computed again."""
 
@@ -152,9 +154,13 @@ class Case:
         """Of evaluations."""
         self.handed: list[Handed] = []
         """The first steps of a loop that hands its gradients over."""
+        self.made: Callable[..., Any] | None = None
+        """Of such a loop what it does with a batch, where it is told."""
         self.baseline: Baseline | None = None
         self.terms: Any = None
-        """The parts of the loss before the first step, where a penalty is one of them."""
+        """The parts of the loss before the first step, where something is added to it."""
+        self.compared: Any = None
+        """What became of the run with and without what is added, once that was tried."""
         self.suspicions: list[Finding] = []
         """What was measured at the beginning, and would explain a symptom."""
         self.early: list[Finding] | None = None
@@ -165,6 +171,7 @@ class Case:
         """Whether a report was asked for, which may take its time."""
         self.owes = False
         """Whether an experiment waits until it is small beside the run, or a report asked for."""
+        self._handmade: Handmade | None = None
         self._jump: float | None = None
         self._gradients: dict[tuple[int, int], list[Numbers]] = {}
         self._model: Any = getattr(self.initial, "model", None)
@@ -288,16 +295,6 @@ class Case:
         return float(np.median(ratios[:, self.weights], axis=0).max())
 
     @functools.cached_property
-    def dropouts(self) -> list[Dropout]:
-        """The dropout layers of the model that drop something."""
-        return [x for x in modules(self.initial.model) if isinstance(x, Dropout) and x.rate > 0]
-
-    @functools.cached_property
-    def draws(self) -> bool:
-        """Whether the loss draws random numbers."""
-        return any(isinstance(x.op, RandomBits) for x in every_node(self.first.probe.nodes))
-
-    @functools.cached_property
     def inputs(self) -> list[int]:
         """The places in a batch of what the network reads."""
         probe = self.first.probe
@@ -323,7 +320,7 @@ class Case:
     def unordered(self, place: int, least: float) -> float:
         """How much better the targets are predicted as classes than as numbers; ∞ if not known.
 
-        The squared error of the most likely class / that of a regression, both linear in the
+        How often the most likely class is wrong / a regression, rounded, both linear in the
         inputs, on every fourth of the first examples.
         """
         columns = [[numbers_of(x) for x in flatten(each)[0]] for each in self.batches]
@@ -391,6 +388,51 @@ class Case:
             Names(tuple(x.removeprefix(".") for x in paths(flatten(part)[1], ""))),
         )
 
+    @functools.cached_property
+    def same_examples(self) -> bool:
+        """Whether the second to fifth batch have the examples of the first, in another order."""
+        if len(self.batches) < 5:
+            return False
+        first, *others = [_examples(each) for each in self.batches[:5]]
+        return len(first) > 1 and all(first == each for each in others)
+
+    @functools.cached_property
+    def spread(self) -> float:
+        """F of the column in which the first batches differ most: 1 by chance, 0 where unknown."""
+        columns = [[numbers_of(x) for x in flatten(each)[0]] for each in self.batches]
+        if len(columns) < 8 or len(set(self.marks)) < len(columns):
+            return 0.0
+        found = [variance_ratio([each[i] for each in columns]) for i in range(len(columns[0]))]
+        return max(found, default=0.0)
+
+    @functools.cached_property
+    def owed(self) -> list[tuple[list[Numbers], list[Numbers]]]:
+        """Of the steps that were handed over the moves that the optimiser owes to their gradients:
+
+        with the memory that it has by then, and with one made anew.
+        """
+        if self.job is None or self.job.optimizer is None or not self.handed:
+            return []
+        update, init = self.job.optimizer.update, self.job.optimizer.init
+        memory, found = init(trained_part(self.handed[0].state.model)), []
+        for each in self.handed:
+            params = trained_part(each.state.model)
+            leaves, structure = flatten(params)
+            pairs = zip(each.grads, leaves, strict=True)
+            grads = structure.unflatten([concrete(g.astype(x.dtype)) for g, x in pairs])
+            fresh, _ = update(grads, init(params), params)
+            going_on, memory = update(grads, memory, params)
+            found.append((_numbers(going_on), _numbers(fresh)))
+        return found
+
+    def line(self, what: str) -> Site | None:
+        """Where a step that was written by hand does something: a property of `Handmade`."""
+        if self.made is not None and self.batches and self._handmade is None:
+            with contextlib.suppress(PullbackError):
+                part = trained_part(self.initial.model)
+                self._handmade = Handmade(self.made, self.batches[0], part)
+        return None if self._handmade is None else getattr(self._handmade, what)
+
     def gradient_of(self, handed: Handed) -> list[Numbers]:
         """The gradient of the loss before a step, computed again."""
         key = id(handed.state), handed.step
@@ -407,15 +449,47 @@ def is_gone(tree: Tree) -> bool:
 
 def modules(x: Any) -> Iterator[Any]:
     """The modules and states of layers within a tree, itself included."""
+    return (each for _, each in named_modules(x))
+
+
+def named_modules(x: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The same, each with its path."""
     if isinstance(x, Module | BatchNormState):
-        yield x
+        yield path, x
     if isinstance(x, Module):
-        x = list(vars(x).values())
+        parts = [(f"{path}.{name}".lstrip("."), each) for name, each in vars(x).items()]
     elif isinstance(x, dict):
-        x = list(x.values())
-    if isinstance(x, list | tuple):
-        for each in x:
-            yield from modules(each)
+        parts = [(f"{path}[{key!r}]", each) for key, each in x.items()]
+    elif isinstance(x, list | tuple):
+        parts = [(f"{path}[{i}]", each) for i, each in enumerate(x)]
+    else:
+        return
+    for name, each in parts:
+        yield from named_modules(each, name)
+
+
+def _examples(batch: Any) -> set[str]:
+    """What tells the examples of a batch apart; empty where its arrays have other lengths."""
+    columns = [numbers_of(x) for x in flatten(batch)[0]]
+    if not columns or any(x.shape[:1] != columns[0].shape[:1] or not x.ndim for x in columns):
+        return set()
+    return {fingerprint([x[i] for x in columns]) for i in range(len(columns[0]))}
+
+
+def variance_ratio(batches: Sequence[Numbers]) -> float:
+    """F of the analysis of variance with the batches as groups, of the column where it is largest.
+
+    0 where a batch has one example or no columns are numbers.
+    """
+    size = len(batches[0]) if batches[0].ndim else 0
+    if size < 2 or any(x.shape != batches[0].shape for x in batches):
+        return 0.0
+    table = np.stack([x.reshape(size, -1) for x in batches]).astype(float64)
+    table = table[:, :, :: max(1, table.shape[2] // COLUMNS)]
+    between = size * table.mean(axis=1).var(axis=0, ddof=1)
+    within = table.var(axis=1, ddof=1).mean(axis=0)
+    known = np.isfinite(within) & (within > 0)
+    return float((between[known] / within[known]).max()) if known.any() else 0.0
 
 
 def _numbers(tree: Tree) -> list[Numbers]:

@@ -11,14 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from pullback.inspect.case import Case
+from pullback.inspect.case import KEPT, Case
+from pullback.inspect.edits import edited
 from pullback.inspect.findings import NO_TRIAL, Finding, Remedy, Severity
-from pullback.inspect.heldout import TAKEN, HeldOut, held_out
+from pullback.inspect.heldout import SHARE, TAKEN, HeldOut, held_out
 from pullback.inspect.initial import rescaled
 from pullback.inspect.seen import USUAL_RATE, single
 from pullback.inspect.trials import ENOUGH, Descent
 from pullback.ir.array import numbers_of
-from pullback.ir.types import float32, float64, is_float
+from pullback.ir.types import Numbers, float32, float64, is_float
 from pullback.ops.operators import constant
 from pullback.optim.adaptive import adam
 from pullback.optim.optimizer import Optimizer
@@ -31,6 +32,8 @@ MOST = 200
 """Steps of a trial where the run came to grief only later."""
 SECONDS = 4.0
 """The longest time of one trial, after its program is compiled."""
+ALIKE = 0.6
+"""Correlation of two orders that have little to do with each other, below."""
 CLEARLY = 0.25
 """What a remedy must show where the run has no symptom, or no rule has seen anything, as a share of
 the loss at the start; and it must end at less than half."""
@@ -47,6 +50,11 @@ class Trial(Descent):
     def end(self) -> float:
         """The mean of the last losses; ∞ where one is not finite."""
         return float(np.mean(self.losses[-5:])) if self.is_finite else math.inf
+
+    @property
+    def round(self) -> float:
+        """The mean of so many last losses as there may be different batches."""
+        return float(np.mean(self.losses[-KEPT:])) if self.is_finite else math.inf
 
     def effect(self, other: Trial) -> float:
         """By how much it ends lower than `other`, as a share of where that began, to 1; or 0."""
@@ -79,7 +87,7 @@ class Clinic:
         assert case.job.optimizer is not None
         self._case = case
         self._job, self._optimizer = case.job, case.job.optimizer
-        self._steps: dict[tuple[float | None, bool], TrainStep] = {}
+        self._steps: dict[Any, TrainStep] = {}
         self._known: dict[Remedy, Trial] = {}
         grief = case.course.grief
         self._steps_of_trial = min(max(STEPS, 3 * grief // 2), MOST)
@@ -89,19 +97,80 @@ class Clinic:
         """The run as it is."""
         return self.trial(AS_IT_IS)
 
+    def beside(self, remedy: Remedy) -> Trial:
+        """The run as it is, for as many steps as with the remedy."""
+        return self.trial(replace(AS_IT_IS, steps=remedy.steps))
+
     def trial(self, remedy: Remedy) -> Trial:
         """What becomes of the run with a remedy."""
         if remedy not in self._known:
-            program = self._program(remedy.clip, remedy.keeps)
+            program = self._program(remedy)
             trial = self._train(program, remedy, self._batches(remedy))
             scale = self._case.targets_scale if remedy.scales else 1.0
             self._known[remedy] = Trial(tuple([scale * x for x in trial.losses]))
         return self._known[remedy]
 
+    @property
+    def loop(self) -> Trial:
+        """The run itself, as many steps of it as a trial has."""
+        return Trial(tuple(self._case.course.losses[: len(self.own.losses)].tolist()))
+
+    @functools.cached_property
+    def onward(self) -> tuple[Trial, Trial]:
+        """From the present: with the first steps of the optimiser once more; as it stands."""
+        state = copied(self._case.state_with(self._case.now[0]))
+        model = single(state.model)
+        fresh = self._begin.replace(
+            model=model, key=state.key, network_state=state.network_state
+        ).replace(optimizer=self._optimizer.init(trained_part(model)))
+        first, still = (
+            _trained(self._program(AS_IT_IS), self._begun(fresh, x), self._case.batches, 2 * STEPS)
+            for x in (1.0, 0.0)
+        )
+        return first, still
+
+    @functools.cached_property
+    def ordered(self) -> tuple[float, float]:
+        """The loss of the first batches after three rounds of them: in their order, and mixed."""
+        batches = self._case.batches
+        begun, program = self._begun(self._begin, 1.0), self._program(AS_IT_IS)
+        found = []
+        for given in (batches, _mixed(batches)):
+            trial, state = _walked(program, begun, given, 3 * len(batches))
+            still = state.replace(optimizer=(state.optimizer[0], constant(0.0, float32)))
+            after = _trained(program, still, batches, len(batches))
+            sound = trial.is_finite and after.is_finite
+            found.append(float(np.mean(after.losses)) if sound else math.inf)
+        return found[0], found[1]
+
+    def renumbered(self, place: int) -> tuple[float, float]:
+        """Of targets that are numbers of classes: is what they say of others a matter of numbers?
+
+        After `MOST` steps on three quarters of the batches the loss of the others / the variance of
+        the numbers: as the classes are numbered, and the least with them in another order.
+        """
+        batches = [flatten(each) for each in self._case.batches]
+        y = np.concatenate([numbers_of(columns[place]).ravel() for columns, _ in batches])
+        count, held = int(y.max()) + 1, len(batches) // SHARE
+        left = []
+        for order in _numberings(count):
+            given: list[Any] = []
+            for columns, structure in batches:
+                old = numbers_of(columns[place])
+                new = order[old.astype(np.int64)].astype(old.dtype)
+                given.append(structure.unflatten([*columns[:place], new, *columns[place + 1 :]]))
+            program = self._program(AS_IT_IS)
+            trial, state = _walked(program, self._begun(self._begin, 1.0), given[held:], MOST)
+            still = state.replace(optimizer=(state.optimizer[0], constant(0.0, float32)))
+            after = _trained(program, still, given[:held], held)
+            end = float(np.mean(after.losses)) if trial.is_finite else math.inf
+            left.append(end / float(order[y.astype(np.int64)].var()))
+        return left[0], min(left[1:], default=math.inf)
+
     @functools.cached_property
     def by_heart(self) -> Trial:
         """One batch again and again, with the optimiser of the run."""
-        return self._train(self._program(), AS_IT_IS, self._case.batches[:1])
+        return self._train(self._program(AS_IT_IS), AS_IT_IS, self._case.batches[:1])
 
     @functools.cached_property
     def by_adam(self) -> Trial:
@@ -116,7 +185,7 @@ class Clinic:
         """Training on some of the examples, and what it is worth for others."""
         case, step, state = self._case, self._job.program, self._begin
         if step is None:
-            step, state = self._program(), self._begun(state, 1.0)
+            step, state = self._program(AS_IT_IS), self._begun(state, 1.0)
         return held_out(step, state, case.batches, case.baseline)
 
     def can_hold_out(self, share: float) -> bool:
@@ -141,18 +210,22 @@ class Clinic:
         if remedy.initialises:
             state = state.replace(model=rescaled(self._case.first, state.model))
         state = self._begun(state, remedy.rate)
-        return _trained(step, state, batches, self._steps_of_trial)
+        return _trained(step, state, batches, max(self._steps_of_trial, remedy.steps))
 
     def _begun(self, state: Any, rate: float) -> Any:
         """The state with a factor of the updates in it."""
         return state.replace(optimizer=(state.optimizer, constant(rate, float32)))
 
-    def _program(self, clip: float | None = None, keeps: bool = False) -> TrainStep:
+    def _program(self, remedy: Remedy) -> TrainStep:
         """The step of the run, with a factor of its updates in the optimiser's state."""
-        if (clip, keeps) not in self._steps:
-            job = self._job if clip is None else replace(self._job, clip=clip)
-            self._steps[clip, keeps] = job.step(_with_factor(self._optimizer, keeps))
-        return self._steps[clip, keeps]
+        key = remedy.clip, remedy.keeps, remedy.edit
+        if key not in self._steps:
+            job = self._job if remedy.clip is None else replace(self._job, clip=remedy.clip)
+            if remedy.edit is not None:
+                probe = self._case.first.probe
+                job = replace(job, loss_fn=edited(probe, remedy.edit(probe)), has_aux=False)
+            self._steps[key] = job.step(_with_factor(self._optimizer, remedy.keeps))
+        return self._steps[key]
 
     def _batches(self, remedy: Remedy) -> Sequence[tuple[Any, ...]]:
         batches = self._case.batches
@@ -168,6 +241,13 @@ AS_IT_IS = Remedy("as it is")
 
 
 def _trained(step: TrainStep, state: Any, batches: Sequence[tuple[Any, ...]], count: int) -> Trial:
+    return _walked(step, state, batches, count)[0]
+
+
+def _walked(
+    step: TrainStep, state: Any, batches: Sequence[tuple[Any, ...]], count: int
+) -> tuple[Trial, Any]:
+    """The steps, and the state after them."""
     state = copied(state)
     losses: list[float] = []
     until = math.inf
@@ -181,7 +261,7 @@ def _trained(step: TrainStep, state: Any, batches: Sequence[tuple[Any, ...]], co
             break
         if time.process_time() > until:
             break
-    return Trial(tuple(losses))
+    return Trial(tuple(losses)), state
 
 
 def _with_factor(optimizer: Optimizer, keeps: bool) -> Optimizer:
@@ -197,6 +277,14 @@ def _with_factor(optimizer: Optimizer, keeps: bool) -> Optimizer:
         return map_leaves(lambda u: u * factor.astype(u.dtype), updates), (inner, factor)
 
     return Optimizer(init, update)
+
+
+def _numberings(count: int) -> list[Numbers]:
+    """0 to count - 1 as they are, and in up to three orders that have little to do with that."""
+    rng, own = np.random.default_rng(0), np.arange(count)
+    drawn = [rng.permutation(count) for _ in range(50)]
+    others = {tuple(x.tolist()) for x in drawn if abs(np.corrcoef(x, own)[0, 1]) < ALIKE}
+    return [own, *[np.array(x) for x in sorted(others)[:: max(1, len(others) // 3)][:3]]]
 
 
 # ---- batches --------------------------------------------------------------------------------
@@ -241,8 +329,8 @@ def tried(clinic: Clinic, finding: Finding) -> Finding:
     remedies = finding.remedies or finding.rule.remedies
     if not remedies or NO_TRIAL in remedies or finding.severity.is_error:
         return finding
-    best = max(remedies, key=lambda x: clinic.trial(x).effect(clinic.own))
-    trial, own = clinic.trial(best), clinic.own
+    best = max(remedies, key=lambda x: clinic.trial(x).effect(clinic.beside(x)))
+    trial, own = clinic.trial(best), clinic.beside(best)
     effect = trial.effect(own)
     told = f"{best.said}: tried for {len(trial.losses)} steps: loss {trial} (yours: {own})"
     numbers = {**finding.numbers, "tried": [best.said, trial.end, own.end]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,13 @@ import numpy as np
 from pullback._settings import override
 from pullback.errors import Site
 from pullback.inspect.tape import Replay, Use
-from pullback.ir.array import Array, concrete
+from pullback.ir.array import Array, concrete, noting_reads
 from pullback.ir.builder import quiet
 from pullback.ir.families import Elementwise, Linear, Multilinear
 from pullback.ir.graph import Graph, Node, depends_on, needed_nodes
 from pullback.ir.types import Numbers, float64, is_float
 from pullback.ops.pointwise import Cast, Constant
-from pullback.transforms.trace import trace_leaves
+from pullback.transforms.trace import Traced, trace_leaves
 from pullback.transforms.tree import flatten_arrays
 
 PUSH = 1e-2
@@ -134,7 +134,17 @@ class Detour:
     """A constant of the graph that was computed from a parameter outside of it."""
 
     site: Site | None
+    """Where it comes in again."""
     what: str
+    node: Node | None = None
+    """The first that reads it, in the moved trace."""
+    start: Site | None = None
+    """Where the value was taken out, if that is known."""
+
+    @property
+    def place(self) -> Site | None:
+        """The line that is told: where the detour begins."""
+        return self.start or self.site
 
 
 def detours(
@@ -146,21 +156,36 @@ def detours(
     before = leaves[place].numpy()
     moved = list(leaves)
     moved[place] = concrete((before + PUSH * (1 + np.abs(before))).astype(before.dtype))
-    with override(check=0):
+    with override(check=0), noting_reads() as reads:
         traced = trace_leaves(f, moved, treedef, evaluating=True)
-    return [*_moved_arrays(replay, traced.captured), *_moved_literals(replay.graph, traced.graph)]
+    found = [*_moved_arrays(replay, traced), *_moved_literals(replay.graph, traced.graph)]
+    leading = depends_on(traced.graph.nodes, [traced.graph.inputs[place]])
+    taken = [(x, site) for x, site in reads if x in leading and site.frames]
+    return [replace(x, start=_start(traced.graph, x, taken)) for x in found]
 
 
-def _moved_arrays(replay: Replay, captured: Sequence[Array]) -> Iterator[Detour]:
-    if len(captured) != len(replay.captured):
+def _start(graph: Graph, detour: Detour, taken: Sequence[tuple[Array, Site]]) -> Site | None:
+    """The line that took out the last value before the constant came in."""
+    known = set(graph.inputs)
+    for node in graph.nodes:
+        if node is detour.node:
+            break
+        known.update(node.outputs)
+    return next((site for x, site in reversed(taken) if x in known), None)
+
+
+def _moved_arrays(replay: Replay, traced: Traced) -> Iterator[Detour]:
+    if len(traced.captured) != len(replay.captured):
         return
-    for x, old, new in zip(replay.captured, replay.traced.captured, captured, strict=True):
+    inputs = traced.graph.inputs[len(traced.graph.inputs) - len(traced.captured) :]
+    pairs = zip(replay.captured, replay.traced.captured, traced.captured, inputs, strict=True)
+    for x, old, new, inside in pairs:
         if old.type == new.type and not np.array_equal(
             old.numpy(), new.numpy(), equal_nan=is_float(old.dtype)
         ):
-            users = readers(replay.graph, x)
-            site = users[0].site if users else None
-            yield Detour(site, f"an array ({x.type}) that NumPy computed from it")
+            site = next((node.site for node in readers(replay.graph, x)), None)
+            node = next(iter(readers(traced.graph, inside)), None)
+            yield Detour(site, f"an array ({x.type}) that NumPy computed from it", node)
 
 
 def _moved_literals(old: Graph, new: Graph) -> Iterator[Detour]:
@@ -168,7 +193,8 @@ def _moved_literals(old: Graph, new: Graph) -> Iterator[Detour]:
     known = {node.op for node in old.nodes if isinstance(node.op, Constant)}
     for node in new.nodes:
         if isinstance(node.op, Constant) and node.op not in known:
-            yield Detour(node.site, f"a number taken out of an array, here {node.op.value:.4g}")
+            what = f"a number taken out of an array, here {node.op.value:.4g}"
+            yield Detour(node.site, what, node)
 
 
 # ---- where a gradient dies ------------------------------------------------------------------

@@ -19,12 +19,13 @@ from pullback.inspect.course import FIRST, STRIDE
 from pullback.inspect.findings import Finding, Severity
 from pullback.inspect.looks import examined, facts
 from pullback.inspect.report import Report
+from pullback.inspect.response import passes_on
 from pullback.inspect.rules import rule
 from pullback.inspect.seen import single
 from pullback.ir.array import Array, float_of
 from pullback.optim.momentum import sgd
 from pullback.optim.optimizer import Optimizer
-from pullback.train.state import TrainState, copied
+from pullback.train.state import TrainState, copied, trained_part
 from pullback.train.step import TrainStep, train_step
 from pullback.transforms.tree import Tree
 
@@ -113,11 +114,14 @@ class Doctor:
         *,
         network_state: Tree = None,
         key: Array | None = None,
+        made: Callable[..., Any] | None = None,
     ) -> None:
         """Before the first step: the step and its state, or a loss function and a model.
 
         With a loss function, `optimizer` is what the loop of your own uses, where it is to be
-        judged; `network_state` and `key` are what the loss takes. Copies the state.
+        judged; `network_state` and `key` are what the loss takes. `made` is what the loop does with
+        a batch, as `lambda x, y: step(state, x, y)`, which returns the new model first: it is
+        traced, never run, to name a line of it. Copies the state.
         """
         self._began = time.perf_counter()
         self._step = step
@@ -126,12 +130,15 @@ class Doctor:
         elif isinstance(state, TrainState):
             job = None
         else:
+            if optimizer is not None and passes_on(optimizer, trained_part(single(state))):
+                optimizer = None
             job = Job(step, optimizer)
             model = state
             state = TrainState.create(
-                single(model), optimizer or sgd(0.0), network_state=network_state, key=key
+                single(model), optimizer or sgd(1.0), network_state=network_state, key=key
             ).replace(model=model)
         self._case = Case(job, state, isinstance(step, TrainStep), self._remedies)
+        self._case.made = made
         self._hear = self._case.course.hear
         self.seconds += time.perf_counter() - self._began
 
@@ -204,7 +211,7 @@ class Doctor:
         case.course.is_broken = True
         if case.course.count == 1:
             case.keep(batch)
-        self._state, self._batch = case.now = state, batch
+        self._state, self._batch = case.now = case.state_with(state), batch
         self._born = self._tried("births", lambda: self._births(case, state, batch))
         self._looked = case.course.count
         if not self._is_known:

@@ -9,7 +9,7 @@ import inspect
 import linecache
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum, auto
 from pathlib import PurePath
@@ -104,6 +104,10 @@ class Remedy:
     """Whether the targets are made to have mean 0 and variance 1."""
     keeps: bool = False
     """Whether the optimiser is handed parameters of 0, so that it has nothing to decay."""
+    steps: int = 0
+    """Steps of the trial, where they are more than usual: depth is slow at first."""
+    edit: Callable[[Any], Any] | None = None
+    """What is replaced in the loss (`edits`)."""
 
 
 NO_TRIAL = Remedy("")

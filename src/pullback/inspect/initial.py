@@ -32,9 +32,16 @@ REPEATED = 2.0
 
 
 def misfit(probe: Probe, layer: Layer) -> float:
-    """The standard deviation of the weights / the usual one; 1 for weights of 0."""
-    std = float(probe.numbers(layer.weight).astype(float64).std())
-    return std / usual(probe, layer)[1] if std else 1.0
+    """The standard deviation of the weights / the usual one; 1 for weights that are all equal.
+
+    A mean that is not 0 counts as often as a unit adds it up: it makes all units alike, and large.
+    """
+    weights = probe.numbers(layer.weight).astype(float64)
+    std, mean = float(weights.std()), float(weights.mean())
+    if not std:
+        return 1.0
+    together = layer.fan_in * mean**2 - std**2  # by chance it is far below 0
+    return math.sqrt(std**2 + max(together, 0.0)) / usual(probe, layer)[1]
 
 
 def misfit_layer(probe: Probe, hidden: bool = False) -> Layer | None:
@@ -66,8 +73,10 @@ def misfit_loop(probe: Probe) -> tuple[str, float, float] | None:
 def scale_of(probe: Probe, layer: Layer) -> str:
     """The scale of a layer's weights beside the usual one, in words."""
     name, std = usual(probe, layer)
-    own = float(probe.numbers(layer.weight).astype(float64).std())
-    return f"the weights of {layer.name} have std {own:.3g}; {name}: {std:.3g}"
+    weights = probe.numbers(layer.weight).astype(float64)
+    own, mean = float(weights.std()), float(weights.mean())
+    beside = f" and mean {mean:.3g}" if layer.fan_in * mean**2 > 4 * own**2 else ""
+    return f"the weights of {layer.name} have std {own:.3g}{beside}; {name}: {std:.3g}"
 
 
 def rescaled(seen: Seen, model: Any) -> Any:

@@ -9,25 +9,28 @@ from typing import Any
 
 from pullback.errors import PullbackError
 from pullback.inspect.baseline import Baseline
-from pullback.inspect.case import KEPT, Case
+from pullback.inspect.case import KEPT, Case, Visit
 from pullback.inspect.causes import gradients, silenced
 from pullback.inspect.clinic import CLEARLY, Clinic, tried
 from pullback.inspect.findings import Finding, Kind, Severity
+from pullback.inspect.response import Exam
 from pullback.inspect.rules import CHECKS, GUESSES, HAZARDS, SIGNS
 from pullback.inspect.rules.cuts import CUT04
-from pullback.inspect.rules.loop import LOOP01, OBJ05
+from pullback.inspect.rules.loop import LOOP01, LOOP03, OBJ05
 from pullback.inspect.rules.near import hidden
-from pullback.inspect.rules.order import DAT03, DAT05
+from pullback.inspect.rules.order import DAT02, DAT03, DAT05
 from pullback.inspect.rules.running import GEN02
-from pullback.inspect.rules.signal import SIG01, SIG02, SIG03, SIG04, SIG07
+from pullback.inspect.rules.signal import SIG01, SIG02, SIG03, SIG04, SIG07, SIG08
 from pullback.inspect.rules.start import DAT01, OBJ04, OPT01, OPT02, VER01
-from pullback.inspect.rules.task import OBJ02, OBJ08, Terms
+from pullback.inspect.rules.task import OBJ02
 from pullback.inspect.seen import USUAL_RATE
+from pullback.inspect.terms import Terms
 from pullback.inspect.trials import ENOUGH, LEAST
+from pullback.train.state import trained_part
 
 EARLY = tuple(x for x in SIGNS if x.is_early)
 LATE = tuple(x for x in SIGNS if x not in EARLY)
-SUSPECTS = (DAT01, OBJ04, SIG02, SIG04, SIG07)
+SUSPECTS = (DAT01, OBJ04, SIG01, SIG02, SIG04, SIG07, SIG08)
 """Measures of the beginning whose remedies are tried even in a run without a symptom."""
 TRAINED = (OPT01, OPT02, VER01)
 """Checks that train on one batch: a run has been trained already."""
@@ -38,7 +41,8 @@ def facts(case: Case) -> list[Finding]:
     if case.job is None:
         return []
     visit = case.first
-    case.baseline, case.terms = Baseline.of(visit.probe), Terms.of(visit.probe)
+    case.baseline = Baseline.of(visit.probe)
+    case.terms = _terms(visit)
     found = [x for each in HAZARDS for x in each.find(visit.probe)]
     if not math.isfinite(visit.probe.loss):
         return found
@@ -46,9 +50,17 @@ def facts(case: Case) -> list[Finding]:
     found += [x for x in gradients(visit) if x.rule is not CUT04]
     if all(x not in visit.probe.replay.totals for x in visit.probe.replay.parameters):
         return found
-    checks = [x for x in CHECKS if x.kind is Kind.FACT or x in (SIG03, OBJ05)]
+    checks = [x for x in CHECKS if x.kind is Kind.FACT or x in (DAT03, SIG03, OBJ05)]
     case.suspicions = list(_each(SUSPECTS, visit))
-    return [*found, *_errors_of(_each(checks, visit))]
+    return [*found, *_errors_of(_each(checks, visit)), *optimisers(case)]
+
+
+def _terms(visit: Visit) -> Terms | None:
+    """The parts of the loss; None where it cannot be written another way."""
+    try:
+        return Terms.of(visit.probe, visit.subject.model, visit.subject.batch)
+    except PullbackError:
+        return None
 
 
 def _errors_of(found: Iterable[Finding]) -> list[Finding]:
@@ -77,19 +89,30 @@ def examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
     found += _silent(case)
     symptom = case.course.symptom
     if symptom:
-        found += _measured(case)
+        said = {(x.id, x.what) for x in known}
+        found += [x for x in _measured(case) if (x.id, x.what) not in said]
     elif case.course.count >= LEAST:
         found += case.suspicions
-    if case.can_try and any(_stands(x) for x in found):
-        found += LOOP01.never_cleared(case)
     certain = [x for x in (*known, *found) if x.is_certain and x.severity.is_error]
     if certain or not case.can_try:
         return found
     found = weighed(case, found)
-    for more in (carried, guessed, unexplained):
+    if all(x.rule is not DAT02 for x in found):
+        found += DAT02.unmixed(case)
+    for more in (compared, carried, guessed, unexplained):
         if not any(_stands(x) for x in found):
             found += more(case, symptom)
     return found
+
+
+def compared(case: Case, symptom: str) -> list[Finding]:
+    """A loop beside a step that is known to be right; a run beside its own first steps."""
+    if case.course.count < LEAST:
+        return []
+    try:
+        return [*LOOP03.unlike(case), *OPT02.ended(case), *OBJ02.renumbered(case)]
+    except PullbackError:  # a loss that the loop calls in another way
+        return []
 
 
 def carried(case: Case, symptom: str) -> list[Finding]:
@@ -119,8 +142,18 @@ def guessed(case: Case, symptom: str) -> list[Finding]:
 
 
 def optimisers(case: Case) -> list[Finding]:
-    """What is wrong with the optimiser alone, where the steps are suspected."""
-    return [*OBJ08.decays(case), *LOOP01.never_cleared(case)]
+    """What is wrong with the optimiser alone: what it does with gradients made up for it."""
+    if case.job is None or case.job.optimizer is None:
+        return []
+    part = trained_part(case.initial.model)
+    grads = [g.numpy() for g in case.first.trained_gradients()]
+    if not any(x.any() for x in grads):
+        return []
+    try:
+        exam = Exam(case.job.optimizer, part, grads)
+        return [*LOOP01.never_cleared(exam), *LOOP03.forgetful(exam), *OBJ05.turned(exam)]
+    except PullbackError:
+        return []
 
 
 def weighed(case: Case, found: Sequence[Finding]) -> list[Finding]:

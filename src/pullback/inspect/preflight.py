@@ -21,12 +21,15 @@ from pullback.inspect.looks import guessed, optimisers, weighed
 from pullback.inspect.paths import require_parameters
 from pullback.inspect.probe import Probe, within_model
 from pullback.inspect.report import Report
+from pullback.inspect.response import passes_on
 from pullback.inspect.rules import CHECKS, HAZARDS, rule
 from pullback.inspect.rules.cuts import CUT01, CUT04
 from pullback.inspect.rules.near import hidden
-from pullback.inspect.seen import Seen, Subject
+from pullback.inspect.rules.task import OBJ08
+from pullback.inspect.seen import Seen, Subject, single
 from pullback.ir.array import Array
 from pullback.optim.optimizer import Optimizer
+from pullback.train.state import trained_part
 from pullback.transforms.tree import flatten_arrays
 
 REDUCE = "reduce it with pb.mean; a pair (loss, aux) is for has_aux=True"
@@ -78,6 +81,8 @@ def preflight(
     f = uncompiled(loss_fn)
     require_parameters(model)
     arguments = tuple(batch) if isinstance(batch, tuple | list) else (batch,)
+    if optimizer is not None and _passes_on(optimizer, model):
+        optimizer = None
     subject = Subject(model, f, arguments, optimizer, network_state, key, has_aux, seconds)
     with np.errstate(all="ignore"):
         seen = Seen(subject)
@@ -121,15 +126,25 @@ def _weighed(seen: Seen, found: list[Finding]) -> list[Finding]:
     """With an optimiser: measures as their remedies bear them out, on copies, with this batch."""
     certain = [x for x in found if x.is_certain and x.severity.is_error]
     measured = [x for x in found if x.rule.kind is Kind.MEASURE and (x.remedies or x.rule.remedies)]
-    if seen.subject.optimizer is None or certain or not (measured or seen.symptom):
+    if seen.subject.optimizer is None or certain:
         return found
     case = Case.at_start(seen, seen.precision)
     found = [*found, *optimisers(case)]
     if any(x.is_certain and x.severity.is_error for x in found):
         return found
+    if not (measured or seen.symptom):
+        return found
+    found += OBJ08.decays(case)
     symptom = seen.symptom or ("the steps are too long" if any(_is_alarm(x) for x in found) else "")
     found = weighed(case, found)
     return found if any(map(_is_alarm, found)) else [*found, *guessed(case, symptom)]
+
+
+def _passes_on(optimizer: Optimizer, model: Any) -> bool:
+    try:
+        return passes_on(optimizer, trained_part(single(model)))
+    except PullbackError:
+        return False
 
 
 def _is_alarm(x: Finding) -> bool:
@@ -145,6 +160,8 @@ def _is_finite(probe: Probe) -> bool:
 
 def _still_silent(seen: Seen, found: list[Finding]) -> list[Finding]:
     """Without the gradients that are 0 at the first step only: a layer that starts at 0."""
+    if all(x.rule is not CUT04 for x in found):
+        return found
     silent = {within_model(x) for x in seen.fitted.silent}
     return [x for x in found if x.rule is not CUT04 or not silent.isdisjoint(silenced(x))]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pullback._settings import override
 from pullback.errors import PullbackError
+from pullback.inspect.answers import Answers, answers
 from pullback.inspect.moments import Moments, Signal
 from pullback.inspect.probe import Probe
 from pullback.inspect.trials import (
@@ -166,6 +167,11 @@ class Seen:
         return [g for g, mark in zip(_gradients(self.probe), floating, strict=True) if mark]
 
     # ---- probing ----
+
+    @functools.cached_property
+    def answers(self) -> list[Answers]:
+        """What the loss makes of outputs that are made by hand."""
+        return list(answers(self.part.probe))
 
     @functools.cached_property
     def part(self) -> Part:

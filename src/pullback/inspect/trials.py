@@ -246,14 +246,16 @@ def leak(probe: Probe) -> Leak | None:
 
 
 def _is_mixed(probe: Probe, y: Array, changed: dict[Array, Numbers]) -> bool:
-    """Whether more of a value moved than one sample is of it, or another row than the first."""
-    if y.shape[:1] == (probe.batch,):
-        return _spread(probe, y, changed) > LEAKED
-    if y.size % probe.batch or not is_float(y.dtype):
+    """Whether what moved is no longer the first sample: other places of each axis of samples."""
+    if not is_float(y.dtype):
         return False
     before, after = [x.astype(float64) for x in (probe.numbers(y), changed[y])]
     moved = np.abs(after - before) > LEAKED * (np.abs(before).max() + 1e-30)
-    return int(moved.sum()) > y.size // probe.batch
+    axes = [k for k, n in enumerate(y.shape) if n == probe.batch]
+    if not axes:
+        return y.size % probe.batch == 0 and int(moved.sum()) > y.size // probe.batch
+    others = [tuple(i for i in range(y.ndim) if i != k) for k in axes]
+    return all(bool(moved.any(axis=along)[1:].any()) for along in others)
 
 
 def carried(probe: Probe, graph: Graph, changed: dict[Array, Numbers]) -> dict[Array, Numbers]:

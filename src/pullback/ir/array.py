@@ -7,6 +7,8 @@ declared here and bound by `pullback.ops`, because they are made of ops.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -16,6 +18,7 @@ from pullback.errors import (
     DonationError,
     DTypeError,
     ShapeError,
+    Site,
     TracedValueError,
     calling_site,
 )
@@ -163,7 +166,7 @@ class Array:
 
     @public
     def __float__(self) -> float:
-        return float_of(self)
+        return float_of(self) if self.trace == CONCRETE else float(self.item())
 
     @public
     def __complex__(self) -> complex:
@@ -216,6 +219,8 @@ class Array:
                 "use pb.where, pb.cond or pb.while_loop instead of a Python branch, "
                 "or make the argument static",
             )
+        if self.trace != CONCRETE:
+            _note_read(self)
         return self._data
 
     def donated(self) -> DonationError:
@@ -316,6 +321,26 @@ def float_of(x: Any) -> float:
         return float(x)
     data = x._data
     return float(x.item() if data is None or data.ndim else data)
+
+
+_reads: ContextVar[list[tuple[Array, Site]] | None] = ContextVar("pullback reads", default=None)
+
+
+@contextmanager
+def noting_reads() -> Iterator[list[tuple[Array, Site]]]:
+    """What Python and NumPy take out of a trace that has its numbers, and the lines that do."""
+    found: list[tuple[Array, Site]] = []
+    token = _reads.set(found)
+    try:
+        yield found
+    finally:
+        _reads.reset(token)
+
+
+def _note_read(x: Array) -> None:
+    found = _reads.get()
+    if found is not None:
+        found.append((x, calling_site()))
 
 
 def _printable(data: Numbers) -> Numbers:

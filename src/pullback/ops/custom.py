@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from types import CodeType
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from pullback.errors import NotDifferentiableError
 from pullback.ir.array import Array
@@ -55,6 +56,25 @@ class Rules(Protocol):
 
     def push(self, inputs: Sequence[Array], dots: Sequence[Array]) -> Sequence[Array]:
         """Tangents of the float outputs from those of the float inputs."""
+        ...
+
+
+@runtime_checkable
+class OwnRules(Rules, Protocol):
+    """Rules as a user gave them, which can be tried and told."""
+
+    @property
+    def origin(self) -> object:
+        """Equal for the rules of one function."""
+        ...
+
+    @property
+    def code(self) -> CodeType | None:
+        """Of the function that gives the derivative."""
+        ...
+
+    def applied(self, inputs: Sequence[Array]) -> Sequence[Array]:
+        """The function with its rules, at inputs of whatever floating types."""
         ...
 
 

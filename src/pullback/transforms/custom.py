@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -188,6 +189,19 @@ class _UserRules:
     @property
     def has_forward(self) -> bool:
         return self.rule is not None
+
+    @property
+    def origin(self) -> object:
+        return self.f, self.fwd, self.bwd, self.rule
+
+    @property
+    def code(self) -> CodeType | None:
+        return getattr(inspect.unwrap(self.bwd or self.rule or self.f), "__code__", None)
+
+    def applied(self, inputs: Sequence[Array]) -> Sequence[Array]:
+        again = custom_derivative(self.f)
+        again.fwd, again.bwd, again.rule = self.fwd, self.bwd, self.rule
+        return flatten_arrays(again(*self.arguments.rebuild(inputs)), "the result")[0]
 
     def forward(self, inputs: Sequence[Array]) -> Residuals:
         assert self.fwd is not None

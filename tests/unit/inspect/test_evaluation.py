@@ -38,7 +38,7 @@ def test_a_set_is_as_large_as_it_says(which, faults, kinds, healthy):
         other = PROGRAMS[each.healthy]
         assert each.rules
         assert not other.kind
-        assert (set_of(each) == "calibration") == (set_of(other) == "calibration")
+        assert set_of(each) == "calibration" or set_of(other) != "calibration"
     assert sum(len(load(each)) for each in SETS) == len(PROGRAMS)
 
 

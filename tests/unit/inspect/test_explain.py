@@ -61,7 +61,7 @@ def test_a_detour_through_numpy():
     finding = only(pb.explain(f, W, X))
     assert finding.id == "CUT01"
     assert "detour" in finding.what
-    assert finding.frame.source == "return pb.sum(x * scale)"
+    assert finding.frame.source == "scale = np.linalg.norm(w.numpy())"
 
 
 def test_a_detour_through_an_array_and_through_a_number():
@@ -72,7 +72,7 @@ def test_a_detour_through_an_array_and_through_a_number():
 
     explained = pb.explain(f, {"a": f32(4), "b": f32(3)}, X)
     assert [x.numbers["cuts"] for x in explained.findings] == [["numpy"], ["numpy"]]
-    assert explained.findings[0].frame.source == "return pb.sum(x * mask) * factor"
+    assert explained.findings[0].frame.source.startswith("mask = ")
 
 
 def test_never_used():

@@ -7,6 +7,7 @@ from typing import Any
 from pullback.errors import ArgumentError, nearest
 from pullback.inspect.findings import Rule
 from pullback.inspect.rules.cuts import CUT01, CUT04
+from pullback.inspect.rules.derivatives import VER02
 from pullback.inspect.rules.graph import DAT06, LOOP04, SIG09
 from pullback.inspect.rules.hazards import NUM04, NUM05, NUM06, Hazard
 from pullback.inspect.rules.loop import LOOP01, LOOP02, LOOP03, OBJ05
@@ -24,7 +25,6 @@ from pullback.inspect.rules.start import (
     OPT01,
     OPT02,
     VER01,
-    VER02,
 )
 from pullback.inspect.rules.task import OBJ02, OBJ08
 
@@ -38,8 +38,10 @@ CHECKS: tuple[type[Any], ...] = (
     OBJ04,
     OBJ06,
     DAT01,
+    DAT03,
     DAT04,
     DAT06,
+    LOOP02,
     LOOP04,
     OPT01,
     OPT02,

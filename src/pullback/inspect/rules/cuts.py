@@ -64,10 +64,15 @@ class CUT01(Rule):
         first = detours[0]
         return cls.found(
             f"{name} gets no gradient: its value takes a detour outside the graph",
-            first.site,
-            why=f"this line uses {first.what}",
+            first.place,
+            why=f"this line uses {first.what}"
+            if first.start is None
+            else "this line takes its numbers out of the graph",
             fix="compute it with the pullback functions of the same names, all the way",
-            notes=tuple([f"also: {said(x.what, x.site)}" for x in detours[1:]]),
+            notes=tuple(
+                [f"it comes back as {said(first.what, first.site)}"] * (first.start is not None)
+                + [f"also: {said(x.what, x.place)}" for x in detours[1:]]
+            ),
             numbers={"parameter": name, "cuts": ["numpy"] * len(detours)},
             evidence=tuple(detours),
         )

@@ -106,22 +106,33 @@ def _seen_too_early(probe: Probe, graph: Graph, x: Array, numbers: Numbers) -> N
     other = numbers.copy()
     other[:, -1] = np.roll(other[:, -1], 1)
     changed = carried(probe, graph, {x: other})
-    if not _moved_before(probe, probe.output, changed, length):
+    if not _moved_before(probe, probe.output, changed, length, probe.bar(probe.output)):
         return None
     return next(
         (n for n in graph.nodes if _moved_before(probe, n.outputs[0], changed, length)), None
     )
 
 
-def _moved_before(probe: Probe, y: Array, changed: dict[Array, Numbers], length: int) -> bool:
-    """Whether places before the last one moved, along every axis of places."""
+def _moved_before(
+    probe: Probe,
+    y: Array,
+    changed: dict[Array, Numbers],
+    length: int,
+    bar: Numbers | None = None,
+) -> bool:
+    """Whether places before the last one moved, along every axis of places; of those with a
+    cotangent, where that is given: the loss may leave some out."""
     if y not in changed or length not in y.shape[1:]:
         return False
     cut = tuple(slice(0, -1) if i and n == length else slice(None) for i, n in enumerate(y.shape))
     before, after = [z[cut].astype(float64) for z in (probe.numbers(y), changed[y])]
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
         return False
-    return bool(np.abs(after - before).max() > DAT06.moved * (np.abs(before).max() + 1e-30))
+    apart = np.abs(after - before)
+    if bar is not None:
+        read = bar[cut].any(axis=-1, keepdims=True)
+        apart = np.where(read, apart, 0.0)
+    return bool(apart.max() > DAT06.moved * (np.abs(before).max() + 1e-30))
 
 
 class LOOP04(Check):

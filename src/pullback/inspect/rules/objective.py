@@ -9,14 +9,17 @@ import numpy as np
 from pullback.inspect.findings import Finding, Severity, Threshold, short_place
 from pullback.inspect.patterns import Softmax
 from pullback.inspect.program import Program
+from pullback.inspect.rules.ending import bounded, crossed, downhill
 from pullback.inspect.rules.hazards import Hazard
 from pullback.ir.array import Array
-from pullback.ir.families import Elementwise
-from pullback.ir.graph import Node
+from pullback.ir.families import Elementwise, Multilinear
+from pullback.ir.graph import Node, depends_on
+from pullback.ir.interpret import evaluate_node
 from pullback.ir.range import Range
 from pullback.ops.layout import Layout
 from pullback.ops.pointwise import (
     Absolute,
+    Add,
     Divide,
     LogAddExp,
     Multiply,
@@ -34,8 +37,10 @@ class OBJ01(Hazard):
     """The last activation does not fit the loss.
 
     A softmax of a softmax (`cross_entropy` takes logits and has its own), a sigmoid before a loss
-    that has its own, a softmax over an axis of length 1, which is 1 whatever the logits are, or a
-    softmax over the batch axis, by which samples leak into each other.
+    that has its own, a softmax over an axis of length 1, which is 1 whatever the logits are, a
+    softmax over the batch axis, by which samples leak into each other, or over another axis than
+    that along which the targets are shares. Logits are to be any number: a tanh before the loss
+    bounds what it can fall to, and a relu has no slope for the logits that it holds at 0.
     """
 
     id = "OBJ01"
@@ -44,9 +49,68 @@ class OBJ01(Hazard):
     fix = "give the loss the logits"
     intended = "a comment on the line: # intended: OBJ01"
     source = "TheDeepChecker, NeuraLint; Stack Overflow 31880720 and 42800203"
+    floor = Threshold(
+        0.1, "least loss of bounded logits / that of one who knows nothing above", "own"
+    )
+    held = Threshold(
+        0.1, "or: share of the logits that an activation holds at a bound above", "own"
+    )
 
     @classmethod
     def find(cls, program: Program) -> Iterator[Finding]:
+        found = list(cls._patterns(program))
+        yield from found
+        if not found:
+            yield from cls._bounded(program)
+            yield from cls._crossed(program)
+
+    @classmethod
+    def _bounded(cls, program: Program) -> Iterator[Finding]:
+        """Logits that an activation bounds."""
+        told = set()
+        for it in bounded(program):
+            high = it.floor > cls.floor * it.usual
+            if it.maker in told or not (high or it.held > cls.held):
+                continue
+            told.add(it.maker)
+            name, which = it.maker.op.name, it.known.text("the logits")
+            yield cls.found(
+                f"{name} before the loss: the logits cannot be every number, {which}",
+                it.node.site,
+                why=f"the loss of a sample stays above {it.floor:.3g}; who knows nothing has "
+                f"{it.usual:.3g}"
+                if high
+                else f"{it.held:.0%} of the logits are held at the bound, where their slope is 0",
+                fix=f"leave the {name} behind the last layer out",
+                notes=(f"the activation: {_line(it.maker)}",),
+                numbers={"floor": it.floor, "held": it.held},
+            )
+
+    @classmethod
+    def _crossed(cls, program: Program) -> Iterator[Finding]:
+        """A softmax along another axis than that of the targets."""
+        for it in crossed(program):
+            if it.axis < 0:
+                yield cls.found(
+                    "a softmax, and labels that do not exclude each other",
+                    it.softmax.node.site,
+                    why="its shares add up to 1: two labels of a sample can not both be likely",
+                    fix="a sigmoid for each: pb.nn.binary_cross_entropy_with_logits(logits, y)",
+                    numbers={"axes": list(it.softmax.axes)},
+                )
+                return
+            yield cls.found(
+                f"a softmax over axis {_said(it.softmax.axes)} of {it.softmax.logits.type}, and "
+                f"targets that are shares along axis {it.axis}",
+                it.softmax.node.site,
+                why="what the loss takes for the probabilities of classes do not add up to 1",
+                fix=f"axis={it.axis}",
+                numbers={"axes": list(it.softmax.axes), "targets": it.axis},
+            )
+            return
+
+    @classmethod
+    def _patterns(cls, program: Program) -> Iterator[Finding]:
         seen = set()
         for softmax in program.softmaxes():
             if softmax.logits in seen or softmax.out not in program.learnt:
@@ -111,7 +175,8 @@ class OBJ03(Hazard):
     """The output cannot reach the targets: they lie outside the range of the last operation.
 
     A sigmoid gives [0, 1], tanh [-1, 1], relu [0, ∞), a softmax [0, 1]. The range is computed from
-    the operations before the difference; the targets are those of the batch at hand.
+    the operations before the difference; the targets are those of the batch at hand. Targets of a
+    binary cross-entropy that are not in [0, 1], as -1 and 1, let it fall without end.
     """
 
     id = "OBJ03"
@@ -124,8 +189,19 @@ class OBJ03(Hazard):
 
     @classmethod
     def find(cls, program: Program) -> Iterator[Finding]:
+        for node, share in downhill(program):
+            numbers = program.numbers(share)
+            yield cls.found(
+                f"the targets of a cross-entropy of yes and no are not in [0, 1]: {node.op.name} "
+                f"by {numbers.min():.3g}",
+                node.site,
+                why="a surprise counts less than nothing: the loss falls without end",
+                fix="labels of 0 and 1: (y + 1) / 2 for those of -1 and 1",
+                numbers={"least": float(numbers.min())},
+            )
+            break
         for node in program.nodes:
-            if isinstance(node.op, Subtract) and is_error(program, node):
+            if isinstance(node.op, Subtract) and is_distance(program, node):
                 x, y = node.inputs
                 yield from cls._compare(program, x, y, node)
                 yield from cls._compare(program, y, x, node)
@@ -202,6 +278,10 @@ class OBJ07(Hazard):
 # ---- what they share ------------------------------------------------------------------------
 
 
+def _said(axes: tuple[int, ...]) -> str:
+    return ", ".join(map(str, axes))
+
+
 def _line(node: Node | None) -> str:
     if node is None:
         return "an argument"
@@ -240,6 +320,38 @@ def is_error(program: Program, node: Node) -> bool:
     return _adds_up(program, reader.outputs[0])
 
 
+def is_distance(program: Program, node: Node) -> bool:
+    """Whether the loss grows with the size of a difference, whichever its sign: of any such loss.
+
+    A Huber loss, a root of squares: it is asked of the difference times 0, -1, 1 and 2.
+    """
+    if is_error(program, node):
+        return True
+    y = node.outputs[0]
+    data = [x for x in node.inputs if x in program.fed and x not in program.learnt]
+    if y not in program.learnt or len(data) != 1:
+        return False
+    behind = depends_on(program.nodes, [y])
+    if any(
+        isinstance(n.op, Multilinear) and not behind.isdisjoint(n.inputs) for n in program.nodes
+    ):
+        return False
+    nothing, turned, own, twice = [_loss_with(program, y, t) for t in (0.0, -1.0, 1.0, 2.0)]
+    even = abs(turned - own) <= 1e-4 * (abs(own - nothing) + 1e-30)
+    return even and nothing < own < twice
+
+
+def _loss_with(program: Program, x: Array, factor: float) -> float:
+    """The loss where a value is so many times itself."""
+    known = {x: (factor * program.numbers(x)).astype(x.dtype)}
+    with np.errstate(all="ignore"):
+        for node in program.nodes:
+            if node.outputs[0] is not x and any(y in known for y in node.inputs):
+                given = [known[y] if y in known else program.numbers(y) for y in node.inputs]
+                known.update(zip(node.outputs, evaluate_node(node, given), strict=True))
+    return float(known.get(program.graph.outputs[0], np.float32(np.nan)))
+
+
 def _adds_up(program: Program, x: Array) -> bool:
     """Whether nothing but sums and constant factors stand between `x` and the result."""
     while x is not program.graph.outputs[0]:
@@ -250,7 +362,10 @@ def _adds_up(program: Program, x: Array) -> bool:
         scales = isinstance(reader.op, Multiply | Divide) and any(
             y not in program.learnt for y in reader.inputs
         )
-        if not (scales or isinstance(reader.op, Sum | Layout | Select)):
+        plus = isinstance(reader.op, Add) or (
+            isinstance(reader.op, Subtract) and x is reader.inputs[0]
+        )
+        if not (scales or plus or isinstance(reader.op, Sum | Layout | Select)):
             return False
         x = reader.outputs[0]
     return True

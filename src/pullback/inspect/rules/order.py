@@ -11,7 +11,9 @@ import numpy as np
 from pullback.inspect.case import Case
 from pullback.inspect.findings import Finding, Kind, Severity, Threshold
 from pullback.inspect.heldout import HeldOut
+from pullback.inspect.pairing import collapsed, rearranged
 from pullback.inspect.rules.running import Sign
+from pullback.inspect.seen import Seen
 from pullback.inspect.trials import LEAST
 from pullback.ir.array import numbers_of
 from pullback.ir.types import Numbers, is_integer
@@ -19,11 +21,14 @@ from pullback.transforms.tree import flatten
 
 
 class DAT02(Sign):
-    """Batches are not shuffled: neighbouring examples have the same label too often.
+    """Batches are not shuffled: neighbouring examples are alike.
 
     Where examples are in a random order, the number m of equal neighbours among n labels has the
     mean (n - 1) q and the variance (n - 1) q (1 - q), with q = Σ p_c². Reported is z, the distance
-    from the mean in standard deviations.
+    from the mean in standard deviations. An order by anything else (the target, a user, the time)
+    shows in the means of the batches: they differ by more than chance has it, and F, the variance
+    of the means times the size of a batch / the variance within the batches, is not about 1. Such
+    an order is told where the same examples, mixed, were learnt better on a copy.
     """
 
     id = "DAT02"
@@ -36,7 +41,27 @@ class DAT02(Sign):
     intended = "intended=('DAT02',), where the order is meant (sequences, a curriculum)"
     source = "own calibration: shuffled |z| < 2, sorted 46 to 95, blocks of five 38 to 77"
     far = Threshold(8.0, "z above", "own calibration")
-    least = Threshold(256, "labels, at least", "own")
+    least = Threshold(64, "labels, at least", "own")
+    spread = Threshold(5.0, "or, of a column of the inputs or targets: F above", "own")
+    mixed = Threshold(0.75, "and loss of mixed examples / in their order, at the end, below", "own")
+    gain = Threshold(0.1, "and lower by this share of the loss at the start", "own")
+
+    @classmethod
+    def unmixed(cls, case: Case) -> Iterator[Finding]:
+        """Whether the batches differ, and the run is better where they do not."""
+        if case.course.count < LEAST or not case.spread > cls.spread:
+            return
+        own, mixed = case.clinic.ordered
+        start = case.clinic.own.start
+        if mixed < cls.mixed * own and own - mixed > cls.gain * abs(start):
+            yield cls.found(
+                f"the examples are not shuffled: the batches differ {case.spread:.0f} times as much"
+                " as by chance",
+                None,
+                why=f"three rounds of the first {len(case.batches)} batches: loss {start:.3g} -> "
+                f"{own:.3g}; of the same examples, mixed: -> {mixed:.3g}",
+                numbers={"F": case.spread, "own": own, "mixed": mixed},
+            )
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
@@ -65,7 +90,9 @@ class DAT03(Sign):
 
     The network is trained, on a copy, on three quarters of the first examples: it learns these by
     heart, so network, loss and optimiser do work, and of the others it knows no more than a
-    constant output does. Or: all targets are the same, or the output is the same for every input.
+    constant output does. Or: all targets are the same; the output is the same for every input, or
+    the inputs get lost behind a mask on the way; or the loss is lower for an output that says
+    nothing than for one that gives the targets: it lays them beside the outputs of others.
     """
 
     id = "DAT03"
@@ -84,6 +111,35 @@ class DAT03(Sign):
     heart = Threshold(0.1, "or in a run with a symptom: one batch falls by at least", "own")
     least = Threshold(512, "targets that are all the same, at least", "own")
     same = Threshold(1e-6, "largest difference of outputs / largest output, at most", "own")
+
+    @classmethod
+    def find(cls, seen: Seen) -> Iterator[Finding]:
+        """Before the first step: targets of others, and inputs that get lost on the way."""
+        for it in seen.answers:
+            if it.is_class and seen.probe.classes > 1 and not it.is_reward and it.prefers_none:
+                node = rearranged(seen.part.probe, it.targets)
+                yield cls.found(
+                    f"the loss is {it.right:.3g} for outputs that give the targets, "
+                    f"{it.nothing:.3g} for one that says nothing",
+                    node.site,
+                    severity=Severity.FAIL,
+                    why="it was asked of outputs made by hand: an output is laid beside the target "
+                    "of another sample or place",
+                    fix="bring both into one order before they are laid beside each other",
+                    numbers={"right": it.right, "nothing": it.nothing},
+                )
+                return
+        lost = collapsed(seen.probe)
+        if lost is not None:
+            yield cls.found(
+                f"{lost.inputs} different inputs give {lost.outputs} different outputs: they are "
+                f"lost in {lost.node.op.name}",
+                lost.node.site,
+                severity=Severity.WARN if seen.symptom else Severity.INFO,
+                why="nothing of most samples reaches the output: a mask that is turned round?",
+                fix="look at what the other operand is: a mask is true where a value is to stay",
+                numbers={"inputs": lost.inputs, "outputs": lost.outputs},
+            )
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
@@ -161,7 +217,8 @@ class DAT05(Sign):
     Batches are compared by their content. An epoch is known by its batches all being different: no
     length of an epoch fits what came. Workers that draw with the same seed do so. One batch that
     comes in every step may be all there is; it is a warning where it is so small that what is
-    learnt of three quarters of it does not hold for the rest.
+    learnt of three quarters of it does not hold for the rest; so is one whose examples come in
+    another order each time.
     """
 
     id = "DAT05"
@@ -191,7 +248,9 @@ class DAT05(Sign):
     @classmethod
     def is_worth_trying(cls, case: Case) -> bool:
         """Whether one batch of a few examples comes again and again."""
-        if case.course.count < LEAST or not _all_alike(case.marks):
+        if case.course.count < LEAST or not case.batches:
+            return False
+        if not (_all_alike(case.marks) or case.same_examples):
             return False
         return len(flatten(case.batches[0])[0][0]) <= cls.small
 
@@ -203,7 +262,8 @@ class DAT05(Sign):
         late, own = tried.others[-1], tried.end
         if late > cls.factor * own and late - own > cls.share * abs(tried.others[0]):
             yield cls.found(
-                f"the same batch in each of {case.course.count} steps",
+                f"the same {len(flatten(case.batches[0])[0][0])} examples in each of "
+                f"{case.course.count} steps",
                 None,
                 why=f"trained on three quarters of it: {tried}",
                 fix="make the iterator once, before the loop, and take the next batch in each step",

@@ -8,7 +8,16 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pullback.inspect.findings import NO_TRIAL, Finding, Kind, Place, Severity, Threshold
+from pullback.inspect.edits import skipped, unsquashed
+from pullback.inspect.findings import (
+    NO_TRIAL,
+    Finding,
+    Kind,
+    Place,
+    Remedy,
+    Severity,
+    Threshold,
+)
 from pullback.inspect.initial import MISFIT, REPEATED, misfit, misfit_layer, misfit_loop, scale_of
 from pullback.inspect.moments import MISPREDICTED, Signal
 from pullback.inspect.probe import FLAT, Layer, Probe
@@ -16,6 +25,9 @@ from pullback.inspect.rules.start import CLIPPED, FRESH, Check
 from pullback.inspect.seen import Seen
 from pullback.ir.families import Elementwise
 from pullback.ir.graph import Node
+
+STEEPER = Remedy("tanh or relu, and weights to fit", steps=120, initialises=True, edit=unsquashed)
+SKIPS = Remedy("x + f(x) in place of f(x)", steps=120, edit=skipped)
 
 
 class SIG01(Check):
@@ -33,7 +45,7 @@ class SIG01(Check):
     fix = "relu or gelu with he_normal, residual connections or normalisation in between"
     intended = "intended=('SIG01',)"
     source = "Hochreiter 1991, Glorot & Bengio 2010; TheDeepChecker, AUTOTRAINER"
-    remedies = (FRESH,)
+    remedies = (FRESH, STEEPER)
     per_layer = Threshold(0.5, "mean factor a layer below", "TheDeepChecker")
     in_all = Threshold(1e-3, "first / last below", "AUTOTRAINER")
     in_doubt = Threshold(
@@ -44,8 +56,9 @@ class SIG01(Check):
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
         flow = _flow(seen.signals)
-        if flow is not None and flow.factor < cls.per_layer and flow.total < cls.in_all:
-            severity = Severity.WARN if flow.total < cls.lost else cls.gated(seen)
+        if flow is not None and flow.factor < cls.per_layer and flow.total < cls.in_doubt:
+            severity = Severity.INFO if flow.total >= cls.in_all else cls.gated(seen)
+            severity = Severity.WARN if flow.total < cls.lost else severity
             yield _along(cls, "vanishes", flow, severity)
 
     @classmethod
@@ -125,6 +138,7 @@ class SIG04(Check):
     source = "Karpathy (|tanh| > 0.97); DeepDiagnosis, SageMaker (50 %)"
     remedies = (FRESH,)
     share = Threshold(0.5, "share of a layer's elements above", "SageMaker, DeepDiagnosis")
+    nearly_all = Threshold(0.9, "a warning by itself: share at least", "own")
     slope = Threshold(FLAT, "with a slope below this share of the largest", "Karpathy")
 
     @classmethod
@@ -134,9 +148,10 @@ class SIG04(Check):
                 yield cls.found(
                     f"{each.flat:.0%} of {each.node.op.name} behind {each.layer.name} is saturated",
                     each.node.site,
-                    severity=cls.gated(seen),
+                    severity=Severity.WARN if each.flat >= cls.nearly_all else cls.gated(seen),
                     why=scale_of(seen.probe, each.layer),
                     numbers={"share": each.flat},
+                    remedies=(NO_TRIAL,) if each.flat >= cls.nearly_all else (),
                 )
 
 
@@ -313,18 +328,20 @@ def _away(signals: Sequence[Signal], drift: float) -> list[Signal]:
 
 
 class SIG08(Check):
-    """A deep chain of layers, without a skip, a gate or a normalisation, whose signal suffers.
+    """A deep chain of layers, without a skip, a gate or a normalisation.
 
-    It is told with the measure that says how: a gradient that vanishes or explodes (SIG01, SIG02),
-    a scale that runs away (SIG07), shattered gradients (SIG05).
+    It is a note, which says what suffers: a gradient that vanishes or explodes (SIG01, SIG02), a
+    scale that runs away (SIG07), shattered gradients (SIG05). It becomes a warning where the same
+    layers learn far better with skips around them, as was tried.
     """
 
     id = "SIG08"
     title = "a deep net without residual connections or normalisation"
-    kind = Kind.HINT
+    kind = Kind.MEASURE
     severity = Severity.INFO
     fix = "x + f(norm(x)) in place of f(x): pb.nn.ResidualBlock with pb.nn.LayerNorm"
     intended = "intended=('SIG08',)"
+    remedies = (SKIPS,)
     source = "He et al. 2016, Balduzzi et al. 2017"
     deep = Threshold(12, "layers, one after the other, at least", "own")
 
@@ -334,14 +351,17 @@ class SIG08(Check):
         depth = len({x.weight for x in probe.layers})
         if graph is None or depth < cls.deep or any(_joins(probe, x) for x in graph.nodes):
             return
-        flow = _flow(seen.signals)
-        suffers = flow is not None and not 1 / SIG02.in_all <= flow.total <= SIG02.in_all
-        if suffers or (seen.shattering or 1.0) < SIG05.cosine:
-            yield cls.found(
-                f"{depth} layers in a chain: no skip, no gate, no normalisation",
-                probe.layers[0].node.site,
-                numbers={"depth": depth},
-            )
+        flow, cosine = _flow(seen.signals), seen.shattering
+        said = [] if flow is None else [f"the gradient changes by {flow.total:.1g} on the way"]
+        said += [] if cosine is None else [f"gradients of neighbours have cosine {cosine:.2f}"]
+        first, last = probe.layers[0], probe.layers[-1]
+        yield cls.found(
+            f"{depth} layers in a chain, from {first.name} to {last.name}: no skip, no gate, no "
+            "normalisation",
+            first.node.site,
+            why="; ".join(said),
+            numbers={"depth": depth, "layer": first.name},
+        )
 
 
 def _joins(probe: Probe, node: Node) -> bool:

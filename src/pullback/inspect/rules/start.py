@@ -1,4 +1,4 @@
-"""What can be seen before the first step: `OBJ04`, `OBJ06`, `DAT01`, `DAT04`, `VER01`, `VER02`."""
+"""What can be seen before the first step: `OBJ04`, `OBJ06`, `DAT01`, `DAT04`, `VER01`, `OPT`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pullback.errors import NotDifferentiableError, PullbackError
+from pullback.inspect.baseline import Baseline
 from pullback.inspect.case import Case
-from pullback.inspect.check_grads import check_grads
 from pullback.inspect.course import FIRST
+from pullback.inspect.edits import tempered
 from pullback.inspect.findings import (
     NO_TRIAL,
     Finding,
@@ -22,18 +22,18 @@ from pullback.inspect.findings import (
     Threshold,
 )
 from pullback.inspect.initial import misfit_layer, scale_of
-from pullback.inspect.probe import Probe
+from pullback.inspect.probe import Layer, Probe
 from pullback.inspect.response import rounded_away
 from pullback.inspect.seen import USUAL_RATE, Seen
-from pullback.inspect.trials import ENOUGH, JUMP, LEAKED, LEAST, WRONG, copies_ratio
+from pullback.inspect.trials import ENOUGH, JUMP, LEAKED, LEAST, copies_ratio
 from pullback.ir.array import Array
 from pullback.ir.types import Numbers, is_float
-from pullback.ops.pointwise import StopGradient
 from pullback.optim.optimizer import Optimizer
 from pullback.train.state import trained_part
 
 FRESH = Remedy("weights of the usual scale (he_normal, lecun_normal)", initialises=True)
 CLIPPED = Remedy("clip=1.0", clip=1.0)
+CALM = Remedy("logits of mean 0 and standard deviation 1", edit=tempered)
 
 
 class Check(Rule):
@@ -66,14 +66,17 @@ class OBJ04(Check):
     fix = "start the last layer small, its bias at the log of the class frequencies"
     intended = "a model that was trained before starts lower"
     source = "TheDeepChecker (ratio 1.0), torchtest2 (2x, 0.5x), Karpathy's recipe"
-    remedies = (FRESH,)
+    remedies = (FRESH, CALM)
     much = Threshold(2.0, "loss / ln K above", "torchtest2, TheDeepChecker")
     little = Threshold(0.5, "loss / prior entropy below", "torchtest2")
+    grown = Threshold(1e2, "it is named where E[z²] / that of the first layer above", "SageMaker")
+    far = Threshold(8.0, "of yes and no, which may be weighted: loss / ln 2 above", "own")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
         probe = seen.probe
         if probe.classes < 2:
+            yield from cls._of_two(seen)
             return
         usual, prior, loss = math.log(probe.classes), probe.prior_entropy(), probe.loss
         numbers = {"loss": loss, "ln K": usual, "prior entropy": prior, "K": probe.classes}
@@ -81,6 +84,8 @@ class OBJ04(Check):
         if loss > cls.much * usual:
             worst = misfit_layer(probe)
             said = "" if worst is None else f": {scale_of(probe, worst)}"
+            if worst is None:
+                worst, said = cls._grown(seen)
             yield cls.found(
                 f"the loss starts at {loss:.3g}, {loss / usual:.1f} times {expected}",
                 probe.replay.graph.nodes[-1].site if worst is None else worst.node.site,
@@ -97,6 +102,31 @@ class OBJ04(Check):
                 fix="look for the targets among the inputs",
                 numbers=numbers,
             )
+
+    @classmethod
+    def _grown(cls, seen: Seen) -> tuple[Layer | None, str]:
+        """The layer at which the signal has run away from the first one, in words."""
+        signals = [x for x in seen.signals if x.forward > 0]
+        for x in signals[1:-1]:
+            if x.forward > cls.grown * signals[0].forward:
+                return x.layer, f": E[z²] is {x.forward:.2g} at {x.layer.name}, and grows"
+        return None, ""
+
+    @classmethod
+    def _of_two(cls, seen: Seen) -> Iterator[Finding]:
+        """Of a cross-entropy of yes and no."""
+        probe, baseline = seen.probe, Baseline.of(seen.probe)
+        if baseline is None or baseline.classes != 1 or probe.loss <= cls.far * math.log(2):
+            return
+        worst = misfit_layer(probe)
+        last = probe.layers[-1]
+        yield cls.found(
+            f"the loss starts at {probe.loss:.3g}, {probe.loss / math.log(2):.0f} times ln 2",
+            (worst or last).node.site,
+            severity=cls.gated(seen),
+            why="the first logits are large, and confidently wrong",
+            numbers={"loss": probe.loss, "layer": (worst or last).name},
+        )
 
 
 class OBJ06(Check):
@@ -163,6 +193,7 @@ class DAT01(Check):
     remedies = (Remedy("inputs of mean 0 and variance 1", standardises=True),)
     wide = Threshold(10.0, "standard deviation above", "TheDeepChecker")
     narrow = Threshold(0.1, "standard deviation below", "TheDeepChecker")
+    tiny = Threshold(0.1, "or, of data within [-1, 1]: the largest below", "own")
     far = Threshold(3.0, "|mean| / standard deviation above", "TheDeepChecker")
     apart = Threshold(1e3, "largest / least deviation of the columns of a table", "TheDeepChecker")
 
@@ -215,7 +246,8 @@ class DAT01(Check):
                 why="the widest column alone decides the steps",
                 numbers={"least": spread.min(), "largest": spread.max()},
             )
-        if (low >= -1 and high <= 1 and std > 1e-3) or cls._is_scaled(mean, std):
+        within = low >= -1 and high <= 1 and max(-low, high) > cls.tiny
+        if (within and std > 1e-3) or cls._is_scaled(mean, std):
             return
         yield cls.found(
             f"{name} has mean {mean:.3g} and standard deviation {std:.3g}",
@@ -306,51 +338,6 @@ class VER01(Check):
             None,
             severity=Severity.FAIL if still and count >= LEAST else Severity.WARN,
             numbers={"start": fitted.start, "end": fitted.end, "steps": count},
-        )
-
-
-class VER02(Check):
-    """A derivative is wrong: the gradient differs from finite differences in float64.
-
-    The gradient's product with a direction is compared with the slope of the loss along it, at two
-    step lengths, so that a kink nearby is not taken for a mistake. Then every operation is
-    examined alone, to name the one whose rule is wrong.
-    """
-
-    id = "VER02"
-    title = "a wrong derivative"
-    severity = Severity.FAIL
-    comes = Place.DERIVATIVE
-    fix = "correct the rule: pb.check_grads shows both numbers element by element"
-    source = "gradcheck's tolerances, JAX's check_grads; localisation is new"
-    error = Threshold(WRONG, "relative error above", "gradcheck")
-
-    @classmethod
-    def find(cls, seen: Seen) -> Iterator[Finding]:
-        slope = seen.slope
-        if slope is None or not slope.is_wrong or cls._is_stopped(seen):
-            return
-        it = seen.subject
-        site, told = None, "the rule of an operation, or of a custom derivative, is wrong"
-        try:
-            check_grads(lambda model: seen.loss(model, *it.batch), (it.model,), order=1)
-        except NotDifferentiableError:
-            return  # a kink, where no derivative is right
-        except PullbackError as error:
-            site, told = error.site, error.what
-        yield cls.found(
-            f"the gradient along a direction is {slope.rule:.6g}, measured {slope.measured:.6g}",
-            site,
-            why=told,
-            numbers={"rule": slope.rule, "measured": slope.measured},
-        )
-
-    @classmethod
-    def _is_stopped(cls, seen: Seen) -> bool:
-        """Whether the loss asks for another gradient than its own, by a `stop_gradient`."""
-        nodes = seen.probe.nodes
-        return any(
-            isinstance(x.op, StopGradient) and x.inputs[0] in seen.probe.learnt for x in nodes
         )
 
 
@@ -467,6 +454,8 @@ class OPT02(Check):
     lost = Threshold(0.5, "or, in half precision: share of the steps rounded away above", "own")
     gone = Threshold(0.01, "or, in most steps: ‖update‖ / that of the first ones below", "own")
     known = Threshold(0.5, "and the loss / that of a constant output is still above", "own")
+    more = Threshold(0.25, "or with the first steps again: share by which the loss falls", "own")
+    worth = Threshold(0.1, "and by this share of the loss at the start", "own")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
@@ -529,16 +518,46 @@ class OPT02(Check):
         norms, ratios = course.norms, course.ratios
         if not course.stands_still or ratios.shape != norms.shape or len(ratios) <= FIRST:
             return
-        size = np.linalg.norm(ratios, axis=1)
+        share = cls._share(case)
         slopes = np.linalg.norm(norms, axis=1)
-        share = size / max(float(size[:FIRST].max()), 1e-30)
-        pulls = slopes[-1] > slopes[:FIRST].max() / 10
-        if pulls and float(np.median(share)) < cls.gone and share[FIRST:].max() < cls.gone:
+        if slopes[-1] > slopes[:FIRST].max() / 10 and share < cls.gone:
             yield cls.found(
-                f"the steps have become {share[-1]:.1g} of what they were, the gradient has not",
+                f"the steps have become {share:.1g} of what they were, the gradient has not",
                 None,
                 why=f"the loss stands at {course.end:.3g}; a schedule that counts epochs, given "
                 "steps?",
-                numbers={"share": float(share[-1])},
+                numbers={"share": share},
                 remedies=(NO_TRIAL,),
+            )
+
+    @classmethod
+    def _share(cls, case: Case) -> float:
+        """The largest of the last steps / that of the first ones; 1 where few are known."""
+        ratios = case.course.ratios
+        if case.course.count < LEAST or len(ratios) <= FIRST or ratios.ndim < 2:
+            return 1.0
+        size = np.linalg.norm(ratios, axis=1)
+        first = float(size[:FIRST].max())
+        return float(size[FIRST:].max()) / first if first else 1.0
+
+    @classmethod
+    def ended(cls, case: Case) -> Iterator[Finding]:
+        """The steps have come to nothing, and with the first ones once more the loss would fall."""
+        share, course = cls._share(case), case.course
+        slopes = np.linalg.norm(course.norms, axis=1) if share < cls.gone else np.zeros(1)
+        pulls = slopes[-1] > slopes[:FIRST].max() / 10
+        if not pulls or case.present is None or course.end < cls.worth * abs(course.start):
+            return
+        again, still = case.clinic.onward
+        gain = still.round - again.round
+        effect = gain / max(abs(still.round), 1e-12)
+        if effect >= cls.more and gain > cls.worth * abs(course.start):
+            yield cls.found(
+                f"the steps have become {share:.1g} of what they were, and the loss would fall",
+                None,
+                why=f"from here on {len(again.losses)} steps as the first ones were: loss "
+                f"{again.round:.3g} (as they are: {still.round:.3g}); a schedule that counts "
+                "epochs, given steps?",
+                numbers={"share": share, "tried": [again.round, still.round]},
+                effect=min(effect, 1.0),
             )

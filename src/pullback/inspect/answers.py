@@ -1,0 +1,181 @@
+"""What a loss makes of an output that is right, of one that says nothing, and of one that is wrong.
+
+The output is put there by hand: of classes the logits that name the label, of numbers the targets
+themselves. No weight is asked, so what comes out is said of the loss alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from pullback.inspect.probe import Probe
+from pullback.inspect.trials import carried
+from pullback.ir.array import Array
+from pullback.ir.types import Numbers, float64, is_float, is_integer
+
+SURE = 2.0
+"""The logit of a class that is named; not more, because labels may be smoothed."""
+REWARDS = frozenset(
+    [
+        *("reward", "rewards", "return", "returns", "advantage", "advantages"),
+        *("gain", "gains", "profit", "profits", "utility"),
+    ]
+)
+"""Names of arguments of which more is better."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The loss of three outputs."""
+
+    right: float
+    nothing: float
+    wrong: float
+    targets: Array
+    is_reward: bool = False
+    is_class: bool = True
+
+    @property
+    def is_finite(self) -> bool:
+        return all(map(math.isfinite, (self.right, self.nothing, self.wrong)))
+
+    @property
+    def prefers_wrong(self) -> bool:
+        """Whether the loss falls from right over nothing to wrong."""
+        least = 1e-3 * max(abs(self.right - self.wrong), 1e-12)
+        return self.right > self.nothing + least and self.nothing > self.wrong + least
+
+    @property
+    def prefers_none(self) -> bool:
+        """Whether both are worse than an output that says nothing."""
+        return self.right > 1.05 * abs(self.nothing) and self.wrong > self.nothing
+
+
+def answers(probe: Probe) -> Iterator[Answers]:
+    """Of each array of targets that fits the output."""
+    out = _output(probe)
+    if out is None or not is_float(out.dtype):
+        return
+    names = probe.replay.names
+    beside = [x for x in probe.integers_beside() if x.shape[:1] == (probe.batch,)]
+    rewards = [x for x in beside if names[x].rpartition(".")[2].lower() in REWARDS]
+    for x in beside:
+        known = probe.numbers(x)
+        kinds = _classes(known, out)
+        if kinds is not None:
+            signs = np.ones(()) if not rewards else _signs(probe.numbers(rewards[0]), kinds)
+            yield _asked(probe, out, x, SURE * kinds * signs, is_reward=bool(rewards))
+    if rewards or any(_fits_shares(probe.numbers(x), out) for x in beside):
+        return
+    fits = [x for x in beside if _fits(x, out)]
+    if not beside and probe.network is not None:  # what comes in is to come out
+        fits = [x for x in probe.inputs_of(probe.network) if _fits(x, out)]
+    if len(fits) != 1:
+        return  # one of them may be a mask, or weights
+    for x in fits:
+        known = probe.numbers(x)
+        if np.isfinite(known).all():
+            wide = known.astype(float64).reshape(out.shape)
+            if np.isin(wide, (0, 1)).all():
+                yield _asked(probe, out, x, SURE * (2 * wide - 1))
+            else:
+                yield _of_numbers(probe, out, x, wide)
+
+
+def falls_both_ways(probe: Probe) -> tuple[float, float] | None:
+    """The loss of the output, and the highest far away from it, where it falls all around.
+
+    A loss that is to be made small has a least value, or falls in one direction. One that falls
+    without end along a line both ways, whichever line it is, is turned round.
+    """
+    out = probe.output
+    if out is None or not is_float(out.dtype) or not math.isfinite(probe.loss):
+        return None
+    z, rng = probe.numbers(out).astype(float64), np.random.default_rng(0)
+    size, highest = max(float(z.std()), 1.0), -math.inf
+    for _ in range(3):
+        way = size * rng.standard_normal(z.shape)
+        for sign in (1.0, -1.0):
+            near, far = [_loss(probe, out, z + sign * t * way) for t in (3.0, 9.0)]
+            if not far < near < probe.loss or far > near - 2 * abs(near - probe.loss):
+                return None  # it rises, or comes to an end
+            highest = max(highest, far)
+    return probe.loss, highest
+
+
+def against_rewards(probe: Probe) -> float:
+    """The cosine of the loss's slope and the rewards of all actions; above 0 they are avoided."""
+    out, names = _output(probe), probe.replay.names
+    bar = None if out is None else probe.bar(out)
+    for x in probe.integers_beside():
+        named = names[x].rpartition(".")[2].lower() in REWARDS
+        if bar is not None and named and is_float(x.dtype) and x.shape == bar.shape:
+            wide = probe.numbers(x).astype(float64)
+            better = wide - wide.mean(axis=-1, keepdims=True)
+            slope = bar.astype(float64)
+            size = float(np.linalg.norm(better) * np.linalg.norm(slope))
+            return float((better * slope).sum()) / size if size else 0.0
+    return 0.0
+
+
+def _fits(x: Array, out: Array) -> bool:
+    return is_float(x.dtype) and x.size == out.size > 1
+
+
+def _output(probe: Probe) -> Array | None:
+    """The logits of a cross-entropy, or what the last layer gives."""
+    found = [x.logits for x in probe.softmaxes() if x.length == probe.classes > 1]
+    return found[-1] if found else probe.output
+
+
+def _classes(labels: Numbers, out: Array) -> Numbers | None:
+    """1 for the class of each sample, -1 for the others; of shares their logarithms; or None."""
+    k = out.shape[-1]
+    if _fits_shares(labels, out):
+        logs = np.log(labels.astype(float64) + 1e-2)
+        apart: Numbers = (logs - logs.mean(axis=-1, keepdims=True)) / SURE
+        return apart
+    if not is_integer(labels.dtype) or labels.shape != out.shape[:-1] or k < 2 or not labels.size:
+        return None
+    if labels.min() < 0 or labels.max() >= k:
+        return None
+    return np.where(np.arange(k) == labels[..., None], 1.0, -1.0)
+
+
+def _fits_shares(labels: Numbers, out: Array) -> bool:
+    """Whether each row is the shares of the classes."""
+    if not is_float(labels.dtype) or labels.shape != out.shape or labels.ndim < 2:
+        return False
+    wide = labels.astype(float64)
+    return bool((wide >= 0).all() and np.abs(wide.sum(axis=-1) - 1).max(initial=0.0) < 1e-3)
+
+
+def _signs(reward: Numbers, kinds: Numbers) -> Numbers:
+    """Above the mean the action is to be taken, below it left."""
+    wide = reward.astype(float64)
+    signs = np.where(wide >= wide.mean(), 1.0, -1.0)
+    return signs.reshape(signs.shape + (1,) * (kinds.ndim - signs.ndim))
+
+
+def _asked(
+    probe: Probe, out: Array, targets: Array, right: Numbers, is_reward: bool = False
+) -> Answers:
+    good, nothing, wrong = [_loss(probe, out, z) for z in (right, 0 * right, -right)]
+    return Answers(good, nothing, wrong, targets, is_reward)
+
+
+def _of_numbers(probe: Probe, out: Array, targets: Array, right: Numbers) -> Answers:
+    """Right are the targets; nothing and wrong lie one and ten deviations beside them."""
+    beside = np.random.default_rng(0).choice([-1.0, 1.0], right.shape) * (right.std() + 1e-3)
+    at, near, far = [_loss(probe, out, right + t * beside) for t in (0.0, 1.0, 10.0)]
+    return Answers(at, near, far, targets, is_class=False)
+
+
+def _loss(probe: Probe, out: Array, z: Numbers) -> float:
+    with np.errstate(all="ignore"):
+        found = carried(probe, probe.graph, {out: z.astype(out.dtype)})
+    return float(found.get(probe.graph.outputs[0], probe.numbers(probe.graph.outputs[0])))

@@ -1,0 +1,121 @@
+"""What loops and optimisers are told of: memories, directions, orders, numbers of classes."""
+
+import numpy as np
+import pytest
+
+import pullback as pb
+from pullback import inspect, nn
+from pullback.inspect.response import Exam, passes_on
+from pullback.transforms.tree import flatten, map_leaves
+
+ADAM = pb.optim.adam(1e-2)
+
+
+def net(out=3):
+    return nn.MLP(4, out, 16, 1, key=pb.random.key(0))
+
+
+def exam(optimizer):
+    model, rng = net(), np.random.default_rng(0)
+    shapes = [x.shape for x in flatten(model)[0]]
+    return Exam(optimizer, model, [rng.standard_normal(s).astype(np.float32) for s in shapes])
+
+
+def summing():
+    def update(grads, state, params):
+        memory, total = state
+        total = map_leaves(lambda a, b: a + b, total, grads)
+        updates, memory = ADAM.update(total, memory, params)
+        return updates, (memory, total)
+
+    return pb.optim.Optimizer(
+        lambda params: (ADAM.init(params), map_leaves(pb.zeros_like, params)), update
+    )
+
+
+def forgetting():
+    return pb.optim.Optimizer(
+        ADAM.init, lambda grads, state, params: (ADAM.update(grads, state, params)[0], state)
+    )
+
+
+def test_sums_and_lost_memories_are_told_from_sound_optimisers():
+    seen = exam(summing())
+    assert seen.sum_kept is not None
+    assert {f.function for f in seen.line(seen.sum_kept).frames} >= {"update", "<lambda>"}
+    assert exam(forgetting()).remembers_nothing
+    for sound in (ADAM, pb.optim.sgd(0.1), pb.optim.sgd(0.1, momentum=0.9), pb.optim.lion(1e-3)):
+        seen = exam(sound)
+        assert seen.sum_kept is None
+        assert not seen.never_forgets
+        assert not seen.remembers_nothing
+        assert seen.line() is None
+        assert max(x.along for x in seen.answers) < 0
+
+
+def test_a_part_of_a_chain_is_no_optimiser():
+    assert passes_on(pb.optim.clip_by_global_norm(1e9), net())
+    assert not passes_on(ADAM, net())
+
+
+def batches(order=None, numbers=False):
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 3, 512)
+    x = (2 * rng.standard_normal((3, 4))[y] + rng.standard_normal((512, 4))).astype(np.float32)
+    if order is not None:
+        rows = np.argsort(x[:, order], kind="stable")
+        x, y = x[rows], y[rows]
+    y = y.astype(np.float32) if numbers else y
+    return [(x[i : i + 32], y[i : i + 32]) for i in range(0, 512, 32)]
+
+
+def loss(model, x, y):
+    return nn.cross_entropy(model(x), y)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_an_update_that_is_applied_thrice_is_counted(times):
+    model, memory = net(), ADAM.init(net())
+    doctor = inspect.Doctor()
+
+    def step(model, x, y):
+        value, grads = pb.value_and_grad(loss)(model, x, y)
+        updates, after = ADAM.update(grads, memory, model)
+        for _ in range(times):
+            model = pb.optim.apply_updates(model, updates)
+        return model, after, value, grads
+
+    first = model
+    doctor.begin(loss, model, ADAM, made=lambda x, y: step(first, x, y))
+    for x, y in batches()[:4]:
+        model, memory, value, grads = step(model, x, y)
+        doctor.see(model, (x, y), loss=value, grads=grads)
+    told = [(f.id, f.what) for f in doctor.report().alarms]
+    if times == 1:
+        assert not told
+    else:
+        assert told[0] == ("LOOP03", "each update is applied 3 times")
+        assert doctor.findings[0].frame.function == "step"
+
+
+def test_numbers_of_classes_are_exchanged_on_a_copy():
+    def error(model, x, y):
+        return nn.huber(model(x)[:, 0], y)
+
+    report = inspect.watch(net(1), error, batches(numbers=True), ADAM, steps=100)
+    assert report.alarms[0].id == "OBJ02"
+
+
+def test_a_state_that_the_loss_gives_back_as_it_was_is_told_at_its_line():
+    norm = nn.BatchNorm(4)
+    model = {"norm": norm, "head": nn.Linear(4, 3, key=pb.random.key(0))}
+
+    def frozen(model, x, y, state):
+        h, state = model["norm"](x, state, train=False)
+        return nn.cross_entropy(model["head"](h), y), state
+
+    report = inspect.preflight(
+        model, frozen, batches()[0], network_state=norm.initial_state(), optimizer=ADAM
+    )
+    assert [x.id for x in report.alarms] == ["LOOP02"]
+    assert report.alarms[0].frame.function == "frozen"
