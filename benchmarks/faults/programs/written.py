@@ -254,21 +254,6 @@ def moons_positive(seed: int) -> Setup:
     return Setup(model, loss, pb.optim.adam(1e-2), (x, y), score)
 
 
-@fault("bandit_advantage", "wrong sign of the loss", "OBJ05", "bandit_policy", also="VER01")
-def bandit_advantage(seed: int) -> Setup:
-    """The log probability times the advantage, without the minus."""
-    x, action, reward, x_valid, best = tasks.bandit(seed)
-    model = nn.MLP(6, tasks.ACTIONS, 32, 1, pb.tanh, key=pb.random.key(seed))
-
-    def loss(model, x, action, advantage):
-        p = pb.log_softmax(model(x))
-        chosen = pb.sum(p * pb.one_hot(action, tasks.ACTIONS), axis=1)
-        return pb.mean(chosen * (advantage - pb.mean(pb.asarray(advantage))))  # here
-
-    score = data.accuracy(logits, x_valid, best)
-    return Setup(model, loss, pb.optim.adam(1e-2), (x, action, reward), score)
-
-
 # ---- the end of the network -----------------------------------------------------------------
 
 
@@ -505,29 +490,6 @@ def mask_transposed(seed: int) -> Setup:
 
     score = data.accuracy(last_word, x_valid[:100], y_valid[:100, [3, 7, 11]])
     return Setup(model, loss, pb.optim.adamw(1e-2), (x, y), score, batch=16)
-
-
-@fault("pooled_padding", "mask turned round", "DAT03", "topics_padded", also="CUT04 SIG01")
-def pooled_padding(seed: int) -> Setup:
-    """A mean over what is no word."""
-    x, y, x_valid, y_valid = tasks.topics(seed)
-    keys = pb.random.split(pb.random.key(seed), 2)
-    model = {
-        "words": nn.Embedding(tasks.TOKENS, 16, key=keys[0], initializer=nn.init.normal),
-        "head": nn.MLP(16, 3, 24, 1, key=keys[1]),
-    }
-
-    def predict(model, x):
-        kept = (x == 0).astype(np.float32)[:, :, None]  # here
-        count = pb.sum(pb.asarray(kept), axis=1) + 1e-6
-        h = pb.sum(model["words"](x) * kept, axis=1) / count  # here
-        return model["head"](h)
-
-    def loss(model, x, y):
-        return nn.cross_entropy(predict(model, x), y)
-
-    score = data.accuracy(predict, x_valid, y_valid)
-    return Setup(model, loss, pb.optim.adam(3e-3), (x, y), score)
 
 
 @fault("heads_and_words", "wrong reshape", "DAT04", "sentence", at_once=True)

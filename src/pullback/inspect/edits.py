@@ -89,13 +89,14 @@ def skipped(probe: Probe) -> Mapping[Node, Change]:
 
 
 def tempered(probe: Probe) -> Mapping[Node, Change]:
-    """Outputs less their mean over the batch, and divided by their deviation where it is large."""
+    """Logits divided by their deviation where it is large; one for yes and no less its mean."""
     found = [x.logits for x in probe.softmaxes() if x.length == probe.classes > 1]
     out = found[-1] if found else probe.output
     node = None if out is None else probe.makers.get(out)
     if node is None or out is None or len(node.outputs) > 1:
         return {}
     z = probe.numbers(out).astype(float64)
-    mean, std = z.mean(axis=0, keepdims=True), max(float(z.std(axis=0).max()), 1.0)
+    mean = 0 * z[:1] if found else z.mean(axis=0, keepdims=True)
+    std = max(float((z - mean).std()), 1.0)
     shift, kept = concrete(mean.astype(out.dtype)), node
     return {kept: lambda *xs: (kept.op(*xs) - shift) * (1 / std)}

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pullback.inspect.findings import Finding, Rule, Severity
-from pullback.inspect.program import Program
+import numpy as np
+
+from pullback.inspect.findings import Finding, Rule, Severity, Threshold
+from pullback.inspect.program import Body, Program
 from pullback.ir.array import Array, concrete
 from pullback.ir.builder import quiet
 from pullback.ir.families import Elementwise, Linear
 from pullback.ir.graph import Node
-from pullback.ir.types import bool_
+from pullback.ir.range import Range
+from pullback.ir.types import bool_, float64
 from pullback.ops.index import Gather
 from pullback.ops.pointwise import Log, Select, Sigmoid
 
@@ -54,6 +57,9 @@ class NUM04(Inward):
     fix = "keep the operand inside the domain before the operation"
     intended = "a comment on the line: # intended: NUM04 positive by construction"
     source = "GRIST's list of operations; interval analysis"
+    near = Threshold(
+        1e-2, "of what depends on parameters alone: distance from the end below", "own"
+    )
 
     @classmethod
     def within(cls, program: Program) -> Iterator[Finding]:
@@ -76,12 +82,24 @@ class NUM04(Inward):
         return cls.found(
             f"{node.op.formula(*names)}: {whose} is finite only for {domain.text(x)}",
             node.site,
-            severity=Severity.INFO if known.is_unknown else cls.severity,
+            severity=Severity.INFO
+            if known.is_unknown or cls._is_away(program, node.inputs[operand], domain)
+            else cls.severity,
             why=f"{reached}, whatever the parameters are",
             fix=node.op.remedy or cls.fix,
             numbers={"operation": node.op.name, "range": str(known), "domain": str(domain)},
             evidence=node,
         )
+
+    @classmethod
+    def _is_away(cls, program: Program, x: Array, domain: Range) -> bool:
+        """Whether it depends on parameters alone, which begin far from the end of the domain."""
+        if x in program.fed or x not in program.learnt or isinstance(program, Body):
+            return False
+        numbers = program.numbers(x).astype(float64)
+        ends = [end for end in (domain.low, domain.high) if np.isfinite(end)]
+        ends += [0.0] if domain.holed else []
+        return bool(numbers.size) and all(np.abs(numbers - end).min() > cls.near for end in ends)
 
 
 class NUM05(Inward):

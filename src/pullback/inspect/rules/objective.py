@@ -55,6 +55,7 @@ class OBJ01(Hazard):
     held = Threshold(
         0.1, "or: share of the logits that an activation holds at a bound above", "own"
     )
+    dead = Threshold(0.95, "and below: where all of them are held it is SIG03", "own")
 
     @classmethod
     def find(cls, program: Program) -> Iterator[Finding]:
@@ -70,7 +71,7 @@ class OBJ01(Hazard):
         told = set()
         for it in bounded(program):
             high = it.floor > cls.floor * it.usual
-            if it.maker in told or not (high or it.held > cls.held):
+            if it.maker in told or not (high or cls.held < it.held < cls.dead):
                 continue
             told.add(it.maker)
             name, which = it.maker.op.name, it.known.text("the logits")

@@ -93,7 +93,7 @@ class OBJ04(Check):
                 why=f"the first logits are large, and confidently wrong{said}",
                 numbers=numbers if worst is None else {**numbers, "layer": worst.name},
             )
-        elif 0 <= loss < cls.little * prior:
+        elif 0 <= loss < cls.little * prior and Baseline.of(probe) is not None:
             yield cls.found(
                 f"the loss starts at {loss:.3g}; who knows nothing has {prior:.3g}",
                 probe.replay.graph.nodes[-1].site,
