@@ -58,7 +58,7 @@ class Answers:
 def answers(probe: Probe) -> Iterator[Answers]:
     """Of each array of targets that fits the output."""
     out = _output(probe)
-    if out is None or not is_float(out.dtype):
+    if out is None or not is_float(out.dtype) or probe.draws_beyond:
         return
     names = probe.replay.names
     beside = [x for x in probe.integers_beside() if x.shape[:1] == (probe.batch,)]
@@ -95,6 +95,8 @@ def falls_both_ways(probe: Probe) -> tuple[float, float] | None:
     out = probe.output
     if out is None or not is_float(out.dtype) or not math.isfinite(probe.loss):
         return None
+    if probe.draws_beyond:
+        return None
     z, rng = probe.numbers(out).astype(float64), np.random.default_rng(0)
     size, highest = max(float(z.std()), 1.0), -math.inf
     for _ in range(3):
@@ -128,7 +130,11 @@ def _fits(x: Array, out: Array) -> bool:
 
 def _output(probe: Probe) -> Array | None:
     """The logits of a cross-entropy, or what the last layer gives."""
-    found = [x.logits for x in probe.softmaxes() if x.length == probe.classes > 1]
+    found = [
+        x.logits
+        for x in probe.softmaxes()
+        if x.length == probe.classes > 1 and x.logits in probe.learnt
+    ]
     return found[-1] if found else probe.output
 
 
@@ -176,6 +182,8 @@ def _of_numbers(probe: Probe, out: Array, targets: Array, right: Numbers) -> Ans
 
 
 def _loss(probe: Probe, out: Array, z: Numbers) -> float:
+    made = [y for node in probe.nodes for y in node.outputs if y.type == out.type]
+    given = {y: z.astype(out.dtype) for y in made if probe.same(y, out)}  # of each equal call
     with np.errstate(all="ignore"):
-        found = carried(probe, probe.graph, {out: z.astype(out.dtype)})
+        found = carried(probe, probe.graph, given | {out: z.astype(out.dtype)})
     return float(found.get(probe.graph.outputs[0], probe.numbers(probe.graph.outputs[0])))

@@ -294,6 +294,14 @@ class Case:
             return 0.0
         return float(np.median(ratios[:, self.weights], axis=0).max())
 
+    @property
+    def symptom(self) -> str:
+        """That of the course. Where the loss draws what it is taken of, its value says nothing as
+        long as it is finite."""
+        if self.course.is_finite and self.first.probe.draws_beyond:
+            return ""
+        return self.course.symptom
+
     @functools.cached_property
     def inputs(self) -> list[int]:
         """The places in a batch of what the network reads."""
@@ -426,8 +434,11 @@ class Case:
         return found
 
     def line(self, what: str) -> Site | None:
-        """Where a step that was written by hand does something: a property of `Handmade`."""
-        if self.made is not None and self.batches and self._handmade is None:
+        """Where a step that was written by hand does something: a property of `Handmade`.
+
+        It is traced when a report is asked for: a trace leaves its values in what the step keeps.
+        """
+        if self.made is not None and self.is_asked and self.batches and self._handmade is None:
             with contextlib.suppress(PullbackError):
                 part = trained_part(self.initial.model)
                 self._handmade = Handmade(self.made, self.batches[0], part)

@@ -195,7 +195,7 @@ class Clinic:
     @property
     def is_calm(self) -> bool:
         """Whether a run with a symptom has none where it is tried again, for fewer steps."""
-        return bool(self._case.course.symptom) and self.own.fall >= ENOUGH
+        return bool(self._case.symptom) and self.own.fall >= ENOUGH
 
     # ---- one trial ----
 

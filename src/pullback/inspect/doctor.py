@@ -121,7 +121,8 @@ class Doctor:
         With a loss function, `optimizer` is what the loop of your own uses, where it is to be
         judged; `network_state` and `key` are what the loss takes. `made` is what the loop does with
         a batch, as `lambda x, y: step(state, x, y)`, which returns the new model first: it is
-        traced, never run, to name a line of it. Copies the state.
+        traced, never run, to name a line of it, when a report is asked for that has an alarm.
+        What it keeps outside of itself is not fit for more steps then. Copies the state.
         """
         self._began = time.perf_counter()
         self._step = step
@@ -229,8 +230,11 @@ class Doctor:
     def report(self) -> Report:
         """All that is known, after one more look at the run as it is now."""
         case = self._required()
-        if self._looked < case.course.count or case.owes:
+        unnamed = case.made is not None and bool(self._alarms())
+        if self._looked < case.course.count or case.owes or unnamed:
             case.is_asked = True
+            if unnamed:  # once more, with the lines of the step
+                case.early, self._is_known = None, False
             self._look(case)
             case.is_asked = False
             self._idle = 0

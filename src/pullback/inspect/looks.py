@@ -87,7 +87,7 @@ def examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
     if case.job is None:
         return found
     found += _silent(case)
-    symptom = case.course.symptom
+    symptom = case.symptom
     if symptom:
         said = {(x.id, x.what) for x in known}
         found += [x for x in _measured(case) if (x.id, x.what) not in said]
@@ -180,7 +180,7 @@ def unexplained(case: Case, symptom: str) -> list[Finding]:
                 f"the optimiser does not learn one batch: loss {heart}; "
                 f"Adam({USUAL_RATE:g}): {adam}",
                 None,
-                why=case.course.symptom,
+                why=case.symptom,
                 numbers={"own": heart.end, "adam": adam.end},
             )
         ]
@@ -190,7 +190,7 @@ def unexplained(case: Case, symptom: str) -> list[Finding]:
             f"one batch is not learnt by heart: loss {adam} in {len(adam.losses)} steps of Adam",
             None,
             severity=Severity.FAIL if still else Severity.WARN,
-            why=case.course.symptom,
+            why=case.symptom,
             numbers={"start": adam.start, "end": adam.end, "steps": len(adam.losses)},
         )
     ]

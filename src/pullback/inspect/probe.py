@@ -14,11 +14,12 @@ from pullback.inspect.program import Program
 from pullback.ir.array import Array, concrete
 from pullback.ir.builder import quiet
 from pullback.ir.families import Elementwise, Multilinear
-from pullback.ir.graph import Graph, Node, needed_nodes
+from pullback.ir.graph import Graph, Node, every_node, needed_nodes
 from pullback.ir.range import EVERYTHING
 from pullback.ir.types import Numbers, float64, is_float, is_integer
 from pullback.ops.contract import Contract
 from pullback.ops.pointwise import Add
+from pullback.ops.sampling import RandomBits
 from pullback.transforms.walk import inline
 
 FLAT = 0.05
@@ -175,6 +176,16 @@ class Probe(Program):
             return None
         nodes = needed_nodes(self.nodes, [self.output])
         return Graph(self.graph.inputs, nodes, (self.output,))
+
+    @functools.cached_property
+    def draws_beyond(self) -> bool:
+        """Whether the loss draws random numbers after the output, as of actions that are tried.
+
+        The value of such a loss means little: its gradient is what was meant.
+        """
+        before = set() if self.network is None else set(self.network.nodes)
+        after = [node for node in self.nodes if node not in before]
+        return any(isinstance(node.op, RandomBits) for node in every_node(after))
 
     def inputs_of(self, graph: Graph) -> list[Array]:
         """The data that a graph reads, with a row for each sample."""

@@ -181,7 +181,7 @@ class DAT03(Sign):
         bar = case.course.baseline
         if tried is None or not tried.is_finite or not tried.best > cls.carried * tried.constant:
             return
-        one = case.clinic.by_heart.fall >= cls.heart and bool(case.course.symptom)
+        one = case.clinic.by_heart.fall >= cls.heart and bool(case.symptom)
         if one or (tried.end < cls.learnt * bar and tried.best - tried.end > cls.gap * bar):
             yield cls.found(
                 "what is learnt of some examples says nothing of others",
@@ -205,7 +205,7 @@ class DAT03(Sign):
                 "the output is the same for every input",
                 None,
                 severity=Severity.WARN,
-                why=case.course.symptom,
+                why=case.symptom,
                 fix="look where the inputs are lost: dead or saturated layers, weights near 0",
                 numbers={"difference": apart},
             )

@@ -185,6 +185,8 @@ class OPT03(Sign):
         losses = course.losses
         if len(losses) < 10 * (often + 1) or not course.is_finite:
             return
+        if case.first.probe.draws_beyond:
+            return
         enough = cls.share * abs(course.start)
         if (
             np.add.reduce(losses[-10:]) / 10 <= course.lowest + enough

@@ -483,12 +483,12 @@ class OPT02(Check):
             start, end = (float(np.linalg.norm(case.course.norms[i])) for i in (0, -1))
             if end > start / 10:
                 yield from cls._rounded(case.present, case.job.optimizer)
-        ratio = case.typical_ratio if case.course.symptom else 0.0
+        ratio = case.typical_ratio if case.symptom else 0.0
         if 0 < ratio < 10**cls.slow:
             yield cls.found(
                 f"the learning rate is too low: ‖update‖/‖weight‖ at most {ratio:.1g}",
                 None,
-                why=case.course.symptom,
+                why=case.symptom,
                 numbers={"ratio": ratio},
             )
 

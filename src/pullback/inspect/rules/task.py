@@ -155,9 +155,9 @@ class OBJ08(Sign):
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
-        if case.course.symptom and case.can_try:
+        if case.symptom and case.can_try:
             yield from cls.decays(case)
-        if case.course.symptom:
+        if case.symptom:
             yield from cls.shrunk(case)
         terms = case.terms
         if terms is None or not case.can_try or case.course.count < cls.least:
