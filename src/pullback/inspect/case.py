@@ -171,6 +171,8 @@ class Case:
         """Whether a report was asked for, which may take its time."""
         self.owes = False
         """Whether an experiment waits until it is small beside the run, or a report asked for."""
+        self.renumbered: list[Finding] | None = None
+        """What OBJ02 found with other numbers for the classes, once there are enough batches."""
         self._handmade: Handmade | None = None
         self._jump: float | None = None
         self._gradients: dict[tuple[int, int], list[Numbers]] = {}
@@ -298,9 +300,13 @@ class Case:
     def symptom(self) -> str:
         """That of the course. Where the loss draws what it is taken of, its value says nothing as
         long as it is finite."""
-        if self.course.is_finite and self.first.probe.draws_beyond:
-            return ""
-        return self.course.symptom
+        said = self.course.symptom
+        return "" if said and self.course.is_finite and self.draws_beyond else said
+
+    @functools.cached_property
+    def draws_beyond(self) -> bool:
+        """`Probe.draws_beyond` of the first step; known once, as the probe is not."""
+        return self.first.probe.draws_beyond
 
     @functools.cached_property
     def inputs(self) -> list[int]:

@@ -110,7 +110,9 @@ def compared(case: Case, symptom: str) -> list[Finding]:
     if case.course.count < LEAST:
         return []
     try:
-        return [*LOOP03.unlike(case), *OPT02.ended(case), *OBJ02.renumbered(case)]
+        if case.renumbered is None or len(case.batches) < KEPT:
+            case.renumbered = list(OBJ02.renumbered(case))
+        return [*LOOP03.unlike(case), *OPT02.ended(case), *case.renumbered]
     except PullbackError:  # a loss that the loop calls in another way
         return []
 

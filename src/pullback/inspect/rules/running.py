@@ -185,8 +185,6 @@ class OPT03(Sign):
         losses = course.losses
         if len(losses) < 10 * (often + 1) or not course.is_finite:
             return
-        if case.first.probe.draws_beyond:
-            return
         enough = cls.share * abs(course.start)
         if (
             np.add.reduce(losses[-10:]) / 10 <= course.lowest + enough
@@ -194,7 +192,7 @@ class OPT03(Sign):
             return
         means = losses[len(losses) % 10 :].reshape(-1, 10).sum(axis=1) / 10
         least, late = float(means[:-often].min()), means[-often:]
-        if late.min() > max(cls.rise * least, least + enough):
+        if late.min() > max(cls.rise * least, least + enough) and not case.draws_beyond:
             yield cls.found(
                 f"the run diverges: the loss was {least:.3g} and is {late[-1]:.3g}",
                 None,

@@ -543,10 +543,12 @@ class OPT02(Check):
     @classmethod
     def ended(cls, case: Case) -> Iterator[Finding]:
         """The steps have come to nothing, and with the first ones once more the loss would fall."""
-        share, course = cls._share(case), case.course
+        course = case.course
+        if course.end < cls.worth * abs(course.start):
+            return  # before the tables, which most looks do not need
+        share = cls._share(case)
         slopes = np.linalg.norm(course.norms, axis=1) if share < cls.gone else np.zeros(1)
-        pulls = slopes[-1] > slopes[:FIRST].max() / 10
-        if not pulls or case.present is None or course.end < cls.worth * abs(course.start):
+        if not slopes[-1] > slopes[:FIRST].max() / 10 or case.present is None:
             return
         again, still = case.clinic.onward
         gain = still.round - again.round
