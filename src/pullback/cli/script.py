@@ -8,29 +8,12 @@ import runpy
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pullback.train.function import UserFunction
 from pullback.train.state import TrainState
 from pullback.train.step import TrainStep, catching
-
-
-@dataclass(frozen=True)
-class FirstStep:
-    """What the first training step of a script was called with."""
-
-    model: Any
-    loss_fn: Callable[..., Any]
-    batch: tuple[Any, ...]
-    optimizer: Any
-    network_state: Any
-
-    @classmethod
-    def of(cls, step: TrainStep, state: TrainState, batch: tuple[Any, ...]) -> FirstStep:
-        loss_fn = _without_aux(step.loss_fn) if step.has_aux else step.loss_fn
-        return cls(state.model, loss_fn, batch, step.optimizer, state.network_state)
 
 
 class _Stop(BaseException):
@@ -56,15 +39,18 @@ def _bound(node: ast.stmt) -> Iterator[str]:
         yield from (x.id for x in node.targets if isinstance(x, ast.Name))
 
 
-def first_step(file: Path, arguments: Sequence[str] = ()) -> FirstStep | None:
+def first_step(
+    file: Path, arguments: Sequence[str] = ()
+) -> tuple[TrainStep, TrainState, tuple[Any, ...]] | None:
     """Run a script, as `python file arguments` does, until it takes a `pb.train.train_step`.
 
-    None where it ends without one. What it prints goes to the standard error.
+    What that was called with; None where it ends without one. What the script prints goes to the
+    standard error.
     """
-    found: list[FirstStep] = []
+    found: list[tuple[TrainStep, TrainState, tuple[Any, ...]]] = []
 
     def caught(step: TrainStep, state: TrainState, batch: tuple[Any, ...]) -> None:
-        found[:] = found or [FirstStep.of(step, state, batch)]
+        found[:] = found or [(step, state, batch)]
         raise _Stop
 
     with _called(file, arguments), catching(caught), redirect_stdout(sys.stderr):
@@ -90,7 +76,7 @@ def _called(file: Path, arguments: Sequence[str]) -> Iterator[None]:
         sys.argv[:], sys.path[:] = before
 
 
-def _without_aux(loss_fn: Callable[..., Any]) -> Callable[..., Any]:
+def without_aux(loss_fn: Callable[..., Any]) -> Callable[..., Any]:
     """A loss with auxiliary values as one without: (loss, aux) → loss, with `state` (loss, state).
 
     `train_step` takes (loss, (state, aux)) of a function that has both.

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from pullback.cli.script import FirstStep, first_step, top_level
+from pullback.cli.script import first_step, top_level, without_aux
 from pullback.errors import ArgumentError, PullbackError
 from pullback.optim.optimizer import Optimizer
 
@@ -111,14 +111,16 @@ def find(source: str, arguments: Sequence[str] = ()) -> Make:
     return Make(source, function)
 
 
-def _scripted(place: str, arguments: tuple[str, ...]) -> FirstStep:
+def _scripted(place: str, arguments: tuple[str, ...]) -> Subject:
     found = first_step(Path(place), arguments)
     if found is None:
         raise ArgumentError(
             f"{place} has no function 'make', and took no step of pb.train.train_step when it ran",
             hint=f"def make(): ...; {CONTRACT}; {place}:name is a function of another name",
         )
-    return found
+    step, state, batch = found
+    loss_fn = without_aux(step.loss_fn) if step.has_aux else step.loss_fn
+    return Subject(state.model, loss_fn, batch, step.optimizer, state.network_state)
 
 
 def _split(source: str) -> tuple[str, str]:

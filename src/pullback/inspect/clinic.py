@@ -137,10 +137,7 @@ class Clinic:
         found = []
         for given in (batches, _mixed(batches)):
             trial, state = _walked(program, begun, given, 3 * len(batches))
-            still = state.replace(optimizer=(state.optimizer[0], constant(0.0, float32)))
-            after = _trained(program, still, batches, len(batches))
-            sound = trial.is_finite and after.is_finite
-            found.append(float(np.mean(after.losses)) if sound else math.inf)
+            found.append(_judged(program, state, batches) if trial.is_finite else math.inf)
         return found[0], found[1]
 
     def renumbered(self, place: int) -> tuple[float, float]:
@@ -161,9 +158,7 @@ class Clinic:
                 given.append(structure.unflatten([*columns[:place], new, *columns[place + 1 :]]))
             program = self._program(AS_IT_IS)
             trial, state = _walked(program, self._begun(self._begin, 1.0), given[held:], MOST)
-            still = state.replace(optimizer=(state.optimizer[0], constant(0.0, float32)))
-            after = _trained(program, still, given[:held], held)
-            end = float(np.mean(after.losses)) if trial.is_finite else math.inf
+            end = _judged(program, state, given[:held]) if trial.is_finite else math.inf
             left.append(end / float(order[y.astype(np.int64)].var()))
         return left[0], min(left[1:], default=math.inf)
 
@@ -277,6 +272,13 @@ def _with_factor(optimizer: Optimizer, keeps: bool) -> Optimizer:
         return map_leaves(lambda u: u * factor.astype(u.dtype), updates), (inner, factor)
 
     return Optimizer(init, update)
+
+
+def _judged(step: TrainStep, state: Any, batches: Sequence[tuple[Any, ...]]) -> float:
+    """The mean loss of batches, by steps of length 0; infinite where one is not finite."""
+    still = state.replace(optimizer=(state.optimizer[0], constant(0.0, float32)))
+    after = _trained(step, still, batches, len(batches))
+    return float(np.mean(after.losses)) if after.is_finite else math.inf
 
 
 def _numberings(count: int) -> list[Numbers]:

@@ -90,13 +90,13 @@ def skipped(probe: Probe) -> Mapping[Node, Change]:
 
 def tempered(probe: Probe) -> Mapping[Node, Change]:
     """Logits divided by their deviation where it is large; one for yes and no less its mean."""
-    found = [x.logits for x in probe.softmaxes() if x.length == probe.classes > 1]
-    out = found[-1] if found else probe.output
+    logits = probe.class_logits
+    out = probe.output if logits is None else logits
     node = None if out is None else probe.makers.get(out)
     if node is None or out is None or len(node.outputs) > 1:
         return {}
     z = probe.numbers(out).astype(float64)
-    mean = 0 * z[:1] if found else z.mean(axis=0, keepdims=True)
+    mean = 0 * z[:1] if logits is not None else z.mean(axis=0, keepdims=True)
     std = max(float((z - mean).std()), 1.0)
     shift, kept = concrete(mean.astype(out.dtype)), node
     return {kept: lambda *xs: (kept.op(*xs) - shift) * (1 / std)}

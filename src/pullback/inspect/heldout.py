@@ -85,20 +85,20 @@ def held_out(
     held = [batch(rows) for rows in others.reshape(-1, size)]
     state, until, rng = copied(state), math.inf, np.random.default_rng(1)
     trained: list[float] = []
-    asked = [_loss(step, state, held)]
+    asked = [mean_loss(step, state, held)]
     for i in range(STEPS):
         state, metrics = step(state, *batch(rng.choice(own, size, replace=False)))
         trained.append(float(metrics.loss))
         until = min(until, time.process_time() + SECONDS)
         if (i + 1) % EVERY == 0:
-            asked.append(_loss(step, state, held))
+            asked.append(mean_loss(step, state, held))
         if not math.isfinite(trained[-1]) or time.process_time() > until:
             break
     constant = math.nan if baseline is None else baseline.loss(held)
     return HeldOut(tuple(trained), tuple(asked), constant)
 
 
-def _loss(step: TrainStep, state: Any, batches: Sequence[Any]) -> float:
+def mean_loss(step: TrainStep, state: Any, batches: Sequence[Any]) -> float:
     """The mean loss of batches: of a step that is not kept, because its program is there."""
     return float(np.mean([float(step(copied(state), *each)[1].loss) for each in batches]))
 

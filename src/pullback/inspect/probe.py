@@ -170,6 +170,16 @@ class Probe(Program):
         return rows[-1] if rows else None
 
     @functools.cached_property
+    def class_logits(self) -> Array | None:
+        """The logits of the network's cross-entropy: not a teacher's, which are data."""
+        found = [
+            x.logits
+            for x in self.softmaxes()
+            if x.length == self.classes > 1 and x.logits in self.learnt
+        ]
+        return found[-1] if found else None
+
+    @functools.cached_property
     def network(self) -> Graph | None:
         """The graph up to the output."""
         if self.output is None:

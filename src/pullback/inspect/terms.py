@@ -16,6 +16,7 @@ import numpy as np
 
 from pullback.inspect.baseline import Baseline
 from pullback.inspect.edits import Change, edited
+from pullback.inspect.heldout import mean_loss
 from pullback.inspect.probe import Probe, norm
 from pullback.inspect.rules.objective import is_error
 from pullback.ir.array import Array, numbers_of
@@ -147,11 +148,8 @@ def compared(
     held = list(batches[: max(len(batches) // HELD, 1)])
     own = list(batches[len(held) :]) or held
 
-    def asked(state: Any) -> float:
-        return float(np.mean([float(alone(copied(state), *each)[1].loss) for each in held]))
-
-    start = asked(state)
-    ends = [asked(_trained(step, copied(state), own)) for step in (whole, alone)]
+    start = mean_loss(alone, state, held)
+    ends = [mean_loss(alone, _trained(x, copied(state), own), held) for x in (whole, alone)]
     return Compared(min(start, constant) if math.isfinite(constant) else start, *ends)
 
 
