@@ -2,7 +2,8 @@
 
 `fresh` and `reserve` were written together, without a look at the rules. Which of the two a
 program belongs to is said by a checksum of its name, so that it stays when others are added.
-`trial` and `final` were written later, in the same way.
+`trial` and `final` were written later, in the same way. `pairs` has two programs of each kind of
+fault: by lot one is in `shown`, which rules may be corrected on, and the other in `held`, which judges.
 """
 
 from __future__ import annotations
@@ -56,10 +57,11 @@ MODULES = {
         "inputs",
         "updates",
     ),
+    "pairs": (),
 }
 
 
-SETS = ("calibration", "fresh", "reserve", "trial", "final")
+SETS = ("calibration", "fresh", "reserve", "trial", "final", "shown", "held")
 
 
 def load(which: str = ",".join(SETS)) -> dict[str, Program]:
@@ -74,8 +76,18 @@ def load(which: str = ",".join(SETS)) -> dict[str, Program]:
 
 
 def set_of(program: Program) -> str:
-    folder = program.make.__module__.split(".")[2]
+    folder = _folder(program)
+    if folder == "pairs":
+        same = [x for x in PROGRAMS.values() if x.kind == program.kind and _folder(x) == folder]
+        lots = sorted(same, key=lambda x: crc32(x.name.encode()))
+        # An odd one out falls on either side, by the lot of its kind.
+        turn = crc32(program.kind.encode()) % 2
+        return ("shown", "held")[(lots.index(program) + turn) % 2]
     if folder != "fresh":
         return folder if folder in SETS else "calibration"
     number = crc32(program.name.encode())
     return "fresh" if (number % 2 == 0 if program.kind else number % 3 > 0) else "reserve"
+
+
+def _folder(program: Program) -> str:
+    return program.make.__module__.split(".")[2]

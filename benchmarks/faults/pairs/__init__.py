@@ -1,0 +1,1 @@
+"""Two programs of each kind of fault, and healthy ones."""
