@@ -3,7 +3,8 @@
 `fresh` and `reserve` were written together, without a look at the rules. Which of the two a
 program belongs to is said by a checksum of its name, so that it stays when others are added.
 `trial` and `final` were written later, in the same way. `pairs` has two programs of each kind of
-fault: by lot one is in `shown`, which rules may be corrected on, and the other in `held`, which judges.
+fault: by lot one is in `shown`, on which rules may be corrected, and the other in `held`, which
+judges.
 """
 
 from __future__ import annotations
