@@ -18,6 +18,7 @@ from pullback.inspect.course import FIRST, Course
 from pullback.inspect.findings import Finding
 from pullback.inspect.handmade import Handmade
 from pullback.inspect.probe import Probe
+from pullback.inspect.reference import STEPS, Beside, beside
 from pullback.inspect.seen import Seen, Subject, is_half
 from pullback.ir.array import DONATED, Array, concrete, numbers_of
 from pullback.ir.types import Numbers, float64, is_float
@@ -205,7 +206,7 @@ class Case:
 
     def forget(self) -> None:
         """Let go of what was computed for a look."""
-        for name in ("first", "present"):
+        for name in ("first", "present", "beside"):
             vars(self).pop(name, None)
 
     # ---- visits ----
@@ -222,6 +223,18 @@ class Case:
         if is_gone(state):
             return None
         return self.visit(copied(state), parts(batch))  # evidence may outlive the state
+
+    @functools.cached_property
+    def beside(self) -> Beside | None:
+        """The network as it is beside a linear map of its inputs; None where that is not known."""
+        state = self.now[0]
+        if self.job is None or is_gone(state):
+            return None
+        model, steps = copied(self.state_with(state).model), min(self.course.count, STEPS)
+        try:
+            return beside(self.first.probe, model, self.batches, steps)
+        except PullbackError:
+            return None
 
     def visit(self, state: TrainState, batch: Sequence[Any]) -> Visit:
         assert self.job is not None

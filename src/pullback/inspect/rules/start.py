@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -456,6 +457,11 @@ class OPT02(Check):
     known = Threshold(0.5, "and the loss / that of a constant output is still above", "own")
     more = Threshold(0.25, "or with the first steps again: share by which the loss falls", "own")
     worth = Threshold(0.1, "and by this share of the loss at the start", "own")
+    late = Threshold(
+        0.1,
+        "or of what Adam learns from the same beginning the share that the run has not, above",
+        "own calibration: healthy runs have at most 0.004 at their end",
+    )
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
@@ -539,6 +545,31 @@ class OPT02(Check):
         size = np.linalg.norm(ratios, axis=1)
         first = float(size[:FIRST].max())
         return float(size[FIRST:].max()) / first if first else 1.0
+
+    @classmethod
+    def behind(cls, case: Case, again: Any) -> Iterator[Finding]:
+        """A run that has learnt less than Adam does in no more steps, and falls too slowly."""
+        share = again.behind(again.adam)
+        if share <= cls.late or case.course.to_come > again.run - again.adam:
+            return
+        own = case.clinic.renewed_as_it_is(again.steps)
+        if not again.start - own < (1 - cls.late / 2) * (again.start - again.adam):
+            return  # the optimiser would do: what is behind is something else in the run
+        tried = {x: case.clinic.trial(x).end for x in (*OPT01.remedies, *cls.remedies)}
+        best = min(tried, key=lambda x: tried[x])
+        helps = tried[best] < case.clinic.own.end
+        found = OPT01 if helps and best in OPT01.remedies else cls
+        told = f"; {best.said}: loss {case.clinic.trial(best)} (yours: {case.clinic.own})"
+        yield found.found(
+            f"the run has learnt less in {case.course.count} steps than Adam({USUAL_RATE:g}) does "
+            f"in {again.steps}",
+            None,
+            why=f"loss of batches that were held out: {again.run:.3g}; of Adam, from the same "
+            f"beginning: {again.start:.3g} -> {again.adam:.3g}{told if helps else ''}",
+            fix=f"pb.optim.adam({USUAL_RATE:g}), or look at every number of the optimiser",
+            numbers={"run": again.run, "adam": again.adam, "start": again.start, "own": own},
+            effect=min(share, 1.0),
+        )
 
     @classmethod
     def ended(cls, case: Case) -> Iterator[Finding]:
