@@ -27,7 +27,7 @@ FAR = 2.0
 """A loss so many times that of a constant output is a symptom even while it falls."""
 PLATEAU = 0.25
 """A run that has spent more than this share of its steps at the loss of a constant output."""
-PATIENCE = 4
+PATIENCE = 2
 """A run that may be as good as another one in so many times as many steps is still on its way."""
 STUCK = 0.02
 """A loss that falls by less than this share between sixths of the run stands still."""
