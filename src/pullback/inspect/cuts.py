@@ -284,7 +284,10 @@ def _death(replay: Replay, use: Use, x: Array) -> Death:
 
 def _taking(replay: Replay, node: Node) -> Node:
     """The node, or the one that reads what it lays beside other values."""
-    while isinstance(node.op, Concat) and len(uses := replay.uses.get(node.outputs[0], ())) == 1:
+    while isinstance(node.op, Concat):
+        uses = replay.uses.get(node.outputs[0], [])
+        if len(uses) != 1:
+            break
         node = uses[0].node
     return node
 
