@@ -13,6 +13,7 @@ import numpy as np
 
 from pullback.data.fingerprint import fingerprint
 from pullback.errors import PullbackError, Site
+from pullback.inspect.answers import is_reward
 from pullback.inspect.baseline import Baseline, class_error
 from pullback.inspect.course import FIRST, Course
 from pullback.inspect.findings import Finding
@@ -228,7 +229,7 @@ class Case:
     def beside(self) -> Beside | None:
         """The network as it is beside a linear map of its inputs; None where that is not known."""
         state = self.now[0]
-        if self.job is None or is_gone(state):
+        if self.job is None or is_gone(state) or self.means_little:
             return None
         model, steps = copied(self.state_with(state).model), min(self.course.count, STEPS)
         try:
@@ -320,6 +321,12 @@ class Case:
     def draws_beyond(self) -> bool:
         """`Probe.draws_beyond` of the first step; known once, as the probe is not."""
         return self.first.probe.draws_beyond
+
+    @functools.cached_property
+    def means_little(self) -> bool:
+        """Whether a lower loss need not be a better one: it draws, or is made of rewards."""
+        names = [self.first.probe.replay.names[x] for x in self.first.probe.replay.data]
+        return self.draws_beyond or any(is_reward(x) for x in names)
 
     @functools.cached_property
     def inputs(self) -> list[int]:

@@ -13,8 +13,8 @@ import numpy as np
 
 from pullback.inspect.case import KEPT, Case, is_gone
 from pullback.inspect.edits import edited
-from pullback.inspect.findings import NO_TRIAL, Finding, Remedy, Severity
-from pullback.inspect.heldout import SHARE, TAKEN, HeldOut, held_out, mean_loss
+from pullback.inspect.findings import AS_IT_IS, NO_TRIAL, Finding, Remedy, Severity
+from pullback.inspect.heldout import SHARE, TAKEN, HeldOut, Renewed, held_out, mean_loss
 from pullback.inspect.initial import rescaled
 from pullback.inspect.seen import USUAL_RATE, single
 from pullback.inspect.trials import ENOUGH, Descent
@@ -34,8 +34,6 @@ SECONDS = 4.0
 """The longest time of one trial, after its program is compiled."""
 AGAIN = 1.0
 """The same where the whole run is made once more without a doubt."""
-LEARNT = 0.25
-"""It says something where it lowers the loss by this share."""
 ALIKE = 0.6
 """Correlation of two orders that have little to do with each other, below."""
 CLEARLY = 0.25
@@ -78,31 +76,6 @@ class Trial(Descent):
     def __str__(self) -> str:
         end = f"{self.end:.3g}" if self.is_finite else "not finite"
         return f"{self.losses[0]:.3g} -> {end}"
-
-
-@dataclass(frozen=True, slots=True)
-class Renewed:
-    """The network from its beginning once more, by Adam and a step of `train_step`.
-
-    It is trained on most of the first batches; these are losses of the others.
-    """
-
-    start: float
-    """Before the first step, or of a constant output where that is less."""
-    run: float
-    """Of the run as it is."""
-    adam: float
-    steps: int
-
-    def behind(self, other: float) -> float:
-        """Of what a training learns that ends there, the share that the run has not.
-
-        0 where that is little.
-        """
-        learnt = self.start - other
-        if not learnt > LEARNT * abs(self.start):
-            return 0.0
-        return (self.run - other) / learnt if math.isfinite(self.run) else math.inf
 
 
 class Clinic:
@@ -218,10 +191,10 @@ class Clinic:
         return batches[-(KEPT // SHARE) :], batches[: -(KEPT // SHARE)]
 
     def renewed(self) -> Renewed | None:
-        """None where the first batches are few, the loss draws, or the state is gone."""
+        """None where batches are few, the value of the loss means little, or the state is gone."""
         case = self._case
         now = case.state_with(case.now[0])
-        if len(case.batches) < KEPT or case.draws_beyond or is_gone(now):
+        if len(case.batches) < KEPT or case.means_little or is_gone(now):
             return None
         begun, steps = self._by_adam, min(case.course.count, MOST)
         present = begun.replace(model=single(now.model), network_state=now.network_state)
@@ -234,14 +207,14 @@ class Clinic:
         known = min(start, constant) if math.isfinite(constant) else start
         return Renewed(known, run, *self._again["adam"])
 
-    def renewed_as_it_is(self, steps: int) -> float:
+    def renewed_with(self, remedy: Remedy, steps: int) -> float:
         """The same, with the optimiser of the run: the loss of the batches that are held out."""
-        if "own" not in self._again:
-            program, begun = self._program(AS_IT_IS), self._begun(self._begin, 1.0)
+        if remedy.said not in self._again:
+            program, begun = self._program(remedy), self._begun(self._begin, remedy.rate)
             trial, after = _walked(program, begun, self._held[1], steps, AGAIN)
             end = _judged(program, after, self._held[0]) if trial.is_finite else math.inf
-            self._again["own"] = end, steps
-        return self._again["own"][0]
+            self._again[remedy.said] = end, steps
+        return self._again[remedy.said][0]
 
     @functools.cached_property
     def held_out(self) -> HeldOut | None:
@@ -300,7 +273,6 @@ class Clinic:
         return _mixed(batches) if remedy.mixes else batches
 
 
-AS_IT_IS = Remedy("as it is")
 ADAM = adam(USUAL_RATE)
 
 

@@ -22,7 +22,7 @@ from pullback.inspect.rules.order import DAT02, DAT03, DAT05
 from pullback.inspect.rules.running import GEN02
 from pullback.inspect.rules.signal import SIG01, SIG02, SIG03, SIG04, SIG07, SIG08
 from pullback.inspect.rules.start import DAT01, OBJ04, OPT01, OPT02, VER01
-from pullback.inspect.rules.task import OBJ02
+from pullback.inspect.rules.task import OBJ02, OBJ08
 from pullback.inspect.seen import USUAL_RATE
 from pullback.inspect.terms import Terms
 from pullback.inspect.trials import ENOUGH, LEAST
@@ -158,7 +158,11 @@ def renewed(case: Case, symptom: str) -> list[Finding]:
     again = case.clinic.renewed()
     if again is None:
         return []
-    return list(LOOP03.behind(case, again)) or list(OPT02.behind(case, again))
+    for rule in (LOOP03, OBJ08, OPT02):
+        found = list(rule.behind(case, again))
+        if found:
+            return found
+    return []
 
 
 def outdone(case: Case) -> bool:

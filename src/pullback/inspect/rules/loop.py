@@ -12,7 +12,8 @@ import numpy as np
 from pullback.errors import Site
 from pullback.inspect.answers import against_rewards, falls_both_ways
 from pullback.inspect.case import Case, modules, named_modules
-from pullback.inspect.findings import Finding, Kind, Remedy, Severity, Threshold
+from pullback.inspect.findings import AS_IT_IS, Finding, Kind, Remedy, Severity, Threshold
+from pullback.inspect.heldout import Renewed
 from pullback.inspect.response import Exam
 from pullback.inspect.rules.running import Sign
 from pullback.inspect.seen import Seen
@@ -266,11 +267,11 @@ class LOOP03(Astray):
         )
 
     @classmethod
-    def behind(cls, case: Case, again: Any) -> Iterator[Finding]:
+    def behind(cls, case: Case, again: Renewed) -> Iterator[Finding]:
         """A loop that has learnt less than `train_step` has after no more steps of its own."""
         if case.is_stepped:
             return
-        own = case.clinic.renewed_as_it_is(again.steps)
+        own = case.clinic.renewed_with(AS_IT_IS, again.steps)
         share = again.behind(own)
         if share > cls.late:
             yield cls.found(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from pullback.inspect.case import Case
 from pullback.inspect.course import FIRST
 from pullback.inspect.edits import tempered
 from pullback.inspect.findings import (
+    AS_IT_IS,
     NO_TRIAL,
     Finding,
     Kind,
@@ -22,6 +22,7 @@ from pullback.inspect.findings import (
     Severity,
     Threshold,
 )
+from pullback.inspect.heldout import Renewed
 from pullback.inspect.initial import misfit_layer, scale_of
 from pullback.inspect.probe import Layer, Probe
 from pullback.inspect.response import rounded_away
@@ -547,14 +548,21 @@ class OPT02(Check):
         return float(size[FIRST:].max()) / first if first else 1.0
 
     @classmethod
-    def behind(cls, case: Case, again: Any) -> Iterator[Finding]:
-        """A run that has learnt less than Adam does in no more steps, and falls too slowly."""
+    def is_behind(cls, case: Case, again: Renewed) -> bool:
+        """Whether Adam learns clearly more than the run has, and than its optimiser does again."""
         share = again.behind(again.adam)
         if share <= cls.late or case.course.to_come > again.run - again.adam:
+            return False
+        own = case.clinic.renewed_with(AS_IT_IS, again.steps)
+        learnt = again.start - again.adam
+        return bool(again.start - own < (1 - cls.late / 2) * learnt)
+
+    @classmethod
+    def behind(cls, case: Case, again: Renewed) -> Iterator[Finding]:
+        """A run that has learnt less than Adam does in no more steps, and falls too slowly."""
+        if not cls.is_behind(case, again):
             return
-        own = case.clinic.renewed_as_it_is(again.steps)
-        if not again.start - own < (1 - cls.late / 2) * (again.start - again.adam):
-            return  # the optimiser would do: what is behind is something else in the run
+        share, own = again.behind(again.adam), case.clinic.renewed_with(AS_IT_IS, again.steps)
         tried = {x: case.clinic.trial(x).end for x in (*OPT01.remedies, *cls.remedies)}
         best = min(tried, key=lambda x: tried[x])
         helps = tried[best] < case.clinic.own.end
