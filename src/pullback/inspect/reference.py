@@ -40,6 +40,8 @@ FEWEST = 32
 """Examples that are held out, and that are left, at least."""
 WIDTH = 2048
 """Columns of the inputs that are looked at."""
+LARGEST = 1 << 22
+"""Numbers of a linear map, and of the features of a batch, at most."""
 FAR = 100.0
 """So many times as far from the constant a loss that has a least value is no lower any more."""
 
@@ -78,25 +80,32 @@ def beside(probe: Probe, model: Any, batches: Sequence[Any], steps: int) -> Besi
     None where the loss is no function of outputs of a sample each, where examples cannot be told
     apart or are too few, and where the loss falls without end.
     """
-    outs = ends(probe)
     pool = _split(batches)
-    if not outs or pool is None:
-        return None
-    rest = Rest(probe, outs)
-    axes = {_axes(rest, z) for z in outs}
-    if len(axes) != 1 or 0 in axes:
+    if pool is None:
         return None
     own, held = pool
-    reference = Reference(rest, own, axes.pop())
-    constant = reference.trained(0.0, steps)
-    maps = [reference.trained(x, steps) for x in LENGTHS]
-    best = min(maps, key=lambda x: x.end)
+    reference = Reference.of(probe, own)
+    if reference is None:
+        return None
+    constant, best = reference.trained(0.0, steps), reference.best(steps)
     leaves = [_leaves(each) for each in held]
     known = [reference.judged(x, leaves) for x in (best, constant, best.further(FAR))]
     if not all(map(math.isfinite, known[:2])) or known[2] < known[0] - abs(known[1] - known[0]):
         return None
-    given = [rest.given(model, each) for each in held]
+    given = [reference.rest.given(model, each) for each in held]
     return Beside(reference.loss(given, leaves), *known[:2])
+
+
+def by_heart(probe: Probe, batch: Any, steps: int) -> tuple[float, float] | None:
+    """The loss of a batch that the best constant and a linear map have learnt; None as above."""
+    leaves = _leaves(batch)
+    if any(x.shape[:1] != (probe.batch,) for x in leaves):
+        return None
+    reference = Reference.of(probe, leaves)
+    if reference is None:
+        return None
+    constant, best = reference.trained(0.0, steps), reference.best(steps)
+    return reference.judged(constant, [leaves]), reference.judged(best, [leaves])
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +128,7 @@ class Reference:
     """Linear maps of the inputs to the outputs; the features along the first `axes` axes."""
 
     def __init__(self, rest: Rest, own: list[Numbers], axes: int) -> None:
-        self._rest, self._own, self._axes = rest, own, axes
+        self.rest, self._own, self._axes = rest, own, axes
         self._features = Features.of([own[i] for i in rest.inputs], axes)
         self._size = rest.outs[0].shape[0]
         self._centres = [_centre(rest, own, z) for z in rest.outs]
@@ -128,6 +137,30 @@ class Reference:
             for n in (math.prod(z.shape[axes:]) for z in rest.outs)
         ]
         self._program = self._made()
+
+    @property
+    def numbers(self) -> int:
+        """Of its weights, or of the features of a batch where these are more."""
+        features = [math.prod(z.shape[: self._axes]) for z in self.rest.outs]
+        widest = max(*features, *[len(bias) for _, bias in self._zero])
+        return self._features.width * widest
+
+    @classmethod
+    def of(cls, probe: Probe, own: list[Numbers]) -> Reference | None:
+        """None where the loss is no function of outputs of a sample each."""
+        outs = ends(probe)
+        if not outs:
+            return None
+        rest = Rest(probe, outs)
+        axes = {_axes(rest, z) for z in outs}
+        if len(axes) != 1 or 0 in axes:
+            return None
+        made = cls(rest, own, axes.pop())
+        return made if made.numbers <= LARGEST else None
+
+    def best(self, steps: int) -> Map:
+        """The one whose length was learnt with best."""
+        return min([self.trained(x, steps) for x in LENGTHS], key=lambda x: x.end)
 
     def trained(self, length: float, steps: int) -> Map:
         """With features of length 0 it is the best constant that is learnt."""
@@ -157,7 +190,7 @@ class Reference:
 
     @property
     def _means(self) -> list[Numbers]:
-        pairs = zip(self._rest.outs, self._centres, strict=True)
+        pairs = zip(self.rest.outs, self._centres, strict=True)
         return [np.full(z.shape, mean, z.dtype) for z, (mean, _) in pairs]
 
     def _state(self, weights: Any) -> TrainState:
@@ -166,12 +199,12 @@ class Reference:
         )
 
     def _step(self, state: Any, length: float, means: Any, batch: Sequence[Numbers]) -> Any:
-        x = self._features([batch[i] for i in self._rest.inputs]) * np.float32(length)
+        x = self._features([batch[i] for i in self.rest.inputs]) * np.float32(length)
         return self._program(state, x, means, *batch)
 
     def _made(self) -> TrainStep:
         """The loss of what is added to `means`: of equal outputs the same map."""
-        rest, sizes = self._rest, [size for _, size in self._centres]
+        rest, sizes = self.rest, [size for _, size in self._centres]
 
         def loss(maps: Any, x: Any, means: Any, *batch: Any) -> Any:
             outs = []
@@ -252,17 +285,20 @@ class Features:
 
 def _columns(x: Numbers, axes: int) -> Numbers:
     """The numbers of each place; of many some."""
-    rows = x.reshape(*x.shape[:axes], -1).astype(float64)
+    rows = x.reshape(*x.shape[:axes], -1)
     some: Numbers = rows[..., :: max(1, -(-rows.shape[-1] // WIDTH))]
-    return some
+    return some.astype(float64)
 
 
 def _yes_and_no(x: Numbers, count: int) -> Numbers:
     """Which whole number stands where; where these are too many, how often each is there."""
-    ones = (x[..., None] == np.arange(count)).astype(float64) / math.sqrt(max(x.shape[-1], 1))
-    wide = x.shape[-1] * count <= WIDTH
-    told: Numbers = ones.reshape(*x.shape[:-1], -1) if wide else ones.sum(axis=-2)
-    return told
+    rows = x.reshape(-1, x.shape[-1]).astype(np.int64)
+    places = np.arange(x.shape[-1]) if x.shape[-1] * count <= WIDTH else np.zeros(1, np.int64)
+    told = np.zeros((len(rows), len(places) * count))
+    inside = (rows >= 0) & (rows < count)
+    where = np.nonzero(inside)[0], (rows + places * count)[inside]
+    np.add.at(told, where, 1 / math.sqrt(max(x.shape[-1], 1)))
+    return told.reshape(*x.shape[:-1], -1)
 
 
 # ---- examples -------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from pullback.inspect.findings import (
 from pullback.inspect.heldout import Renewed
 from pullback.inspect.initial import misfit_layer, scale_of
 from pullback.inspect.probe import Layer, Probe
+from pullback.inspect.reference import STEPS, by_heart
 from pullback.inspect.response import rounded_away
 from pullback.inspect.seen import USUAL_RATE, Seen
 from pullback.inspect.trials import ENOUGH, JUMP, LEAKED, LEAST, copies_ratio
@@ -339,7 +340,21 @@ class VER01(Check):
             f"in {count} steps of Adam",
             None,
             severity=Severity.FAIL if still and count >= LEAST else Severity.WARN,
+            notes=cls._beside(seen),
             numbers={"start": fitted.start, "end": fitted.end, "steps": count},
+        )
+
+    @classmethod
+    def _beside(cls, seen: Seen) -> tuple[str, ...]:
+        """What a linear map in place of the network does with the batch."""
+        found = by_heart(seen.probe, seen.subject.batch, STEPS)
+        if found is None or not all(map(math.isfinite, found)):
+            return ()
+        constant, linear = found
+        learns = constant - linear > cls.little * abs(constant)
+        where = "it is the network" if learns else "look at the loss and the data"
+        return (
+            f"a linear map of the inputs: loss {linear:.3g}; a constant: {constant:.3g}: {where}",
         )
 
 
