@@ -25,7 +25,7 @@ from pullback.inspect.probe import Probe
 from pullback.inspect.response import decay
 from pullback.inspect.rules.objective import is_distance
 from pullback.inspect.rules.running import Sign
-from pullback.inspect.rules.start import OPT02, Check
+from pullback.inspect.rules.start import OPT01, OPT02, Check
 from pullback.inspect.seen import Seen
 from pullback.inspect.terms import Compared, Terms, added, compared
 from pullback.ir.array import Array
@@ -244,8 +244,9 @@ class OBJ08(Sign):
         """A run that has learnt less than Adam does, and would not have without its decay."""
         if not OPT02.is_behind(case, again):
             return
-        own, free = [case.clinic.renewed_with(x, again.steps) for x in (AS_IT_IS, NO_DECAY)]
-        if own - free > cls.harm * (again.start - free):
+        remedies = (AS_IT_IS, NO_DECAY, OPT01.remedies[0], OPT02.remedies[0])
+        own, free, *rates = [case.clinic.renewed_with(x, again.steps) for x in remedies]
+        if own - free > cls.harm * (again.start - free) and free < min(rates):
             yield cls.found(
                 f"the run has learnt less in {case.course.count} steps than it does in "
                 f"{again.steps} without weight decay",
