@@ -227,15 +227,25 @@ class GEN02(Sign):
         "or of what a linear map learns the share that the network has not, above",
         "own calibration: 163 healthy runs have at most 0.10 at their end",
     )
-    least = Threshold(0.1, "where it takes away of the constant's loss at least", "own")
+    above = Threshold(
+        1.25,
+        "or loss / that of a constant learnt in the same way above",
+        "own calibration: 163 healthy runs are below 1 after 100 steps",
+    )
+    least = Threshold(
+        0.1, "a linear map counts where it takes away of the constant's loss at least", "own"
+    )
 
     @classmethod
     def is_outdone(cls, case: Case) -> bool:
-        """Whether the linear map is clearly better, and the run will not be as good as it soon."""
+        """Whether the simpler one is clearly better, and the run will not be as good as it soon."""
         it = case.beside
-        if it is None or not (it.gap > cls.gap and it.learnt > cls.least):
+        if it is None:
             return False
-        return case.course.to_come < it.network - it.linear
+        less = it.gap > cls.gap and it.learnt > cls.least
+        worse = it.network > cls.above * it.constant > 0
+        best = it.linear if less else it.constant
+        return (less or worse) and case.course.to_come < it.network - best
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
