@@ -155,14 +155,12 @@ def renewed(case: Case, symptom: str) -> list[Finding]:
     """
     if not _may_ask(case, symptom):
         return []
-    again = case.clinic.renewed()
-    if again is None:
+    try:
+        again = case.clinic.renewed()
+        found = [] if again is None else [x.behind(case, again) for x in (LOOP03, OBJ08, OPT02)]
+        return next((told for each in found if (told := list(each))), [])
+    except PullbackError:  # as in `compared`
         return []
-    for rule in (LOOP03, OBJ08, OPT02):
-        found = list(rule.behind(case, again))
-        if found:
-            return found
-    return []
 
 
 def outdone(case: Case) -> bool:
