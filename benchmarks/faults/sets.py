@@ -58,7 +58,10 @@ MODULES = {
         "inputs",
         "updates",
     ),
-    "pairs": (),
+    "pairs": (
+        "objective_healthy",
+        "objective_healthy_more",
+    ),
 }
 
 
