@@ -61,6 +61,8 @@ MODULES = {
     "pairs": (
         "objective_healthy",
         "objective_healthy_more",
+        "objective_faults",
+        "objective_faults_more",
     ),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -131,7 +132,7 @@ def alarms_rmsprop(seed: int) -> Setup:
     """Few alarms, no weights: the first loss is above what it falls to at once."""
     x, y, x_valid, y_valid = tasks.alarms(seed)
     score = data.binary_accuracy(call, x_valid, y_valid)
-    return Setup(guard(seed), decide, pb.optim.rmsprop(2e-3), (x, y), score, steps=300)
+    return Setup(guard(seed), decide, pb.optim.rmsprop(5e-3), (x, y), score, steps=400)
 
 
 @healthy("alarms_weighted")
@@ -197,7 +198,7 @@ def mason(seed: int) -> list[dict[str, Any]]:
             "w": pb.asarray(rng.normal(0, (1.5 / a) ** 0.5, (a, b)).astype(np.float32)),
             "b": pb.zeros((b,)),
         }
-        for a, b in zip(sizes[:-1], sizes[1:], strict=True)
+        for a, b in pairwise(sizes)
     ]
 
 
@@ -428,3 +429,26 @@ def contours_vae(seed: int) -> Setup:
     score, key = data.r_squared(retrace, x_valid, x_valid), pb.random.key(seed + 1)
     model = tracer(seed, out=8)
     return Setup(model, loss, pb.optim.adam(5e-3), (x,), score, steps=400, key=key)
+
+
+def distrust(y: Any, seed: int) -> tuple[Any, Any]:
+    """Three in five targets are of another sample; a weight of 0 says which, float32[n,1]."""
+    rng = np.random.default_rng([seed, 4])
+    wrong = rng.random((len(y), 1)) < 0.6
+    y = np.where(wrong, 2 + rng.permutation(y), y).astype(np.float32)
+    return y, 1 - wrong.astype(np.float32)
+
+
+@healthy("mortar_trusted")
+def mortar_trusted(seed: int) -> Setup:
+    """Measurements that are not trusted have the weight 0."""
+    x, y, x_valid, y_valid = tasks.mortar(seed)
+    y, weight = distrust(y, seed)
+
+    def loss(model, x, y, weight):
+        errors = weight * (model(x) - y) ** 2
+        return pb.sum(errors) / (pb.sum(weight) + 1e-6)
+
+    score = data.r_squared(call, x_valid, y_valid)
+    optimizer = pb.optim.adam(3e-3)
+    return Setup(builder(seed), loss, optimizer, (x, y, weight), score, steps=300)

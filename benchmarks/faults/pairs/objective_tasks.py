@@ -34,8 +34,8 @@ def minerals(seed: int) -> Four:
     """Ten measurements of five minerals, parted by a small random network: int64[n]."""
     rng = draw(seed, 1)
     x = rng.normal(size=(COUNT, 10))
-    hidden = np.tanh(x @ rng.normal(size=(10, 6)) / 2)
-    scores = hidden @ rng.normal(size=(6, MINERALS))
+    hidden = np.tanh(x @ rng.normal(size=(10, 4)) / 3)
+    scores = hidden @ rng.normal(size=(4, MINERALS))
     scores = scores - np.median(scores, axis=0)
     return cut(x.astype(np.float32), scores.argmax(1))
 
@@ -95,7 +95,7 @@ def alarms(seed: int) -> Four:
     """One case in six is an alarm: inside a shell of eight features; float32[n,1] of 0 and 1."""
     rng = draw(seed, 6)
     x = rng.normal(size=(COUNT, 8))
-    level = (x[:, :4] ** 2).sum(1) + x[:, 4] * x[:, 5]
+    level = (x[:, :3] ** 2).sum(1) + x[:, 4]
     y = (level < np.quantile(level, 1 / 6)).astype(np.float32)
     return cut(x.astype(np.float32), y[:, None])
 
@@ -162,7 +162,7 @@ def stamps(seed: int) -> Four:
 def scans(seed: int) -> Four:
     """The same as bytes, as a scanner gives them: uint8[n,1,10,10]."""
     x, y, x_valid, y_valid = stamps(seed)
-    bytes_ = [np.clip(60 + 60 * z, 0, 255).astype(np.uint8) for z in (x, x_valid)]
+    bytes_ = [np.clip(50 + 40 * z, 0, 250).astype(np.uint8) for z in (x, x_valid)]
     return bytes_[0], y, bytes_[1], y_valid
 
 
@@ -255,7 +255,7 @@ def refrain(seed: int, length: int = 12) -> Four:
 
 
 def tanks(seed: int, length: int = 16) -> Four:
-    """What flows in and leaks out; how full the tank is in the end, float32[n,T,2], float32[n,1]."""
+    """What flows in and out, float32[n,T,2]; how full the tank is in the end, float32[n,1]."""
     rng = draw(seed, 18)
     x = rng.normal(size=(COUNT, length, 2))
     level = np.zeros(COUNT)
@@ -273,7 +273,7 @@ def herds(seed: int) -> Four:
     rng = draw(seed, 19)
     x = rng.normal(size=(COUNT, 8, 3))
     there = np.arange(8) < rng.integers(1, 9, (COUNT, 1))
-    each = np.abs(x[:, :, 0]) + np.sin(2 * x[:, :, 1]) * x[:, :, 2]
+    each = np.abs(x[:, :, 0]) + np.tanh(x[:, :, 1]) * x[:, :, 2]
     y = (each * there).sum(1) / np.sqrt(there.sum(1))
     x = np.concatenate([x * there[:, :, None], there[:, :, None]], axis=2)
     return cut(x.astype(np.float32), whitened(y)[:, None])
