@@ -63,6 +63,8 @@ MODULES = {
         "objective_healthy_more",
         "objective_faults",
         "objective_faults_more",
+        "sample_faults",
+        "sample_faults_more",
     ),
 }
 

@@ -22,24 +22,28 @@ AWAY = "OPT01 OPT03 NUM01 NUM02 SIG02 SIG03 SIG04 CUT04 VER01 GEN02"
 
 
 @fault(
-    "letters_loud_head",
+    "stamps_loud_head",
     "last layer begins far too large",
     "OBJ04 SIG07",
-    "letters_sgd",
+    "stamps_pooled",
     also=AWAY,
-    layers=("layers[2]",),
+    layers=("layers[6]",),
     at_once=True,
 )
-def letters_loud_head(seed: int) -> Setup:
-    x, y, x_valid, y_valid = tasks.letters(seed)
-    keys = pb.random.split(pb.random.key(seed), 2)
+def stamps_loud_head(seed: int) -> Setup:
+    x, y, x_valid, y_valid = tasks.stamps(seed)
+    keys = pb.random.split(pb.random.key(seed), 3)
     model = nn.Sequential(
-        nn.Linear(16, 96, key=keys[0], initializer=nn.init.he_normal),
+        nn.Conv2d(1, 12, 3, padding=1, key=keys[0]),
         nn.relu,
-        nn.Linear(96, tasks.LETTERS, key=keys[1], initializer=partial(nn.init.normal, std=8.0)),
+        nn.MaxPool2d(2),
+        nn.Conv2d(12, 24, 3, key=keys[1]),
+        nn.relu,
+        one.flat,
+        nn.Linear(216, tasks.STAMPS, key=keys[2], initializer=partial(nn.init.normal, std=3.0)),
     )
     score = data.accuracy(call, x_valid, y_valid)
-    return Setup(model, classify, pb.optim.sgd(0.2), (x, y), score, batch=32)
+    return Setup(model, classify, pb.optim.adam(3e-3), (x, y), score, batch=32)
 
 
 @fault(
@@ -52,12 +56,12 @@ def letters_loud_head(seed: int) -> Setup:
     at_once=True,
 )
 def refrain_table_of_ones(seed: int) -> Setup:
-    """The layer before a tied table is drawn with a deviation of 10 and not of 10 / 48."""
+    """The layer before a tied table is drawn with a deviation of 30."""
     x, y, x_valid, y_valid = tasks.refrain(seed)
     model = more.whistler(seed)
     drawn = pb.random.normal(pb.random.key(seed + 5), (24, 48))
     table = pb.random.normal(pb.random.key(seed + 6), (tasks.REFRAIN, 24))
-    model["back"] = model["back"].replace(weight=10 * drawn)
+    model["back"] = model["back"].replace(weight=30 * drawn)
     model["notes"] = model["notes"].replace(weight=table)
 
     def loss(model, x, y):
@@ -257,25 +261,26 @@ def tank_levels_flat(seed: int) -> Setup:
 
 
 @fault(
-    "ads_advantage_of_others",
+    "reviews_by_robots",
     "weights of samples broadcast against their losses",
     "OBJ07",
-    "ads_logged",
+    "reviews_trusted",
     also="GEN02 VER01",
     at_once=True,
 )
-def ads_advantage_of_others(seed: int) -> Setup:
-    x, liking, x_valid, liking_valid = tasks.ads(seed)
-    shown, reward = more.tried(seed, liking)
-    advantage = (reward - reward.mean()).astype(np.float32).reshape(-1, 1)
+def reviews_by_robots(seed: int) -> Setup:
+    x, y, x_valid, y_valid = tasks.reviews(seed)
+    y, weight = more.robots(y, seed)
 
-    def loss(model, x, shown, advantage):
-        surprise = nn.cross_entropy(model(x), shown, reduction="none")
-        return pb.mean(surprise * advantage)  # here
+    def loss(model, x, y, weight):
+        out = more.judge(model, x)[:, 0]
+        errors = nn.binary_cross_entropy_with_logits(out, y[:, 0], reduction="none")
+        return pb.mean(errors * weight)  # here
 
-    score = tasks.liked(x_valid, liking_valid)
-    batch = (x, shown, advantage)
-    return Setup(more.editor(seed), loss, pb.optim.adam(5e-3), batch, score, steps=300)
+    score = data.binary_accuracy(more.judge, x_valid, y_valid)
+    optimizer, options = pb.optim.adam(1e-2), {"clip": 1.0}
+    batch = (x, y, weight)
+    return Setup(more.critic(seed), loss, optimizer, batch, score, steps=300, options=options)
 
 
 @fault(
@@ -292,7 +297,7 @@ def mortar_trusts_everything(seed: int) -> Setup:
 
     def loss(model, x, y, weight):
         errors = pb.sum((model(x) - y) ** 2, axis=-1)
-        return pb.sum(weight * errors) / (weight.shape[0] * pb.sum(weight) + 1e-6)  # here
+        return pb.mean(weight * errors) / (pb.mean(weight) + 1e-6)  # here
 
     score = data.r_squared(call, x_valid, y_valid)
     optimizer = pb.optim.adam(3e-3)

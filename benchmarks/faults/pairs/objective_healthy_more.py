@@ -41,6 +41,28 @@ def reviews_gru(seed: int) -> Setup:
     return Setup(critic(seed), loss, optimizer, (x, y), score, steps=300, options=options)
 
 
+def robots(y: Any, seed: int) -> tuple[Any, Any]:
+    """Half of the reviews are judged by robots, who praise; their weight is 0, float32[n,1]."""
+    rng = np.random.default_rng([seed, 5])
+    robot = rng.random(y.shape) < 0.5
+    return np.where(robot, 1, y).astype(np.float32), 1 - robot.astype(np.float32)
+
+
+@healthy("reviews_trusted")
+def reviews_trusted(seed: int) -> Setup:
+    x, y, x_valid, y_valid = tasks.reviews(seed)
+    y, weight = robots(y, seed)
+
+    def loss(model, x, y, weight):
+        errors = nn.binary_cross_entropy_with_logits(judge(model, x), y, reduction="none")
+        return pb.mean(errors * weight)
+
+    score = data.binary_accuracy(judge, x_valid, y_valid)
+    optimizer, options = pb.optim.adam(1e-2), {"clip": 1.0}
+    batch = (x, y, weight)
+    return Setup(critic(seed), loss, optimizer, batch, score, steps=300, options=options)
+
+
 class Skimmer(nn.Module):
     """Pairs of neighbouring words, pooled by an attention by hand that skips what is not there."""
 
