@@ -65,6 +65,8 @@ MODULES = {
         "objective_faults_more",
         "sample_faults",
         "sample_faults_more",
+        "number_faults",
+        "gradient_faults",
     ),
 }
 

@@ -236,6 +236,18 @@ def tanks_gru(seed: int) -> Setup:
     return Setup(meter(seed), loss, pb.optim.adam(1e-2), (x, y), score, steps=300)
 
 
+@healthy("tanks_momentum")
+def tanks_momentum(seed: int) -> Setup:
+    x, y, x_valid, y_valid = tasks.tanks(seed)
+
+    def loss(model, x, y):
+        return nn.mse(measure(model, x), y)
+
+    score = data.r_squared(measure, x_valid, y_valid)
+    optimizer, options = pb.optim.sgd(0.05, momentum=0.9), {"clip": 1.0}
+    return Setup(meter(seed), loss, optimizer, (x, y), score, steps=300, options=options)
+
+
 # ---- sets and graphs ------------------------------------------------------------------------
 
 

@@ -201,7 +201,13 @@ def minerals_first_of_loader(seed: int) -> Setup:
     )
 
 
-@fault("cipher_seeded_draw", "same batch in every step", "DAT05", "cipher_lstm", also="GEN01")
+@fault(
+    "cipher_seeded_draw",
+    "same batch in every step",
+    "DAT05",
+    "cipher_lstm",
+    also="GEN01",
+)
 def cipher_seeded_draw(seed: int) -> Setup:
     """The generator is made from the seed in each step, to be reproducible."""
     x, y, x_valid, y_valid = tasks.cipher(seed)
