@@ -74,54 +74,51 @@ def prints_scanned_once(seed: int) -> Setup:
 
 
 @fault(
-    "stamps_generalised_mean",
+    "towns_cubic_mean",
     "fractional power of 0",
     "NUM02",
-    "stamps_pooled",
+    "towns_messages",
     also=NEAR,
     at_once=True,
 )
-def stamps_generalised_mean(seed: int) -> Setup:
-    """Pooled by a generalised mean of power 3; units that are silent everywhere have the mean 0."""
-    x, y, x_valid, y_valid = tasks.stamps(seed)
-    keys = pb.random.split(pb.random.key(seed), 3)
-    model = {
-        "first": nn.Conv2d(1, 12, 3, padding=1, key=keys[0]),
-        "second": nn.Conv2d(12, 24, 5, stride=2, key=keys[1]),
-        "head": nn.Linear(24, tasks.STAMPS, key=keys[2]),
-    }
+def towns_cubic_mean(seed: int) -> Setup:
+    """Neighbours are pooled by a mean of their cubes; a town without any has the mean 0."""
+    nodes, roads, y, nodes_valid, roads_valid, y_valid = tasks.towns(seed)
 
-    def predict(model, x):
-        h = nn.relu(model["second"](nn.relu(model["first"](x))))
-        pooled = pb.mean(h**3, axis=(2, 3)) ** (1 / 3)  # here
-        return model["head"](pooled)
+    def trade(model, nodes, roads):
+        own, sent = nn.silu(model["own"](nodes)), nn.softplus(model["send"](nodes))
+        heard = (roads @ sent**3 / 3) ** (1 / 3)  # here
+        h = pb.concat([own, heard], axis=2)
+        return model["head"](pb.mean(nn.silu(model["mix"](h)), axis=1))
 
-    def loss(model, x, y):
-        return nn.cross_entropy(predict(model, x), y)
+    def loss(model, nodes, roads, y):
+        return nn.mse(trade(model, nodes, roads), y)
 
-    score = data.accuracy(predict, x_valid, y_valid)
-    return Setup(model, loss, pb.optim.adam(3e-3), (x, y), score, batch=32)
+    score = data.r_squared(lambda m, x: trade(m, x, roads_valid), nodes_valid, y_valid)
+    optimizer, options = pb.optim.adam(1e-2), {"clip": 1.0}
+    batch = (nodes, roads, y)
+    return Setup(more.trader(seed), loss, optimizer, batch, score, steps=400, options=options)
 
 
 @fault(
-    "incomes_learnt_power",
+    "incomes_concave",
     "fractional power of 0",
     "NUM02",
     "incomes_log1p",
     also=NEAR,
     at_once=True,
 )
-def incomes_learnt_power(seed: int) -> Setup:
-    """Each amount to a power that is learnt: its slope has the logarithm of the amount."""
+def incomes_concave(seed: int) -> Setup:
+    """What an amount is worth grows with its root; how much of it counts is learnt."""
     x, y, x_valid, y_valid = tasks.incomes(seed)
     model = {
-        "power": pb.asarray(np.full(4, 0.5, np.float32)),
+        "share": pb.zeros((4,)),
         "net": nn.MLP(7, 1, 48, 2, nn.gelu, key=pb.random.key(seed)),
     }
 
     def predict(model, x):
-        amounts = x[:, :4] ** model["power"]  # here
-        return model["net"](pb.concat([amounts, x[:, 4:]], axis=1))
+        worth = (x[:, :4] * pb.exp(model["share"])) ** 0.5  # here
+        return model["net"](pb.concat([worth, x[:, 4:]], axis=1))
 
     def loss(model, x, y):
         return nn.mse(predict(model, x), y)
@@ -139,18 +136,19 @@ def incomes_learnt_power(seed: int) -> Setup:
     at_once=True,
 )
 def incomes_where(seed: int) -> Setup:
-    """The logarithm of an amount, weighed and squashed; 0 where there is no amount."""
+    """The logarithm of each amount goes through a small layer; 0 where there is no amount."""
     x, y, x_valid, y_valid = tasks.incomes(seed)
     keys = pb.random.split(pb.random.key(seed), 2)
     model = {
-        "weight": 0.5 * pb.random.normal(keys[0], (4,)),
-        "net": nn.MLP(7, 1, 48, 2, nn.gelu, key=keys[1]),
+        "amount": nn.Linear(1, 4, key=keys[0]),
+        "net": nn.MLP(19, 1, 48, 2, nn.gelu, key=keys[1]),
     }
 
     def predict(model, x):
-        amounts = x[:, :4]
-        level = pb.where(amounts > 0, pb.tanh(model["weight"] * pb.log(amounts)), 0.0)  # here
-        return model["net"](pb.concat([level, x[:, 4:]], axis=1))
+        amounts = x[:, :4, None]
+        level = nn.gelu(model["amount"](pb.log(amounts)))  # here
+        level = pb.where(amounts > 0, level, 0.0)  # here
+        return model["net"](pb.concat([pb.reshape(level, (len(x), 16)), x[:, 4:]], axis=1))
 
     def loss(model, x, y):
         return nn.mse(predict(model, x), y)
@@ -333,41 +331,41 @@ def flats_own_huber(seed: int) -> Setup:
 
 
 @fault(
-    "beeps_gated",
+    "beeps_ratio",
     "derivatives of two arguments mistaken",
     "VER02",
     "beeps_conv1d",
     also=LOST,
     at_once=True,
 )
-def beeps_gated(seed: int) -> Setup:
-    """Half of the channels are gates; each half is given the derivative of the other."""
+def beeps_ratio(seed: int) -> Setup:
+    """Channels as shares of two: each argument is given the derivative of the other."""
     x, y, x_valid, y_valid = tasks.beeps(seed)
 
     @pb.custom_derivative
-    def gated(value, gate):
-        return value * pb.sigmoid(gate)  # here
+    def share(u, v):
+        return u / (u + v + 0.1)  # here
 
-    def forward(value, gate):
-        return gated(value, gate), (value, pb.sigmoid(gate))
+    def forward(u, v):
+        return share(u, v), (u, v)
 
     def backward(kept, bar):
-        value, s = kept
-        return bar * value * s * (1 - s), bar * s  # here
+        u, v = kept
+        whole = u + v + 0.1
+        return -bar * u / whole**2, bar * (v + 0.1) / whole**2  # here
 
-    gated.defvjp(forward, backward)  # here
+    share.defvjp(forward, backward)  # here
     keys = pb.random.split(pb.random.key(seed), 3)
     model = {
-        "one": nn.Conv1d(1, 32, 7, padding=3, key=keys[0]),
+        "one": nn.Conv1d(1, 16, 7, padding=3, key=keys[0]),
         "two": nn.Conv1d(16, 48, 5, stride=2, key=keys[1]),
         "head": nn.Linear(24, tasks.BEEPS, key=keys[2]),
     }
 
     def predict(model, x):
-        h = model["one"](x)
-        h = model["two"](gated(h[:, :16], h[:, 16:]))
-        h = gated(h[:, :24], h[:, 24:])
-        return model["head"](pb.mean(h * h, axis=2))
+        h = model["two"](nn.relu(model["one"](x))) ** 2
+        h = share(h[:, :24], h[:, 24:])
+        return model["head"](4 * pb.mean(h, axis=2) - 2)
 
     def loss(model, x, y):
         return nn.cross_entropy(predict(model, x), y)
