@@ -189,35 +189,25 @@ def reviews_sharp_attention(seed: int) -> Setup:
 
 
 @fault(
-    "mortar_softplus_by_hand",
+    "ads_cold_policy",
     "exponential that overflows",
     "NUM01",
-    "mortar_lion",
+    "ads_entropy",
     also=NEAR + " NUM02",
-    at_once=True,
 )
-def mortar_softplus_by_hand(seed: int) -> Setup:
-    """A smooth relu that is nearly one: sharpness 80."""
-    x, y, x_valid, y_valid = tasks.mortar(seed)
+def ads_cold_policy(seed: int) -> Setup:
+    """Boltzmann's policy over four values, nearly greedy; what it would be liked is maximised."""
+    x, liking, x_valid, liking_valid = tasks.ads(seed)
+    coldness = 50.0
 
-    def smooth(z):
-        return pb.log(1 + pb.exp(80 * z)) / 80  # here
+    def loss(model, x, liking):
+        heat = pb.exp(coldness * model(x))  # here
+        policy = heat / pb.sum(heat, axis=1, keepdims=True)  # here
+        return -pb.mean(pb.sum(policy * liking, axis=1))
 
-    keys = pb.random.split(pb.random.key(seed), 3)
-    model = nn.Sequential(
-        nn.Linear(6, 48, key=keys[0]),
-        smooth,
-        nn.Linear(48, 48, key=keys[1]),
-        smooth,
-        nn.Linear(48, 1, key=keys[2]),
-    )
-
-    def loss(model, x, y):
-        return nn.huber(model(x), y)
-
-    score = data.r_squared(call, x_valid, y_valid)
-    optimizer = pb.optim.lion(pb.optim.cosine(2e-3, 400))
-    return Setup(model, loss, optimizer, (x, y), score, steps=400)
+    score = tasks.liked(x_valid, liking_valid)
+    model, optimizer = more.editor(seed), pb.optim.adam(5e-3)
+    return Setup(model, loss, optimizer, (x, liking), score, steps=400)
 
 
 @fault("flats_missing_floor", "NaN in the data", "NUM01 DAT01", "flats_elu", at_once=True)
