@@ -196,12 +196,12 @@ def reviews_sharp_attention(seed: int) -> Setup:
     also=NEAR + " NUM02",
 )
 def ads_cold_policy(seed: int) -> Setup:
-    """Boltzmann's policy over four values, nearly greedy; what it would be liked is maximised."""
+    """Boltzmann's policy over four values, nearly greedy, with a little of each."""
     x, liking, x_valid, liking_valid = tasks.ads(seed)
     coldness = 50.0
 
     def loss(model, x, liking):
-        heat = pb.exp(coldness * model(x))  # here
+        heat = pb.exp(coldness * model(x)) + 0.1  # here
         policy = heat / pb.sum(heat, axis=1, keepdims=True)  # here
         return -pb.mean(pb.sum(policy * liking, axis=1))
 
