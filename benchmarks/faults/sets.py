@@ -61,6 +61,7 @@ MODULES = {
     "pairs": (
         "objective_healthy",
         "objective_healthy_more",
+        "objective_healthy_odd",
         "objective_faults",
         "objective_faults_more",
         "sample_faults",

@@ -157,22 +157,23 @@ def reviews_share_of_one(seed: int) -> Setup:
 
 
 @fault(
-    "minerals_down_the_column",
+    "stamps_down_the_column",
     "softmax over the wrong axis",
     "OBJ01 DAT04",
-    "minerals_gelu",
+    "stamps_pooled",
     also=SLOW,
     at_once=True,
 )
-def minerals_down_the_column(seed: int) -> Setup:
-    x, y, x_valid, y_valid = tasks.minerals(seed)
+def stamps_down_the_column(seed: int) -> Setup:
+    """Brier's score of several classes."""
+    x, y, x_valid, y_valid = tasks.stamps(seed)
 
     def loss(model, x, y):
         p = pb.softmax(model(x), axis=0)  # here
-        return pb.mean((p - pb.one_hot(y, tasks.MINERALS)) ** 2)
+        return pb.mean((p - pb.one_hot(y, tasks.STAMPS)) ** 2)
 
     score = data.accuracy(call, x_valid, y_valid)
-    return Setup(one.geologist(seed), loss, pb.optim.adam(5e-3), (x, y), score, batch=32)
+    return Setup(one.philatelist(seed), loss, pb.optim.adam(3e-3), (x, y), score, batch=32)
 
 
 @fault(
