@@ -136,26 +136,25 @@ def towns_mean_of_none(seed: int) -> Setup:
 
 
 @fault(
-    "herds_standardised",
+    "herds_of_one",
     "division by a count or a spread of 0",
     "NUM01",
     "herds_set",
     also=NEAR + " NUM02",
     at_once=True,
 )
-def herds_standardised(seed: int) -> Setup:
-    """Each herd is standardised for itself; a herd of one has no spread."""
+def herds_of_one(seed: int) -> Setup:
+    """How much the animals of a herd differ is told as well; of one that is alone, nothing."""
     x, y, x_valid, y_valid = tasks.herds(seed)
 
     def predict(model, x):
-        there, features = x[:, :, 3:], x[:, :, :3]
-        count = pb.sum(there, axis=1, keepdims=True)
-        centre = pb.sum(features, axis=1, keepdims=True) / count
-        squares = pb.sum(there * (features - centre) ** 2, axis=1, keepdims=True)
-        spread = squares / (count - 1)  # here
-        scaled = (features - centre) / (spread + 0.1)
-        mean = pb.sum(model["each"](scaled) * there, axis=1) / count[:, 0]
-        return model["all"](pb.concat([mean, count[:, 0] / 8], axis=1))
+        there = x[:, :, 3:]
+        count = pb.sum(there, axis=1)
+        each = model["each"](x[:, :, :3])
+        mean = pb.sum(each * there, axis=1) / count
+        off = (each - mean[:, None, :]) * there
+        spread = pb.sum(off * off, axis=1) / (count - 1)  # here
+        return model["all"](pb.concat([mean + 0.1 * spread, count / 8], axis=1))
 
     def loss(model, x, y):
         return nn.mse(predict(model, x), y)

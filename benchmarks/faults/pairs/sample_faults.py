@@ -62,7 +62,14 @@ def herds_in_grams(seed: int) -> Setup:
     return Setup(model, loss, optimizer, (x, grams[0]), score, steps=400)
 
 
-@fault("scans_divided_twice", "inputs far too small", "DAT01", "scans_divided", also=SCALE)
+@fault(
+    "scans_divided_twice",
+    "inputs far too small",
+    "DAT01",
+    "scans_divided",
+    also=SCALE,
+    at_once=True,
+)
 def scans_divided_twice(seed: int) -> Setup:
     """The loader divides by 255 already, and so does the user."""
     x, y, x_valid, y_valid = tasks.scans(seed)
@@ -72,7 +79,14 @@ def scans_divided_twice(seed: int) -> Setup:
     return Setup(one.philatelist(seed), classify, pb.optim.adam(5e-3), (x, y), score, batch=32)
 
 
-@fault("minerals_in_tonnes", "inputs far too small", "DAT01", "minerals_nesterov", also=SCALE)
+@fault(
+    "minerals_in_tonnes",
+    "inputs far too small",
+    "DAT01",
+    "minerals_nesterov",
+    also=SCALE,
+    at_once=True,
+)
 def minerals_in_tonnes(seed: int) -> Setup:
     """Grams that were turned into tonnes."""
     x, y, x_valid, y_valid = tasks.minerals(seed)
