@@ -100,7 +100,13 @@ def minerals_in_tonnes(seed: int) -> Setup:
 # ---- order ----------------------------------------------------------------------------------
 
 
-@fault("stamps_by_folder", "examples in the order of their classes", "DAT02", "stamps_pooled")
+@fault(
+    "stamps_by_folder",
+    "examples in the order of their classes",
+    "DAT02",
+    "stamps_pooled",
+    also="OPT01 OPT03 GEN02",
+)
 def stamps_by_folder(seed: int) -> Setup:
     """A folder for each class, read one after the other."""
     x, y, x_valid, y_valid = tasks.stamps(seed)
@@ -111,7 +117,13 @@ def stamps_by_folder(seed: int) -> Setup:
     return Setup(model, classify, optimizer, (x[order], y[order]), score, batch=32, shuffle=False)
 
 
-@fault("minerals_by_drawer", "examples in the order of their classes", "DAT02", "minerals_nesterov")
+@fault(
+    "minerals_by_drawer",
+    "examples in the order of their classes",
+    "DAT02",
+    "minerals_nesterov",
+    also="OPT01 OPT03 GEN02",
+)
 def minerals_by_drawer(seed: int) -> Setup:
     """Drawer by drawer, and round again, by an index that the user keeps."""
     x, y, x_valid, y_valid = tasks.minerals(seed)
@@ -128,7 +140,13 @@ def minerals_by_drawer(seed: int) -> Setup:
     return Setup(model, classify, optimizer, (x, y), score, batch=32, batches=batches)
 
 
-@fault("mortar_by_strength", "examples in the order of a number", "DAT02", "mortar_sgd")
+@fault(
+    "mortar_by_strength",
+    "examples in the order of a number",
+    "DAT02",
+    "mortar_sgd",
+    also="OPT01 OPT03 GEN02",
+)
 def mortar_by_strength(seed: int) -> Setup:
     x, y, x_valid, y_valid = tasks.mortar(seed)
     order = y[:, 0].argsort()
@@ -138,7 +156,13 @@ def mortar_by_strength(seed: int) -> Setup:
     return Setup(model, regress, optimizer, batch, score, batch=32, steps=300, shuffle=False)
 
 
-@fault("tanks_from_empty_to_full", "examples in the order of a number", "DAT02", "tanks_momentum")
+@fault(
+    "tanks_from_empty_to_full",
+    "examples in the order of a number",
+    "DAT02",
+    "tanks_momentum",
+    also="OPT01 OPT03 GEN02",
+)
 def tanks_from_empty_to_full(seed: int) -> Setup:
     """A table of the data base, which has an index on the level."""
     x, y, x_valid, y_valid = tasks.tanks(seed)
