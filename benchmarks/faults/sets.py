@@ -58,7 +58,17 @@ MODULES = {
         "inputs",
         "updates",
     ),
-    "pairs": (),
+    "pairs": (
+        "objective_healthy",
+        "objective_healthy_more",
+        "objective_healthy_odd",
+        "objective_faults",
+        "objective_faults_more",
+        "sample_faults",
+        "sample_faults_more",
+        "number_faults",
+        "gradient_faults",
+    ),
 }
 
 
