@@ -58,7 +58,10 @@ MODULES = {
         "inputs",
         "updates",
     ),
-    "pairs": (),
+    "pairs": (
+        "training_healthy",
+        "training_healthy_more",
+    ),
 }
 
 
