@@ -61,6 +61,8 @@ MODULES = {
     "pairs": (
         "training_healthy",
         "training_healthy_more",
+        "way_faults",
+        "stop_faults",
     ),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -160,7 +161,7 @@ def harvest_noisy(seed: int) -> Setup:
 def layered(seed: int, sizes: tuple[int, ...]) -> list[dict[str, Any]]:
     """A network that is a list of arrays."""
     keys = pb.random.split(pb.random.key(seed), len(sizes))
-    pairs = zip(sizes[:-1], sizes[1:], strict=True)
+    pairs = itertools.pairwise(sizes)
     return [
         {"w": pb.random.normal(keys[i], (a, b)) / a**0.5, "b": pb.zeros(b)}
         for i, (a, b) in enumerate(pairs)

@@ -246,8 +246,8 @@ def reader(seed: int) -> dict[str, Any]:
     keys = pb.random.split(pb.random.key(seed), 2)
     start = partial(nn.init.normal, std=0.3)
     return {
-        "words": nn.Embedding(tasks.WORDS, 16, key=keys[0], initializer=start),
-        "head": nn.MLP(16, 1, 32, 1, nn.gelu, key=keys[1]),
+        "words": nn.Embedding(tasks.WORDS, 6, key=keys[0], initializer=start),
+        "head": nn.MLP(6, 1, 32, 1, nn.gelu, key=keys[1]),
     }
 
 
@@ -372,8 +372,9 @@ def circuits_graph(seed: int) -> Setup:
     return Setup(electrician(seed), measure_loss, optimizer, all_, score, batch=32, steps=400)
 
 
-def critic(seed: int, start: Any = partial(nn.init.normal, std=0.3)) -> dict[str, Any]:
+def critic(seed: int) -> dict[str, Any]:
     keys = pb.random.split(pb.random.key(seed), 2)
+    start = partial(nn.init.normal, std=0.3)
     return {
         "people": nn.Embedding(tasks.PEOPLE, 5, key=keys[0], initializer=start),
         "things": nn.Embedding(tasks.THINGS, 5, key=keys[1], initializer=start),
