@@ -151,8 +151,8 @@ def harvest_sgd(seed: int) -> Setup:
 
 @healthy("harvest_noisy")
 def harvest_noisy(seed: int) -> Setup:
-    """Two fifths of the variance are noise that nothing explains."""
-    x, y, x_valid, y_valid = tasks.harvest(seed, noise=1.1)
+    """A third of the variance are noise that nothing explains."""
+    x, y, x_valid, y_valid = tasks.harvest(seed, noise=0.8)
     model = nn.MLP(6, 1, 16, 1, nn.softplus, key=pb.random.key(seed))
     score = data.r_squared(call, x_valid, y_valid)
     return Setup(model, regress, pb.optim.adam(1e-2), (x, y), score, batch=128, steps=150)
@@ -213,7 +213,7 @@ def harvest_gated(seed: int) -> Setup:
         return nn.huber(predict(model, x), y)
 
     score = data.r_squared(predict, x_valid, y_valid)
-    return Setup(model, loss, pb.optim.rmsprop(5e-3), (x, y), score, steps=400)
+    return Setup(model, loss, pb.optim.rmsprop(1e-2), (x, y), score, batch=32, steps=600)
 
 
 @healthy("harvest_shaken")
@@ -248,9 +248,9 @@ def alarms_parts(seed: int) -> Setup:
 @healthy("alarms_lion")
 def alarms_lion(seed: int) -> Setup:
     x, y, x_valid, y_valid = tasks.alarms(seed)
-    model = nn.MLP(12, tasks.ALARMS, 64, 2, nn.leaky_relu, key=pb.random.key(seed))
+    model = nn.MLP(12, tasks.ALARMS, 64, 1, nn.leaky_relu, key=pb.random.key(seed))
     score = data.binary_accuracy(call, x_valid, y_valid)
-    rate = pb.optim.warmup_cosine(2e-3, 20, 200)
+    rate = pb.optim.warmup_cosine(3e-3, 20, 200)
     return Setup(model, decide, pb.optim.lion(rate, weight_decay=0.1), (x, y), score)
 
 
@@ -324,7 +324,7 @@ def stamps_conv(seed: int) -> Setup:
 def stamps_momentum(seed: int) -> Setup:
     x, y, x_valid, y_valid = tasks.stamps(seed)
     score = data.accuracy(call, x_valid, y_valid)
-    optimizer = pb.optim.sgd(pb.optim.cosine(0.05, 200), momentum=0.9, weight_decay=5e-4)
+    optimizer = pb.optim.sgd(pb.optim.cosine(0.02, 200), momentum=0.9, weight_decay=5e-4)
     return Setup(sorter(seed), classify, optimizer, (x, y), score, batch=32)
 
 

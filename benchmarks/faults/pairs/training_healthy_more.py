@@ -435,7 +435,8 @@ def stall_policy(seed: int) -> Setup:
         return -pb.mean(better * pb.sum(drawn * nn.log_softmax(logits), axis=1))
 
     score, key = data.accuracy(call, x_valid, best), pb.random.key(seed + 1)
-    return Setup(model, loss, pb.optim.adam(1e-2), (x, worth), score, steps=500, key=key)
+    optimizer = pb.optim.adam(2e-2)
+    return Setup(model, loss, optimizer, (x, worth), score, batch=128, steps=600, key=key)
 
 
 @healthy("alarms_mixture")

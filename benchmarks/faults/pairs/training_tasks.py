@@ -28,7 +28,8 @@ def soil(seed: int) -> Four:
     """Ten measurements, five sorts of soil: float32[n,10] and int64[n]."""
     rng = np.random.default_rng([seed, 301])
     x = rng.normal(size=(COUNT, 10))
-    level = np.tanh(x @ rng.normal(size=(10, 6)) * 0.6) @ rng.normal(size=(6, SOILS))
+    hidden = np.abs(x @ rng.normal(size=(10, 4)) / 10**0.5 + rng.normal(size=4) * 0.3)
+    level = hidden @ rng.normal(size=(4, SOILS))
     level = (level - level.mean(0)) / level.std(0)
     return parted(x.astype(np.float32), level.argmax(1))
 
@@ -245,7 +246,7 @@ def stall(seed: int) -> tuple[Numbers, ...]:
     """A visitor and what each of four offers earns; to judge, the best: [n,6], [n,4]; int64[n]."""
     rng = np.random.default_rng([seed, 334])
     x = rng.normal(size=(COUNT, 6)).astype(np.float32)
-    worth = np.tanh(x @ rng.normal(size=(6, 4)) * 0.8) + 0.1 * rng.normal(size=(COUNT, 4))
+    worth = np.tanh(x @ rng.normal(size=(6, 4)) * 0.5)
     return x[:TRAIN], worth[:TRAIN].astype(np.float32), x[TRAIN:], worth[TRAIN:].argmax(1)
 
 
