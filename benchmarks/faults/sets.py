@@ -63,6 +63,8 @@ MODULES = {
         "training_healthy_more",
         "way_faults",
         "stop_faults",
+        "signal_faults",
+        "start_faults",
     ),
 }
 

@@ -281,8 +281,8 @@ def fraud_weighted(seed: int) -> Setup:
     return Setup(model, loss, pb.optim.adam(1e-2), (x, y), score, steps=200)
 
 
-@healthy("calls_poisson")
-def calls_poisson(seed: int) -> Setup:
+@healthy("calls_counted")
+def calls_counted(seed: int) -> Setup:
     """Counts: exp(f) - y f, the bias at the logarithm of their mean."""
     x, y, x_valid, y_valid = tasks.calls(seed)
     model = nn.MLP(5, 1, 32, 2, nn.tanh, key=pb.random.key(seed))
@@ -328,8 +328,8 @@ def stamps_momentum(seed: int) -> Setup:
     return Setup(sorter(seed), classify, optimizer, (x, y), score, batch=32)
 
 
-@healthy("stamps_residual")
-def stamps_residual(seed: int) -> Setup:
+@healthy("stamps_grouped")
+def stamps_grouped(seed: int) -> Setup:
     """Blocks with group norms; the mean over the image at the end."""
     x, y, x_valid, y_valid = tasks.stamps(seed)
     keys = pb.random.split(pb.random.key(seed), 6)
