@@ -65,6 +65,8 @@ MODULES = {
         "stop_faults",
         "signal_faults",
         "start_faults",
+        "loop_faults",
+        "rate_faults",
     ),
 }
 

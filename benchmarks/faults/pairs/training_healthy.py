@@ -195,6 +195,16 @@ def harvest_by_hand(seed: int) -> Setup:
     return Setup(model, loss, optimizer, (x, y), score, steps=400, step=step)
 
 
+@healthy("harvest_heavy")
+def harvest_heavy(seed: int) -> Setup:
+    """Short steps and much momentum; the loss swings."""
+    x, y, x_valid, y_valid = tasks.harvest(seed)
+    model = nn.MLP(6, 1, 48, 1, nn.silu, key=pb.random.key(seed))
+    score = data.r_squared(call, x_valid, y_valid)
+    optimizer = pb.optim.sgd(0.003, momentum=0.98)
+    return Setup(model, regress, optimizer, (x, y), score, batch=32, steps=600)
+
+
 @healthy("harvest_gated")
 def harvest_gated(seed: int) -> Setup:
     """Each hidden unit has a gate."""
@@ -224,7 +234,7 @@ def harvest_shaken(seed: int) -> Setup:
     def loss(model, x, y, key):
         keys = pb.random.split(key, len(model))
         shaken = [
-            {"w": p["w"] + 0.05 * pb.random.normal(k, p["w"].shape), "b": p["b"]}
+            {"w": p["w"] + 0.1 * pb.random.normal(k, p["w"].shape), "b": p["b"]}
             for p, k in zip(model, keys, strict=True)
         ]
         return nn.mse(through(shaken, x), y)

@@ -266,6 +266,21 @@ def chatter_bag(seed: int) -> Setup:
     return Setup(reader(seed), loss, pb.optim.adam(5e-3), (x, y), score)
 
 
+@healthy("chatter_dropped")
+def chatter_dropped(seed: int) -> Setup:
+    """In each step a third of the words are unknown, other ones each time."""
+    x, y, x_valid, y_valid = tasks.chatter(seed)
+
+    def loss(model, x, y, key):
+        known = pb.random.bernoulli(key, 2 / 3, (tasks.WORDS, 1))
+        vectors = pb.take(model["words"].weight * known, x, axis=0)
+        logits = model["head"](pb.mean(vectors, axis=1) * 4.5)
+        return nn.binary_cross_entropy_with_logits(logits, y)
+
+    score, key = data.binary_accuracy(read, x_valid, y_valid), pb.random.key(seed + 1)
+    return Setup(reader(seed), loss, pb.optim.adam(5e-3), (x, y), score, steps=300, key=key)
+
+
 @healthy("lag_gru")
 def lag_gru(seed: int) -> Setup:
     x, y, x_valid, y_valid = tasks.lag(seed)
