@@ -205,7 +205,7 @@ def old_state_given_back(seed: int) -> Setup:
     model = first.normed(seed)
 
     def loss(model, x, y, state, key):
-        logits, moved = model(x, state, train=True, key=key)
+        logits, _moved = model(x, state, train=True, key=key)
         return nn.cross_entropy(logits, y), state  # here
 
     return Setup(

@@ -28,7 +28,7 @@ def soil(seed: int) -> Four:
     """Ten measurements, five sorts of soil: float32[n,10] and int64[n]."""
     rng = np.random.default_rng([seed, 301])
     x = rng.normal(size=(COUNT, 10))
-    hidden = np.abs(x @ rng.normal(size=(10, 4)) / 10**0.5 + rng.normal(size=4) * 0.3)
+    hidden = np.abs(x[:, :5] @ rng.normal(size=(5, 4)) / 5**0.5 + 0.5)
     level = hidden @ rng.normal(size=(4, SOILS))
     level = (level - level.mean(0)) / level.std(0)
     return parted(x.astype(np.float32), level.argmax(1))
