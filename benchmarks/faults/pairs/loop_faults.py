@@ -159,9 +159,6 @@ def grey_values_in_use(seed: int) -> Setup:
     return Setup(model, loss, optimizer, (x, y), score, batch=32, network_state=state)
 
 
-UNITS = np.float32([1, 8, 30, 2, 1, 15, 4, 1, 50, 1])
-
-
 @fault(
     "mode_of_the_validation",
     "batch norm as in use while training",
@@ -173,7 +170,7 @@ UNITS = np.float32([1, 8, 30, 2, 1, 15, 4, 1, 50, 1])
 def mode_of_the_validation(seed: int) -> Setup:
     """A flag that is set for the validation, and not set back."""
     x, y, x_valid, y_valid = tasks.soil(seed)
-    x, x_valid = x * UNITS, x_valid * UNITS
+    x, x_valid = 20 * x + 60, 20 * x_valid + 60
     model = first.normed(seed)
     mode = {"train": False}
 
@@ -201,7 +198,7 @@ def mode_of_the_validation(seed: int) -> Setup:
 )
 def old_state_given_back(seed: int) -> Setup:
     x, y, x_valid, y_valid = tasks.soil(seed)
-    x, x_valid = x * UNITS + 3, x_valid * UNITS + 3
+    x, x_valid = 20 * x + 60, 20 * x_valid + 60
     model = first.normed(seed)
 
     def loss(model, x, y, state, key):

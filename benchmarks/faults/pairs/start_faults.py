@@ -217,7 +217,7 @@ def faint_filters(seed: int) -> Setup:
     shapes = [(12, 1, 3, 3), (12, 12, 3, 3), (12, 12, 3, 3), (12, 12, 3, 3)]
     model = {
         "convs": [
-            pb.random.uniform(k, shape, low=-0.01, high=0.01)  # here
+            0.02 * pb.random.uniform(k, shape) - 0.01  # here
             for k, shape in zip(keys[:4], shapes, strict=True)
         ],
         "head": nn.Linear(192, 4, key=keys[4]),

@@ -25,13 +25,12 @@ SOILS = 5
 
 
 def soil(seed: int) -> Four:
-    """Ten measurements, five sorts of soil: float32[n,10] and int64[n]."""
+    """Ten measurements, five sorts of soil, each found in two forms: float32[n,10], int64[n]."""
     rng = np.random.default_rng([seed, 301])
-    x = rng.normal(size=(COUNT, 10))
-    hidden = np.abs(x[:, :5] @ rng.normal(size=(5, 4)) / 5**0.5 + 0.5)
-    level = hidden @ rng.normal(size=(4, SOILS))
-    level = (level - level.mean(0)) / level.std(0)
-    return parted(x.astype(np.float32), level.argmax(1))
+    y, form = rng.integers(0, SOILS, COUNT), rng.integers(0, 2, COUNT)
+    centres = rng.normal(size=(SOILS, 2, 10))
+    x = (centres[y, form] + 0.8 * rng.normal(size=(COUNT, 10))) / 1.3
+    return parted(x.astype(np.float32), y)
 
 
 def harvest(seed: int, noise: float = 0.1) -> Four:
