@@ -262,7 +262,7 @@ def statistics_of_before(seed: int) -> Setup:
 def momentum_forgotten(seed: int) -> Setup:
     x, y, x_valid, y_valid = tasks.harvest(seed)
     model = nn.MLP(6, 1, 48, 1, nn.silu, key=pb.random.key(seed))
-    optimizer = pb.optim.sgd(0.003, momentum=0.98)
+    optimizer = pb.optim.sgd(0.002, momentum=0.97)
 
     @pb.compile
     def step(state, x, y):
@@ -273,7 +273,7 @@ def momentum_forgotten(seed: int) -> Setup:
         return (pb.optim.apply_updates(model, updates), memory), (value, grads)
 
     score = data.r_squared(call, x_valid, y_valid)
-    return Setup(model, first.regress, optimizer, (x, y), score, batch=32, steps=600, step=step)
+    return Setup(model, first.regress, optimizer, (x, y), score, batch=32, steps=800, step=step)
 
 
 @fault(

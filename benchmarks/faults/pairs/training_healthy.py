@@ -153,9 +153,9 @@ def harvest_sgd(seed: int) -> Setup:
 def harvest_noisy(seed: int) -> Setup:
     """A third of the variance are noise that nothing explains."""
     x, y, x_valid, y_valid = tasks.harvest(seed, noise=0.8)
-    model = nn.MLP(6, 1, 16, 1, nn.softplus, key=pb.random.key(seed))
+    model = nn.MLP(6, 1, 24, 1, nn.silu, key=pb.random.key(seed))
     score = data.r_squared(call, x_valid, y_valid)
-    return Setup(model, regress, pb.optim.adam(1e-2), (x, y), score, batch=128, steps=150)
+    return Setup(model, regress, pb.optim.adam(1e-2), (x, y), score, batch=128, steps=250)
 
 
 def layered(seed: int, sizes: tuple[int, ...]) -> list[dict[str, Any]]:
@@ -201,8 +201,8 @@ def harvest_heavy(seed: int) -> Setup:
     x, y, x_valid, y_valid = tasks.harvest(seed)
     model = nn.MLP(6, 1, 48, 1, nn.silu, key=pb.random.key(seed))
     score = data.r_squared(call, x_valid, y_valid)
-    optimizer = pb.optim.sgd(0.003, momentum=0.98)
-    return Setup(model, regress, optimizer, (x, y), score, batch=32, steps=600)
+    optimizer = pb.optim.sgd(0.002, momentum=0.97)
+    return Setup(model, regress, optimizer, (x, y), score, batch=32, steps=800)
 
 
 @healthy("harvest_gated")
@@ -234,7 +234,7 @@ def harvest_shaken(seed: int) -> Setup:
     def loss(model, x, y, key):
         keys = pb.random.split(key, len(model))
         shaken = [
-            {"w": p["w"] + 0.1 * pb.random.normal(k, p["w"].shape), "b": p["b"]}
+            {"w": p["w"] + 0.05 * pb.random.normal(k, p["w"].shape), "b": p["b"]}
             for p, k in zip(model, keys, strict=True)
         ]
         return nn.mse(through(shaken, x), y)
@@ -260,7 +260,7 @@ def alarms_lion(seed: int) -> Setup:
     x, y, x_valid, y_valid = tasks.alarms(seed)
     model = nn.MLP(12, tasks.ALARMS, 64, 1, nn.leaky_relu, key=pb.random.key(seed))
     score = data.binary_accuracy(call, x_valid, y_valid)
-    rate = pb.optim.warmup_cosine(3e-3, 20, 200)
+    rate = pb.optim.warmup_cosine(1.5e-3, 20, 200)
     return Setup(model, decide, pb.optim.lion(rate, weight_decay=0.1), (x, y), score)
 
 

@@ -29,7 +29,7 @@ def soil(seed: int) -> Four:
     rng = np.random.default_rng([seed, 301])
     y, form = rng.integers(0, SOILS, COUNT), rng.integers(0, 2, COUNT)
     centres = rng.normal(size=(SOILS, 2, 10))
-    x = (centres[y, form] + 0.8 * rng.normal(size=(COUNT, 10))) / 1.3
+    x = (centres[y, form] + 0.65 * rng.normal(size=(COUNT, 10))) / 1.2
     return parted(x.astype(np.float32), y)
 
 
@@ -229,14 +229,15 @@ def circuits(seed: int) -> tuple[Numbers, ...]:
 
 
 def twins(seed: int) -> Four:
-    """Two looks at one thing or at two of six: float32[n,2,12] and float32[n,1] of 0 and 1."""
+    """Two looks, in any light, at one thing or at two of six: float32[n,2,12] and float32[n,1] of 0 and 1."""
     rng = np.random.default_rng([seed, 333])
     things = rng.normal(size=(6, 4))
     y = rng.integers(0, 2, COUNT)
     one = rng.integers(0, 6, COUNT)
     two = np.where(y == 1, one, (one + rng.integers(1, 6, COUNT)) % 6)
     z = things[np.stack([one, two], 1)] + rng.normal(0, 0.25, (COUNT, 2, 4))
-    x = np.tanh(z @ rng.normal(size=(4, 12)))
+    z = np.concatenate([z, 1.2 * rng.normal(size=(COUNT, 2, 2))], 2)
+    x = np.tanh(0.7 * z @ rng.normal(size=(6, 12)))
     x = (x - x.mean((0, 1))) / x.std((0, 1))
     return parted(x.astype(np.float32), y.astype(np.float32)[:, None])
 
