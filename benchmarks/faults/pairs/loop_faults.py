@@ -261,8 +261,8 @@ def statistics_of_before(seed: int) -> Setup:
 )
 def momentum_forgotten(seed: int) -> Setup:
     x, y, x_valid, y_valid = tasks.harvest(seed)
-    model = nn.MLP(6, 1, 48, 1, nn.silu, key=pb.random.key(seed))
-    optimizer = pb.optim.sgd(0.002, momentum=0.97)
+    model = nn.MLP(6, 1, 48, 1, key=pb.random.key(seed))
+    optimizer = pb.optim.sgd(0.004, momentum=0.97)
 
     @pb.compile
     def step(state, x, y):

@@ -142,7 +142,7 @@ def mixture_rate(seed: int) -> Setup:
     x, y, x_valid, y_valid = tasks.alarms(seed)
     model = nn.MLP(12, tasks.ALARMS, 64, 1, nn.leaky_relu, key=pb.random.key(seed))
     score = data.binary_accuracy(call, x_valid, y_valid)
-    return Setup(model, decide, pb.optim.lion(0.5), (x, y), score)
+    return Setup(model, decide, pb.optim.lion(0.5), (x, y), score, steps=300)
 
 
 @fault("stamps_rate", "rate too high for momentum", "OPT01", "stamps_momentum", also=BROKEN)
@@ -262,9 +262,9 @@ def harvest_clipped(seed: int) -> Setup:
     """The threshold of a policy's gradients, which were sums."""
     x, y, x_valid, y_valid = tasks.harvest(seed)
     optimizer = pb.optim.chain(
-        pb.optim.clip_by_global_norm(1e-3), pb.optim.sgd(0.002, momentum=0.97)
+        pb.optim.clip_by_global_norm(1e-3), pb.optim.sgd(0.004, momentum=0.97)
     )
-    model = nn.MLP(6, 1, 48, 1, nn.silu, key=pb.random.key(seed))
+    model = nn.MLP(6, 1, 48, 1, key=pb.random.key(seed))
 
     @pb.compile
     def step(state, x, y):

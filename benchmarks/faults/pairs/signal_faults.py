@@ -178,7 +178,8 @@ def state_that_grows(seed: int) -> Setup:
         return nn.cross_entropy(predict(model, x), y)
 
     score = data.accuracy(predict, x_valid, y_valid)
-    return Setup(model, loss, pb.optim.adam(3e-3), (x, y), score, steps=300)
+    optimizer = pb.optim.sgd(0.02, momentum=0.9)
+    return Setup(model, loss, optimizer, (x, y), score, steps=300)
 
 
 # ---- dead and saturated ---------------------------------------------------------------------

@@ -199,9 +199,9 @@ def harvest_by_hand(seed: int) -> Setup:
 def harvest_heavy(seed: int) -> Setup:
     """Short steps and much momentum; the loss swings."""
     x, y, x_valid, y_valid = tasks.harvest(seed)
-    model = nn.MLP(6, 1, 48, 1, nn.silu, key=pb.random.key(seed))
+    model = nn.MLP(6, 1, 48, 1, key=pb.random.key(seed))
     score = data.r_squared(call, x_valid, y_valid)
-    optimizer = pb.optim.sgd(0.002, momentum=0.97)
+    optimizer = pb.optim.sgd(0.004, momentum=0.97)
     return Setup(model, regress, optimizer, (x, y), score, batch=32, steps=800)
 
 
@@ -260,8 +260,8 @@ def alarms_lion(seed: int) -> Setup:
     x, y, x_valid, y_valid = tasks.alarms(seed)
     model = nn.MLP(12, tasks.ALARMS, 64, 1, nn.leaky_relu, key=pb.random.key(seed))
     score = data.binary_accuracy(call, x_valid, y_valid)
-    rate = pb.optim.warmup_cosine(1.5e-3, 20, 200)
-    return Setup(model, decide, pb.optim.lion(rate, weight_decay=0.1), (x, y), score)
+    rate = pb.optim.warmup_cosine(6e-3, 20, 300)
+    return Setup(model, decide, pb.optim.lion(rate, weight_decay=0.1), (x, y), score, steps=300)
 
 
 @healthy("doubled_columns")

@@ -229,14 +229,14 @@ def circuits(seed: int) -> tuple[Numbers, ...]:
 
 
 def twins(seed: int) -> Four:
-    """Two looks, in any light, at one thing or at two of six: float32[n,2,12] and float32[n,1] of 0 and 1."""
+    """Two looks, in any light, at one of six things or at two: float32[n,2,12], float32[n,1]."""
     rng = np.random.default_rng([seed, 333])
     things = rng.normal(size=(6, 4))
     y = rng.integers(0, 2, COUNT)
     one = rng.integers(0, 6, COUNT)
     two = np.where(y == 1, one, (one + rng.integers(1, 6, COUNT)) % 6)
     z = things[np.stack([one, two], 1)] + rng.normal(0, 0.25, (COUNT, 2, 4))
-    z = np.concatenate([z, 1.2 * rng.normal(size=(COUNT, 2, 2))], 2)
+    z = np.concatenate([z, 0.8 * rng.normal(size=(COUNT, 2, 2))], 2)
     x = np.tanh(0.7 * z @ rng.normal(size=(6, 12)))
     x = (x - x.mean((0, 1))) / x.std((0, 1))
     return parted(x.astype(np.float32), y.astype(np.float32)[:, None])
