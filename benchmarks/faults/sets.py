@@ -61,6 +61,7 @@ MODULES = {
     "pairs": (
         "training_healthy",
         "training_healthy_more",
+        "training_healthy_odd",
         "way_faults",
         "stop_faults",
         "signal_faults",

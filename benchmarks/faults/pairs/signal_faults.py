@@ -166,7 +166,7 @@ def state_that_grows(seed: int) -> Setup:
     """A recurrent net of relu units, whose weights make more of the state in each step."""
     x, y, x_valid, y_valid = tasks.opening(seed)
     keys = pb.random.split(pb.random.key(seed), 2)
-    again = partial(nn.init.normal, std=1.5)  # here
+    again = partial(nn.init.normal, std=2.0)  # here
     cell = nn.RNN(4, 32, activation=nn.relu, key=keys[0], hidden_initializer=again)  # here
     model = {"cell": cell, "head": nn.Linear(32, 4, key=keys[1])}
 
