@@ -107,8 +107,8 @@ def folded_with_nought(seed: int) -> Setup:
     optimizer, root, epoch = pb.optim.adam(5e-3), pb.random.key(seed + 2), 0
 
     def loss(net, x, y, key):
-        chosen = pb.random.uniform(key, (tasks.WORDS,)) < 0.6
-        table = pb.where(chosen[:, None], net["words"].weight, 0.0) / 0.6
+        chosen = pb.random.uniform(key, (tasks.WORDS,)) < 0.5
+        table = pb.where(chosen[:, None], net["words"].weight, 0.0) / 0.5
         said = 3 * pb.mean(pb.take(table, x, axis=0), axis=1)
         return nn.binary_cross_entropy_with_logits(net["head"](said), y)
 
@@ -133,7 +133,7 @@ def folded_with_nought(seed: int) -> Setup:
 def mirror_rate(seed: int) -> Setup:
     x, y, x_valid, y_valid = tasks.mirror(seed)
     score = data.accuracy(call, x_valid, y_valid)
-    return Setup(more.Mirror(seed), classify, pb.optim.adam(0.2), (x, y), score, batch=32)
+    return Setup(more.Mirror(seed), classify, pb.optim.adam(1.0), (x, y), score, batch=32)
 
 
 @fault("mixture_rate", "rate of another optimiser for Adam", "OPT01", "alarms_lion", also=BROKEN)

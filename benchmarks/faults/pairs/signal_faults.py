@@ -100,7 +100,7 @@ def state_that_fades(seed: int) -> Setup:
         return nn.cross_entropy(predict(model, x), y)
 
     score, options = data.accuracy(predict, x_valid, y_valid), {"clip": 1.0}
-    optimizer = pb.optim.adam(3e-3)
+    optimizer = pb.optim.sgd(0.1, momentum=0.9)
     return Setup(model, loss, optimizer, (x, y), score, steps=300, options=options)
 
 

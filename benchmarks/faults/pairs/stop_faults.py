@@ -472,4 +472,4 @@ def rate_has_a_floor(seed: int) -> Setup:
         return pb.mean(pb.exp(log_rate) - y * log_rate) / 100
 
     score = data.r_squared(call, x_valid, y_valid)
-    return Setup(model, loss, pb.optim.adam(1e-2), (x, y), score, steps=300)
+    return Setup(model, loss, pb.optim.adam(5e-3), (x, y), score, steps=500)

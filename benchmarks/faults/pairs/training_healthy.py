@@ -151,8 +151,8 @@ def harvest_sgd(seed: int) -> Setup:
 
 @healthy("harvest_noisy")
 def harvest_noisy(seed: int) -> Setup:
-    """A third of the variance are noise that nothing explains."""
-    x, y, x_valid, y_valid = tasks.harvest(seed, noise=0.8)
+    """A quarter of the variance is noise that nothing explains."""
+    x, y, x_valid, y_valid = tasks.harvest(seed, noise=0.6)
     model = nn.MLP(6, 1, 24, 1, nn.silu, key=pb.random.key(seed))
     score = data.r_squared(call, x_valid, y_valid)
     return Setup(model, regress, pb.optim.adam(1e-2), (x, y), score, batch=128, steps=250)
@@ -234,7 +234,7 @@ def harvest_shaken(seed: int) -> Setup:
     def loss(model, x, y, key):
         keys = pb.random.split(key, len(model))
         shaken = [
-            {"w": p["w"] + 0.05 * pb.random.normal(k, p["w"].shape), "b": p["b"]}
+            {"w": p["w"] + 0.03 * pb.random.normal(k, p["w"].shape), "b": p["b"]}
             for p, k in zip(model, keys, strict=True)
         ]
         return nn.mse(through(shaken, x), y)
@@ -304,7 +304,7 @@ def calls_counted(seed: int) -> Setup:
         return pb.mean(pb.exp(log_rate) - y * log_rate) / 100
 
     score = data.r_squared(call, x_valid, y_valid)
-    return Setup(model, loss, pb.optim.adam(1e-2), (x, y), score, steps=300)
+    return Setup(model, loss, pb.optim.adam(5e-3), (x, y), score, steps=500)
 
 
 # ---- images ---------------------------------------------------------------------------------
