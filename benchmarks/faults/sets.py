@@ -68,6 +68,15 @@ MODULES = {
         "sample_faults_more",
         "number_faults",
         "gradient_faults",
+        "training_healthy",
+        "training_healthy_more",
+        "training_healthy_odd",
+        "way_faults",
+        "stop_faults",
+        "signal_faults",
+        "start_faults",
+        "loop_faults",
+        "rate_faults",
     ),
 }
 
