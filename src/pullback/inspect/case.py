@@ -323,9 +323,9 @@ class Case:
 
     @functools.cached_property
     def means_little(self) -> bool:
-        """Whether a lower loss need not be a better one: it draws, or is made of rewards."""
+        """Whether a lower loss need not be a better one: it is a surrogate, or made of rewards."""
         names = [self.first.probe.replay.names[x] for x in self.first.probe.replay.data]
-        return self.draws_beyond or any(is_reward(x) for x in names)
+        return self.is_surrogate or any(is_reward(x) for x in names)
 
     @functools.cached_property
     def inputs(self) -> list[int]:

@@ -21,7 +21,7 @@ def ends(probe: Probe) -> tuple[Array, ...]:
     a function of these and of targets: it draws, it reads the inputs once more, or it compares what
     one layer gives of two inputs.
     """
-    if probe.draws_beyond:
+    if probe.is_surrogate:
         return ()
     rows = {x.z: x.weight for x in probe.layers if x.z.ndim and x.z.shape[0] == probe.batch > 1}
     behind = _read(probe, [probe.graph.outputs[0]], rows)

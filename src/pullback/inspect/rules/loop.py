@@ -191,8 +191,8 @@ class LOOP03(Astray):
     source = "TrainCheck; folklore of tutorials"
     late = Threshold(
         0.2,
-        "of what train_step learns from the same beginning the share that the loop has not, above",
-        "own calibration: healthy loops have at most 0.13 after 100 steps, below 0 at their end",
+        "share of what train_step learns that the loop has not, above",
+        "own: healthy 0.13 at most",
     )
 
     @classmethod

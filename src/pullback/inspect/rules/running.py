@@ -224,16 +224,16 @@ class GEN02(Sign):
     near = Threshold(NEAR, "loss / that of the best constant output above", "own")
     gap = Threshold(
         0.25,
-        "or of what a linear map learns the share that the network has not, above",
-        "own calibration: 163 healthy runs have at most 0.10 at their end",
+        "or share of what a linear map learns that the network has not, above",
+        "own: healthy 0.1",
     )
     above = Threshold(
         1.25,
         "or loss / that of a constant learnt in the same way above",
-        "own calibration: 163 healthy runs are below 1 after 100 steps",
+        "own: healthy below 1",
     )
     least = Threshold(
-        0.1, "a linear map counts where it takes away of the constant's loss at least", "own"
+        0.1, "a linear map counts where it is below the constant by this share", "own"
     )
 
     @classmethod

@@ -477,8 +477,8 @@ class OPT02(Check):
     worth = Threshold(0.1, "and by this share of the loss at the start", "own")
     late = Threshold(
         0.1,
-        "or of what Adam learns from the same beginning the share that the run has not, above",
-        "own calibration: 163 healthy runs have at most 0.03 at their end",
+        "or share of what Adam learns that the run has not, above",
+        "own: 163 healthy 0.03 at most",
     )
 
     @classmethod
