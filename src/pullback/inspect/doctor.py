@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,9 +14,9 @@ from pullback._public import public
 from pullback.compile import compile
 from pullback.errors import ArgumentError, PullbackError
 from pullback.inspect.birth import births
-from pullback.inspect.case import HANDED, KEPT, Case, Job, Told, parts
+from pullback.inspect.case import HANDED, KEPT, Case, Job, parts
 from pullback.inspect.causes import place, rooted
-from pullback.inspect.course import FIRST, STRIDE
+from pullback.inspect.course import FIRST, NEVER, STRIDE
 from pullback.inspect.findings import Finding, Severity
 from pullback.inspect.looks import examined, facts
 from pullback.inspect.report import Report
@@ -200,7 +201,9 @@ class Doctor:
 
     def evaluated(self, row: Mapping[str, float]) -> str:
         """After an evaluation, with its numbers, `train_loss` and `validation_loss` among them."""
-        self._required().rows.append(dict(row))
+        case = self._required()
+        case.rows.append(dict(row))
+        case.calm = NEVER
         return ""
 
     def diverged(self, state: Tree, batch: Any, metrics: Any = None) -> str:
@@ -208,7 +211,10 @@ class Doctor:
         case = self._required()
         self._idle = 0
         start = time.perf_counter()
-        case.course.add(metrics if metrics is not None else Told.nothing())
+        if metrics is None:
+            case.course.hear(math.nan)
+        else:
+            case.course.add(metrics)
         case.course.is_broken = True
         if case.course.count == 1:
             case.keep(batch)
@@ -251,16 +257,21 @@ class Doctor:
 
     def _look(self, case: Case) -> str:
         start = time.perf_counter()
+        count, told = case.course.count, ""
+        if not case.course.keeps(case.calm) or case.is_asked:
+            told = self._examine(case, count)
+        self._looked, self._due = count, self._next(count)
+        self.seconds += time.perf_counter() - start
+        return told
+
+    def _examine(self, case: Case, count: int) -> str:
         case.now = self._state, self._batch
-        count = self._looked = case.course.count
         if not self._is_known:
             self._is_known = True
             self._facts = self._tried("facts", lambda: facts(case))
         if count > 1:
             self._signs = self._tried("signs", lambda: examined(case, self._facts))
-        self._due = self._next(count)
         case.forget()
-        self.seconds += time.perf_counter() - start
         return self._new()
 
     def _next(self, count: int) -> int:
@@ -306,7 +317,7 @@ class Doctor:
     def _new(self) -> str:
         """The alarms that were not told before."""
         fresh = []
-        for each in self._report().alarms if self._found() else ():
+        for each in self._report().alarms if self._alarms() else ():
             if not each.explained_by and (each.id, each.what) not in self._told:
                 self._told.add((each.id, each.what))
                 fresh.append(each)
