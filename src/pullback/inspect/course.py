@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import add
@@ -93,8 +94,12 @@ class Course:
         """Of every step; `_kept` of them are there."""
         self._kept = 0
         self._read = 0
-        self._rows: list[Any] = []
-        """Of the noted steps `sizes`, which become numbers when they are read."""
+        self._begun: list[Any] = []
+        """Of the first noted steps `sizes`, which become numbers when they are read."""
+        self._noted: deque[Any] = deque(maxlen=LAST - FIRST)
+        """Of the last ones."""
+        self.note: Callable[[Any], None] = self._noted.append
+        """The sizes of one step, after the first ones."""
         self._extremes = _Extremes()
         self._first: list[float] = []
         self._early: float | None = None
@@ -111,13 +116,14 @@ class Course:
         if count <= FIRST or not count % STRIDE:
             sizes = getattr(metrics, "sizes", None)
             if sizes is not None:
-                rows = self._rows
-                rows.append(sizes)
-                if len(rows) > LAST:
-                    del rows[FIRST]
-                elif len(rows) == 1:
-                    self.names = metrics.names.paths
+                (self.note if self.has_begun else self._begun.append)(sizes)
+                self.names = self.names or metrics.names.paths
         return count
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether as many steps were noted as are kept of the beginning."""
+        return len(self._begun) == FIRST
 
     def read(self) -> int:
         """Put what was heard to the losses. Returns the number of steps."""
@@ -174,9 +180,10 @@ class Course:
         return self._moves(GONE * self.pace)
 
     def _moves(self, pace: float) -> bool:
-        if not self._rows:
+        rows = self._noted or self._begun
+        if not rows:
             return False
-        norms, ratios = numbers_of(self._rows[-1]).tolist()[:2]
+        norms, ratios = numbers_of(rows[-1]).tolist()[:2]
         return all(norms) and all(ratios) and (not pace or math.hypot(*ratios) > pace)
 
     @property
@@ -185,15 +192,15 @@ class Course:
         if self._pace is not None:
             return self._pace
         found = max((math.hypot(*x) for x in self.ratios[:FIRST].tolist()), default=0.0)
-        if len(self._rows) > FIRST:
+        if self.has_begun:
             self._pace = found
         return found
 
     def _table(self, row: int) -> Numbers:
-        self._rows = [
-            x if isinstance(x, np.ndarray) else numbers_of(x, float64) for x in self._rows
-        ]
-        rows = [x[row] for x in self._rows]
+        for noted in (self._begun, self._noted):
+            for i, x in enumerate(noted):
+                noted[i] = x if isinstance(x, np.ndarray) else numbers_of(x, float64)
+        rows = [x[row] for x in (*self._begun, *self._noted)]
         return np.stack(rows) if rows else np.zeros((0, len(self.names)))
 
     # ---- calm ----

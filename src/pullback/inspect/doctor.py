@@ -96,7 +96,10 @@ class Doctor:
         self._looked = 0
         self._idle = 0
         """Steps to come of which only the loss is noted."""
+        self._left = 0
+        """Steps from the one after them to the next look."""
         self._hear: Callable[[float], None]
+        self._note: Callable[[Any], None]
         self._kind: Any = TrainState
         """The type of the states that were seen to be one."""
         self._state: Any = None
@@ -141,7 +144,7 @@ class Doctor:
             ).replace(model=model)
         self._case = Case(job, state, isinstance(step, TrainStep), self._remedies)
         self._case.made = made
-        self._hear = self._case.course.hear
+        self._hear, self._note = self._case.course.hear, self._case.course.note
         self.seconds += time.perf_counter() - self._began
 
     def see(
@@ -169,6 +172,14 @@ class Doctor:
         return self._seen(state, batch, metrics, loss, grads)
 
     def _seen(self, state: Tree, batch: Any, metrics: Any, loss: Any, grads: Tree) -> str:
+        left = self._left
+        if left and metrics is not None:  # one of those whose sizes are noted, and no more
+            self._state, self._batch = state, batch
+            self._hear(float_of(metrics.loss))
+            self._note(metrics.sizes)
+            ahead = min(left, STRIDE)
+            self._idle, self._left = ahead - 1, left - ahead
+            return ""
         case = self._case
         if case is None or metrics is None or type(state) is not self._kind:
             case, state, metrics = self._checked(state, batch, metrics, loss, grads)
@@ -179,8 +190,9 @@ class Doctor:
         told = ""
         if count >= due:
             told, due = self._look(case), self._due
-        if count >= FIRST:
-            self._idle = min(STRIDE - count % STRIDE, due - count) - 1
+        if case.course.has_begun:
+            ahead = min(STRIDE - count % STRIDE, due - count)
+            self._idle, self._left = ahead - 1, due - count - ahead
         return told
 
     def _checked(
@@ -209,7 +221,7 @@ class Doctor:
     def diverged(self, state: Tree, batch: Any, metrics: Any = None) -> str:
         """A step was not finite and not applied; `state` is the one before it. Plays it again."""
         case = self._required()
-        self._idle = 0
+        self._idle = self._left = 0
         start = time.perf_counter()
         if metrics is None:
             case.course.hear(math.nan)
@@ -243,7 +255,7 @@ class Doctor:
                 case.early, self._is_known = None, False
             self._look(case)
             case.is_asked = False
-            self._idle = 0
+            self._idle = self._left = 0
         return self._report()
 
     # ---- looking ----
