@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from operator import add
+from operator import add, gt
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ NEAR = 0.95
 """A loss that stands still above so much of that of a constant output has learnt nothing."""
 FAR = 2.0
 """A loss so many times that of a constant output is a symptom even while it falls."""
-PLATEAU = 0.25
+PLATEAU = 0.5
 """A run that has spent more than this share of its steps at the loss of a constant output."""
 STUCK = 0.02
 """A loss that falls by less than this share between sixths of the run stands still."""
@@ -57,15 +57,16 @@ class Calm:
 
     Its losses are finite, and at most `height` above the least of all: since the last look and
     `WINDOW` steps before it, so every mean of the last ones is. In the last noted step every
-    parameter had a gradient and was moved, and ‖ratios‖ was above `pace`, where that is asked.
+    parameter had a gradient and was moved, and where `goes_on` is asked, not all of them next to
+    nothing.
     """
 
     height: float = math.inf
-    pace: float = 0.0
+    goes_on: bool = False
 
     def __and__(self, other: Calm) -> Calm:
         """What satisfies both."""
-        return Calm(min(self.height, other.height), max(self.pace, other.pace))
+        return Calm(min(self.height, other.height), self.goes_on or other.goes_on)
 
 
 NEVER = Calm(-math.inf)
@@ -103,7 +104,7 @@ class Course:
         self._extremes = _Extremes()
         self._first: list[float] = []
         self._early: float | None = None
-        self._pace: float | None = None
+        self._least: list[float] = []
         self._plateau = 0
         self._known: dict[str, Any] = {}
         """What was measured of the steps that were read."""
@@ -172,28 +173,32 @@ class Course:
     @_once
     def is_lively(self) -> bool:
         """Whether in the last noted step every parameter had a gradient and was moved."""
-        return self._moves(0.0)
+        return self._moves(False)
 
     @_once
     def goes_on(self) -> bool:
-        """Whether it was, besides, not very much shorter than the first ones."""
-        return self._moves(GONE * self.pace)
+        """Whether one of them was moved by more than next to nothing, besides."""
+        return self._moves(True)
 
-    def _moves(self, pace: float) -> bool:
+    def _moves(self, goes_on: bool) -> bool:
         rows = self._noted or self._begun
         if not rows:
             return False
         norms, ratios = numbers_of(rows[-1]).tolist()[:2]
-        return all(norms) and all(ratios) and (not pace or math.hypot(*ratios) > pace)
+        return all(norms) and all(ratios) and (not goes_on or any(map(gt, ratios, self.least)))
 
     @property
-    def pace(self) -> float:
-        """The largest ‖ratios‖ of the first steps."""
-        if self._pace is not None:
-            return self._pace
-        found = max((math.hypot(*x) for x in self.ratios[:FIRST].tolist()), default=0.0)
+    def least(self) -> list[float]:
+        """Of each parameter the ratio that is next to nothing of its first ones; ∞ where these are.
+
+        One that is above it keeps OPT02 from saying that the steps have come to nothing.
+        """
+        if self._least:
+            return self._least
+        first = self.ratios[:FIRST].T.tolist()
+        found = [GONE * max(x, default=0.0) or math.inf for x in first]
         if self.has_begun:
-            self._pace = found
+            self._least = found
         return found
 
     def _table(self, row: int) -> Numbers:
@@ -210,7 +215,7 @@ class Course:
         self.read()
         losses = self._extremes
         height, losses.top = losses.top - losses.lowest, -math.inf
-        return height <= calm.height and losses.are_finite and self._moves(calm.pace)
+        return height <= calm.height and losses.are_finite and self._moves(calm.goes_on)
 
     def below(self, bar: float) -> Calm:
         """Losses of at most so much."""
