@@ -15,7 +15,7 @@ from pullback.data.fingerprint import fingerprint
 from pullback.errors import PullbackError, Site
 from pullback.inspect.answers import is_reward
 from pullback.inspect.baseline import Baseline, class_error
-from pullback.inspect.course import FIRST, Course
+from pullback.inspect.course import FIRST, NEVER, Course
 from pullback.inspect.findings import Finding
 from pullback.inspect.handmade import Handmade
 from pullback.inspect.probe import Probe
@@ -53,7 +53,7 @@ class Visit(Seen):
 
     @property
     def symptom(self) -> str:
-        return self._course.symptom
+        return str(self._course.symptom)
 
 
 @dataclass(frozen=True)
@@ -114,10 +114,6 @@ class Told:
         """(2, parameters), as the first rows of those of `Metrics`."""
         return np.stack([self.norms, self.ratios])
 
-    @classmethod
-    def nothing(cls) -> Told:
-        return cls(math.nan, np.zeros(0), np.zeros(0), Names(()))
-
 
 @dataclass(frozen=True, eq=False)
 class Handed:
@@ -167,6 +163,8 @@ class Case:
         """What was measured at the beginning, and would explain a symptom."""
         self.early: list[Finding] | None = None
         """What the rules of the first steps found, once they are done."""
+        self.calm = NEVER
+        """What the run may do until it has to be looked at again."""
         self.clinic: Any = None
         """Where remedies are tried, once one is."""
         self.is_asked = False

@@ -226,7 +226,12 @@ class Clinic:
 
     def can_hold_out(self, share: float) -> bool:
         """Whether it is known already, or takes at most this share of the steps so far."""
-        return "held_out" in vars(self) or self._case.affords(TAKEN / share)
+        return self.has_held_out or self._case.affords(TAKEN / share)
+
+    @property
+    def has_held_out(self) -> bool:
+        """Whether it is known already."""
+        return "held_out" in vars(self)
 
     @property
     def is_calm(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from pullback.inspect.baseline import Baseline
 from pullback.inspect.case import KEPT, Case, Visit
 from pullback.inspect.causes import gradients, silenced
 from pullback.inspect.clinic import CLEARLY, Clinic, tried
+from pullback.inspect.course import NEVER, Calm
 from pullback.inspect.findings import Finding, Kind, Severity
 from pullback.inspect.response import Exam
 from pullback.inspect.rules import CHECKS, GUESSES, HAZARDS, SIGNS
@@ -83,9 +85,23 @@ def examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
     """What the course says, and where it has a symptom, what the beginning and the present say.
 
     What is measured is a warning if a remedy helped on a copy of the run, or none is known. Where a
-    fact is known to be wrong nothing is tried.
+    fact is known to be wrong nothing is tried. `case.calm` is then until when a look is in vain.
     """
-    case.owes = False
+    case.owes, case.calm = False, NEVER
+    found = _examined(case, known)
+    if len(found) == len(case.early or ()) + len(case.suspicions):  # nothing is new
+        case.calm = _calm(case)
+    return found
+
+
+def _calm(case: Case) -> Calm:
+    """What the course and all rules of a run have nothing to say to."""
+    if case.owes or case.early is None or not case.is_stepped:
+        return NEVER
+    return functools.reduce(Calm.__and__, (x.calm(case) for x in SIGNS), case.course.calm)
+
+
+def _examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
     found = [*_early(case), *[x for each in LATE for x in each.running(case)]]
     if case.job is None:
         return found
@@ -107,7 +123,7 @@ def examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
         if not any(_stands(x) for x in found):
             found += more(case, symptom)
     if is_quiet and not symptom and not any(_stands(x) for x in found) and outdone(case):
-        return examined(case, known)
+        return _examined(case, known)
     return found
 
 

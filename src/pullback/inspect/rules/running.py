@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from pullback.errors import listed
 from pullback.inspect.case import Case
-from pullback.inspect.course import FIRST, NEAR
+from pullback.inspect.course import FIRST, NEAR, NEVER, Calm, mean
 from pullback.inspect.findings import Finding, Kind, Rule, Severity, Threshold
 from pullback.inspect.rules.cuts import CUT04
 from pullback.inspect.rules.start import OPT01, Check
@@ -21,6 +19,11 @@ class Sign(Rule):
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
         raise NotImplementedError
+
+    @classmethod
+    def calm(cls, case: Case) -> Calm:
+        """Having found nothing in a run without a symptom: until when it finds nothing again."""
+        return Calm() if cls.is_early else NEVER
 
 
 class CUT02(Sign):
@@ -36,6 +39,10 @@ class CUT02(Sign):
     fix = "an optimiser that has them: look at its mask and at its schedule"
     intended = "pb.nn.freeze(model, path), or intended=('CUT02',)"
     source = "TrainCheck AC-2665, torchtest2"
+
+    @classmethod
+    def calm(cls, case: Case) -> Calm:
+        return Calm()
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
@@ -133,6 +140,12 @@ class GEN01(Sign):
     evaluations = Threshold(3, "evaluations in a row", "the practice of early stopping")
 
     @classmethod
+    def calm(cls, case: Case) -> Calm:
+        """Until the next evaluation."""
+        least, greatest = case.course.starts
+        return Calm() if least == greatest or len(case.rows) < cls.evaluations else NEVER
+
+    @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
         rows, often = case.rows, int(cls.evaluations)
         if len(rows) < often:
@@ -180,16 +193,18 @@ class OPT03(Sign):
         return OPT01.is_of_long_steps(mine, other)
 
     @classmethod
+    def calm(cls, case: Case) -> Calm:
+        return Calm(cls.share * case.course.scale)
+
+    @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
         course, often = case.course, int(cls.windows)
-        losses = course.losses
-        if len(losses) < 10 * (often + 1) or not course.is_finite:
+        if course.count < 10 * (often + 1) or not course.is_finite:
             return
         enough = cls.share * abs(course.start)
-        if (
-            np.add.reduce(losses[-10:]) / 10 <= course.lowest + enough
-        ):  # and a mean is no less than that
+        if mean(course.recent[-10:]) <= course.lowest + enough:  # and a mean is no less than that
             return
+        losses = course.losses
         means = losses[len(losses) % 10 :].reshape(-1, 10).sum(axis=1) / 10
         least, late = float(means[:-often].min()), means[-often:]
         if late.min() > max(cls.rise * least, least + enough) and not case.is_surrogate:

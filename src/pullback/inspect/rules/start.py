@@ -9,7 +9,7 @@ import numpy as np
 
 from pullback.inspect.baseline import Baseline
 from pullback.inspect.case import Case
-from pullback.inspect.course import FIRST
+from pullback.inspect.course import FIRST, GONE, NEVER, Calm
 from pullback.inspect.edits import tempered
 from pullback.inspect.findings import (
     AS_IT_IS,
@@ -380,6 +380,10 @@ class OPT01(Check):
         )
 
     @classmethod
+    def calm(cls, case: Case) -> Calm:
+        return case.course.below(cls.rise * abs(case.course.first[0]))
+
+    @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
         """In a run: the weights jumped in the first steps, or the loss rose far above its start."""
         course = case.course
@@ -421,7 +425,7 @@ class OPT02(Check):
     )
     slow = Threshold(-4.0, "log10 ‖update‖/‖weight‖ below", "TheDeepChecker")
     lost = Threshold(0.5, "or, in half precision: share of the steps rounded away above", "own")
-    gone = Threshold(0.01, "or, in most steps: ‖update‖ / that of the first ones below", "own")
+    gone = Threshold(GONE, "or, in most steps: ‖update‖ / that of the first ones below", "own")
     known = Threshold(0.5, "and the loss / that of a constant output is still above", "own")
     more = Threshold(0.25, "or with the first steps again: share by which the loss falls", "own")
     worth = Threshold(0.1, "and by this share of the loss at the start", "own")
@@ -448,6 +452,15 @@ class OPT02(Check):
             numbers={"ratio": own.ratio, "fall": own.fall},
             remedies=(NO_TRIAL,),  # Adam is one
         )
+
+    @classmethod
+    def calm(cls, case: Case) -> Calm:
+        """Where little of the loss is left, or else while the steps go on."""
+        course = case.course
+        if case.is_half:
+            return NEVER
+        little = min(cls.worth * course.scale, cls.known * course.baseline)
+        return course.below(little) if course.end < little else Calm(goes_on=True)
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
@@ -488,6 +501,8 @@ class OPT02(Check):
         """A schedule has taken the rate to nothing before anything was learnt."""
         course = case.course
         if course.count < LEAST or not course.end > cls.known * course.baseline:
+            return
+        if course.goes_on:
             return
         norms, ratios = course.norms, course.ratios
         if not course.stands_still or ratios.shape != norms.shape or len(ratios) <= FIRST:
@@ -550,7 +565,7 @@ class OPT02(Check):
     def ended(cls, case: Case) -> Iterator[Finding]:
         """The steps have come to nothing, and with the first ones once more the loss would fall."""
         course = case.course
-        if course.end < cls.worth * abs(course.start):
+        if course.end < cls.worth * abs(course.start) or course.goes_on:
             return  # before the tables, which most looks do not need
         share = cls._share(case)
         slopes = np.linalg.norm(course.norms, axis=1) if share < cls.gone else np.zeros(1)

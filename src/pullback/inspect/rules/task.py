@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from pullback.inspect.case import Case
-from pullback.inspect.course import FIRST
+from pullback.inspect.course import FIRST, NEVER, Calm
 from pullback.inspect.edits import edited
 from pullback.inspect.findings import (
     AS_IT_IS,
@@ -165,16 +165,26 @@ class OBJ08(Sign):
     shrinks = Threshold(0.02, "share of a weight that decays in one step, above", "1/50 steps")
 
     @classmethod
+    def calm(cls, case: Case) -> Calm:
+        return Calm() if case.compared is not None or not cls._doubts(case) else NEVER
+
+    @classmethod
+    def _doubts(cls, case: Case) -> bool:
+        """Whether what is added to the loss may matter."""
+        terms = case.terms
+        if terms is None or not case.can_try:
+            return False
+        return bool(terms.ratio >= cls.counts and math.isfinite(terms.rest))
+
+    @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
         if case.symptom and case.can_try:
             yield from cls.decays(case)
         if case.symptom:
             yield from cls.shrunk(case)
+        if case.course.count < cls.least or not cls._doubts(case):
+            return
         terms = case.terms
-        if terms is None or not case.can_try or case.course.count < cls.least:
-            return
-        if not terms.ratio >= cls.counts or not math.isfinite(terms.rest):
-            return
         if case.compared is None:
             case.compared = cls._compared(case, terms)
         found, harm = case.compared, case.compared.harm
