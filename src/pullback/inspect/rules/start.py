@@ -71,6 +71,9 @@ class OBJ04(Check):
     little = Threshold(0.5, "loss / prior entropy below", "torchtest2")
     grown = Threshold(1e2, "it is named where E[z²] / that of the first layer above", "SageMaker")
     far = Threshold(8.0, "of yes and no, which may be weighted: loss / ln 2 above", "own")
+    certain_of = Threshold(
+        8.0, "a warning by itself, where weights do not fit: loss / ln K above", "own"
+    )
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
@@ -84,14 +87,16 @@ class OBJ04(Check):
         if loss > cls.much * usual:
             worst = misfit_layer(probe)
             said = "" if worst is None else f": {scale_of(probe, worst)}"
+            alone = worst is not None and cls.is_lost(probe)
             if worst is None:
                 worst, said = cls._grown(seen)
             yield cls.found(
                 f"the loss starts at {loss:.3g}, {loss / usual:.1f} times {expected}",
                 probe.replay.graph.nodes[-1].site if worst is None else worst.node.site,
-                severity=cls.gated(seen),
+                severity=Severity.WARN if alone else cls.gated(seen),
                 why=f"the first logits are large, and confidently wrong{said}",
                 numbers=numbers if worst is None else {**numbers, "layer": worst.name},
+                stands=alone,
             )
         elif 0 <= loss < cls.little * prior and Baseline.of(probe) is not None:
             yield cls.found(
@@ -102,6 +107,11 @@ class OBJ04(Check):
                 fix="look for the targets among the inputs",
                 numbers=numbers,
             )
+
+    @classmethod
+    def is_lost(cls, probe: Probe) -> bool:
+        """Whether the loss begins so high that the first steps are spent on nothing else."""
+        return probe.classes > 1 and probe.loss > cls.certain_of * math.log(probe.classes)
 
     @classmethod
     def _grown(cls, seen: Seen) -> tuple[Layer | None, str]:
