@@ -154,6 +154,8 @@ class Case:
         """Of evaluations."""
         self.handed: list[Handed] = []
         """The first steps of a loop that hands its gradients over."""
+        self.returns: list[int] = []
+        """Steps of such a loop after which the model was about what it was after the first."""
         self.made: Callable[..., Any] | None = None
         """Of such a loop what it does with a batch, where it is told."""
         self.baseline: Baseline | None = None
@@ -251,6 +253,13 @@ class Case:
         """Whether a run of so many steps bears an experiment now; if not, it is owed."""
         self.owes = not (self.is_asked or self.course.count >= steps)
         return not self.owes
+
+    @property
+    def is_skipping(self) -> bool:
+        """Whether all the first steps of a run in float16 were skipped: no scale fits its loss."""
+        ratios = self.course.ratios
+        scaled = self.job is not None and self.job.precision == "fp16" and self.is_stepped
+        return scaled and len(ratios) >= FIRST and not ratios.any()
 
     @functools.cached_property
     def is_half(self) -> bool:
@@ -395,12 +404,21 @@ class Case:
             given = [np.array(x) for x in _numbers(parts(batch))]
             number = self.course.count + 1
             self.handed.append(Handed(number, state, was, after, slopes, given))
+        elif len(self.handed) == HANDED and was:
+            self._note_return(was, after)
         return Told(
             loss,
             np.array([np.linalg.norm(g.ravel()) for g in slopes]),
             np.array([_ratio(d, x) for d, x in zip(moved, after, strict=False)]),
             Names(tuple(x.removeprefix(".") for x in paths(flatten(part)[1], ""))),
         )
+
+    def _note_return(self, was: list[Numbers], after: list[Numbers]) -> None:
+        """Note a step that led back to the beginning from far away: it began with a new model."""
+        start, once = self.handed[0].before, _size(self.handed[0].moved)
+        now, then = (_size([a - b for a, b in zip(x, start, strict=True)]) for x in (after, was))
+        if 0 < now <= 2 * once and then > 4 * once:
+            self.returns.append(self.course.count + 1)
 
     @functools.cached_property
     def same_examples(self) -> bool:
@@ -513,6 +531,10 @@ def _numbers(tree: Tree) -> list[Numbers]:
     """Copies: the memory of the arrays may be given away."""
     leaves = flatten(tree)[0]
     return [numbers_of(x).astype(float64) for x in leaves]
+
+
+def _size(arrays: Sequence[Numbers]) -> float:
+    return math.sqrt(sum(float(np.vdot(x, x)) for x in arrays))
 
 
 def _ratio(moved: Numbers, after: Numbers) -> float:

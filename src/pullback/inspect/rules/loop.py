@@ -83,7 +83,7 @@ class LOOP01(Astray):
             return
         yield cls.found(
             f"each step uses {factors[0]} times the gradient of its batch",
-            case.line("handed"),
+            case.line("used"),
             severity=Severity.WARN,
             why="gradients of parts of a batch are averaged, where the loss is a mean",
             fix=f"divide their sum by {factors[0]}; accumulate=k of train_step does",
@@ -123,6 +123,11 @@ class LOOP02(Sign):
     fix = "model(x, state, train=True, key=key) in the loss that is differentiated"
     intended = "intended=('LOOP02',), where the statistics are to stay as they are"
     source = "TrainCheck: ncsn#2, vsepp#4, clevr-iep#22, pytorch-fcn#57"
+
+    @classmethod
+    def explains(cls, mine: Finding, other: Finding) -> bool:
+        """What is not normalised may leave the range of its type."""
+        return "never move" in mine.what and other.severity is Severity.STOP
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
@@ -196,7 +201,7 @@ class LOOP03(Astray):
         if all(_equal(x.before, x.after) for x in case.handed) and _any(case.handed[0].grads):
             yield cls.found(
                 "the model stays as it is: the updates are not applied",
-                case.line("applied"),
+                case.line("lost"),
                 why=f"bit for bit the same after {case.course.count} steps with gradients",
                 fix="model = pb.optim.apply_updates(model, updates)",
             )
@@ -238,6 +243,19 @@ class LOOP03(Astray):
                         why="the model moves by so much more than the optimiser's update",
                     )
                     return
+
+    @classmethod
+    def returned(cls, case: Case) -> Iterator[Finding]:
+        """A model that is again and again what it was at the beginning."""
+        steps = case.returns
+        if len(steps) > 1:
+            yield cls.found(
+                f"the model begins anew: at step {steps[0]}, and {len(steps)} times in all",
+                case.line("renewed"),
+                why="after these steps it is as near to the beginning as after the first one",
+                fix="make the model and the optimiser's memory once, before all epochs",
+                numbers={"steps": steps[:16]},
+            )
 
     @classmethod
     def unlike(cls, case: Case) -> Iterator[Finding]:
@@ -287,7 +305,7 @@ class LOOP03(Astray):
         if all(late) and not _same(pairs[-1][1].grads, case.gradient_of(pairs[-1][1])):
             yield cls.found(
                 "each step uses the gradient of the step before it",
-                case.line("handed"),
+                case.line("used"),
                 why="computed again for the model and the batch of that one it is the same",
             )
             return

@@ -287,6 +287,11 @@ class SIG07(Check):
     )
 
     @classmethod
+    def explains(cls, mine: Finding, other: Finding) -> bool:
+        """A loss that begins large behind layers that make the signal so."""
+        return other.rule is OBJ04
+
+    @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
         signals = [x for x in seen.signals if x.forward > 0]
         # a last layer before a softmax is OBJ04
@@ -333,13 +338,15 @@ class SIG07(Check):
     def _of_drift(cls, seen: Seen, first: float, begins: Signal, last: Signal) -> Finding:
         """The weights are as usual, and the signal runs away all the same: where it has."""
         layer = begins.layer
+        lost = last.forward > first and OBJ04.is_lost(seen.probe)
         return cls.found(
             f"E[z²] goes from {first:.2g} to {begins.forward:.2g} at {layer.name}, and to "
             f"{last.forward:.2g} at {last.layer.name}",
             layer.node.site,
-            severity=cls.gated(seen),
+            severity=Severity.WARN if lost else cls.gated(seen),
             why=scale_of(seen.probe, layer),
             numbers={"first": first, "last": last.forward, "layer": layer.name},
+            stands=lost,
         )
 
     @classmethod

@@ -378,6 +378,9 @@ class OPT01(Check):
 
     @classmethod
     def explains(cls, mine: Finding, other: Finding) -> bool:
+        """What follows from long steps; and where shorter ones help more, no gradient vanishes."""
+        if other.id == "SIG01" and mine.effect and other.effect:
+            return bool(mine.numbers["tried"][1] <= other.numbers["tried"][1])
         return cls.is_of_long_steps(mine, other)
 
     @staticmethod
