@@ -177,7 +177,7 @@ class Case:
         """What OBJ02 found with other numbers for the classes, once there are enough batches."""
         self._handmade: Handmade | None = None
         self._jump: float | None = None
-        self._gradients: dict[tuple[int, int], list[Numbers]] = {}
+        self._gradients: dict[tuple[int, int, str], list[Numbers]] = {}
         self._model: Any = getattr(self.initial, "model", None)
 
     @classmethod
@@ -468,11 +468,15 @@ class Case:
                 self._handmade = Handmade(self.made, self.batches[0], part)
         return None if self._handmade is None else getattr(self._handmade, what)
 
-    def gradient_of(self, handed: Handed) -> list[Numbers]:
-        """The gradient of the loss before a step, computed again."""
-        key = id(handed.state), handed.step
+    def gradient_of(self, handed: Handed, rows: slice | None = None) -> list[Numbers]:
+        """The gradient of the loss before a step, computed again; with `rows` of these alone."""
+        key = id(handed.state), handed.step, str(rows)
         if key not in self._gradients:
-            visit = self.visit(handed.state, self.batches[handed.step - 1])
+            batch = self.batches[handed.step - 1]
+            if rows is not None:
+                size = self.first.probe.batch
+                batch = map_leaves(lambda x: x[rows] if x.shape[:1] == (size,) else x, batch)
+            visit = self.visit(handed.state, batch)
             self._gradients[key] = [g.numpy().astype(float64) for g in visit.trained_gradients()]
         return self._gradients[key]
 

@@ -217,6 +217,27 @@ class LOOP03(Astray):
                 return
         yield from cls._stale(case)
         yield from cls._not_owed(case)
+        yield from cls._of_a_part(case)
+
+    @classmethod
+    def _of_a_part(cls, case: Case) -> Iterator[Finding]:
+        """Gradients of the first or the last examples of each batch alone."""
+        if any(_same(x.grads, case.gradient_of(x)) for x in case.handed):
+            return
+        size = case.first.probe.batch
+        counts = {2**k for k in range(size.bit_length())} | {size // k for k in (2, 3, 4, 5, 10)}
+        for count in sorted(x for x in counts if 0 < x < size):
+            for which, rows in (("first", slice(count)), ("last", slice(size - count, None))):
+                if all(_same(x.grads, case.gradient_of(x, rows)) for x in case.handed):
+                    yield cls.found(
+                        f"each step uses the gradient of the {which} {count} of {size} examples",
+                        case.line("differentiated"),
+                        severity=Severity.WARN,
+                        why="computed again for these alone it is the same, not for the batch",
+                        fix="hand the whole batch to the loss",
+                        numbers={"examples": count, "batch": size},
+                    )
+                    return
 
     @classmethod
     def _not_owed(cls, case: Case) -> Iterator[Finding]:
@@ -250,9 +271,10 @@ class LOOP03(Astray):
         steps = case.returns
         if len(steps) > 1:
             yield cls.found(
-                f"the model begins anew: at step {steps[0]}, and {len(steps)} times in all",
+                f"the model begins anew: at step {steps[0]}, at step {steps[1]}",
                 case.line("renewed"),
-                why="after these steps it is as near to the beginning as after the first one",
+                why=f"after {len(steps)} of {case.course.count} steps it is as near to the "
+                "beginning as after the first one",
                 fix="make the model and the optimiser's memory once, before all epochs",
                 numbers={"steps": steps[:16]},
             )

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from pullback.errors import Site, listed
 from pullback.inspect.baseline import Baseline
 from pullback.inspect.case import Case
 from pullback.inspect.course import FIRST
@@ -27,7 +28,7 @@ from pullback.inspect.response import rounded_away
 from pullback.inspect.seen import USUAL_RATE, Seen
 from pullback.inspect.trials import ENOUGH, JUMP, LEAKED, LEAST, copies_ratio
 from pullback.ir.array import Array
-from pullback.ir.types import Numbers, is_float
+from pullback.ir.types import Numbers, bfloat16, float16, is_float
 from pullback.optim.optimizer import Optimizer
 from pullback.train.state import trained_part
 
@@ -495,7 +496,8 @@ class OPT02(Check):
         if case.job is not None and case.is_half and len(case.course.norms) > 1:
             start, end = (float(np.linalg.norm(case.course.norms[i])) for i in (0, -1))
             if end > start / 10:
-                yield from cls._rounded(case.present, case.job.optimizer)
+                site = case.line("applied")
+                yield from cls._rounded(case.present, case.job.optimizer, site)
         ratio = case.typical_ratio if case.symptom else 0.0
         if 0 < ratio < 10**cls.slow:
             yield cls.found(
@@ -506,19 +508,23 @@ class OPT02(Check):
             )
 
     @classmethod
-    def _rounded(cls, seen: Seen | None, optimizer: Optimizer | None) -> Iterator[Finding]:
+    def _rounded(
+        cls, seen: Seen | None, optimizer: Optimizer | None, site: Site | None = None
+    ) -> Iterator[Finding]:
         """Parameters in half precision whose steps are too small to change them."""
         if seen is None or optimizer is None or not seen.is_half:
             return
         grads = [g.numpy() for g in seen.trained_gradients()]
         share = rounded_away(optimizer, trained_part(seen.subject.model), grads)
         if share > cls.lost:
+            names = [name for x, name in seen.probe.named.items() if x.dtype in (float16, bfloat16)]
             yield cls.found(
                 f"{share:.0%} of the steps of parameters in half precision are rounded away",
-                None,
+                site,
+                notes=(listed(names),),
                 why="a step below 2⁻⁹ of a bfloat16 (2⁻¹² of a float16) leaves it as it is",
                 fix='parameters in float32; train_step(..., precision="bf16") computes in half',
-                numbers={"share": share},
+                numbers={"share": share, "parameters": names},
                 remedies=(NO_TRIAL,),
             )
 
