@@ -175,6 +175,8 @@ class Case:
         """Whether an experiment waits until it is small beside the run, or a report asked for."""
         self.renumbered: list[Finding] | None = None
         """What OBJ02 found with other numbers for the classes, once there are enough batches."""
+        self.is_warming: bool | None = None
+        """Whether the steps still grew when a warm-up should have been over."""
         self._handmade: Handmade | None = None
         self._jump: float | None = None
         self._gradients: dict[tuple[int, int, str], list[Numbers]] = {}

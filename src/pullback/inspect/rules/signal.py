@@ -21,7 +21,15 @@ from pullback.inspect.findings import (
     Threshold,
     short_place,
 )
-from pullback.inspect.initial import MISFIT, REPEATED, misfit, misfit_layer, misfit_loop, scale_of
+from pullback.inspect.initial import (
+    MISFIT,
+    REPEATED,
+    misfit,
+    misfit_layer,
+    misfit_loop,
+    misfit_table,
+    scale_of,
+)
 from pullback.inspect.moments import MISPREDICTED, Signal
 from pullback.inspect.probe import FLAT, Layer, Probe
 from pullback.inspect.rules.start import CLIPPED, FRESH, OBJ04, Check
@@ -146,8 +154,12 @@ class SIG04(Check):
     intended = "intended=('SIG04',)"
     source = "Karpathy (|tanh| > 0.97); DeepDiagnosis, SageMaker (50 %)"
     remedies = (FRESH,)
-    share = Threshold(0.5, "share of a layer's elements above", "SageMaker, DeepDiagnosis")
-    nearly_all = Threshold(0.9, "a warning by itself: share at least", "own")
+    share = Threshold(
+        0.5,
+        "share of a layer's elements, or of a softmax's rows, above",
+        "SageMaker, DeepDiagnosis",
+    )
+    nearly_all = Threshold(0.9, "a warning by itself: share of a layer at least", "own")
     slope = Threshold(FLAT, "with a slope below this share of the largest", "Karpathy")
 
     @classmethod
@@ -167,12 +179,13 @@ class SIG04(Check):
                 yield cls.found(
                     f"{one.flat:.0%} of the rows of a softmax begin as a choice of one",
                     one.made.site,
-                    severity=Severity.WARN if one.flat >= cls.nearly_all else cls.gated(seen),
+                    severity=Severity.WARN,
                     why=f"the scores of a row have std {one.std:.3g}; of 1 each place has a share",
                     fix="divide the scores by the square root of the width, as attention does",
                     notes=(f"the softmax: {short_place(one.node.site)}",),
                     numbers={"share": one.flat, "std": one.std},
-                    remedies=(NO_TRIAL,) if one.flat >= cls.nearly_all else (COOLED,),
+                    remedies=(COOLED,),
+                    stands=True,
                 )
 
 
@@ -288,8 +301,8 @@ class SIG07(Check):
 
     @classmethod
     def explains(cls, mine: Finding, other: Finding) -> bool:
-        """A loss that begins large behind layers that make the signal so."""
-        return other.rule is OBJ04
+        """A loss or scores that begin large behind what makes the signal so."""
+        return other.rule is OBJ04 or (mine.stands and other.rule is SIG04)
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
@@ -304,6 +317,8 @@ class SIG07(Check):
             yield cls._of_drift(seen, signals[0].forward, away[0], away[-1])
         elif worst is not None:
             yield cls._of_weights(seen, worst)
+        elif (table := misfit_table(seen.probe)) is not None:
+            yield cls._of_table(seen, *table)
         else:
             yield from cls._mispredicted(seen, signals)
 
@@ -319,6 +334,21 @@ class SIG07(Check):
             severity=Severity.WARN if lost else cls.gated(seen),
             why=scale_of(seen.probe, worst),
             numbers={"layer": worst.name, "factor": factor},
+            stands=lost,
+        )
+
+    @classmethod
+    def _of_table(cls, seen: Seen, node: Node, name: str, std: float) -> Finding:
+        hard = any(x.flat > SIG04.share for x in choices(seen.probe))
+        lost = hard or OBJ04.is_lost(seen.probe)
+        return cls.found(
+            f"the rows of the table {name} are {std:.2g} times too large",
+            node.site,
+            severity=Severity.WARN if lost else cls.gated(seen),
+            why=f"std {std:.3g}; layers are made for inputs of variance 1",
+            fix="a table of std 1 and less: initializer=partial(nn.init.normal, std=0.1)",
+            numbers={"layer": name, "factor": std},
+            remedies=(COOLED,),
             stands=lost,
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 from pullback.errors import Site, listed
 from pullback.inspect.baseline import Baseline
 from pullback.inspect.case import Case
-from pullback.inspect.course import FIRST
+from pullback.inspect.course import FIRST, STRIDE
 from pullback.inspect.edits import tempered
 from pullback.inspect.findings import (
     NO_TRIAL,
@@ -108,6 +108,11 @@ class OBJ04(Check):
                 fix="look for the targets among the inputs",
                 numbers=numbers,
             )
+
+    @classmethod
+    def explains(cls, mine: Finding, other: Finding) -> bool:
+        """Scores that begin large where a table does that is read at both ends."""
+        return mine.stands and other.id == "SIG04"
 
     @classmethod
     def is_lost(cls, probe: Probe) -> bool:
@@ -470,6 +475,9 @@ class OPT02(Check):
     known = Threshold(0.5, "and the loss / that of a constant output is still above", "own")
     more = Threshold(0.25, "or with the first steps again: share by which the loss falls", "own")
     worth = Threshold(0.1, "and by this share of the loss at the start", "own")
+    over = Threshold(200, "steps after which a warm-up should be over", "own")
+    power = Threshold(0.35, "it is not where steps grow like a power of their number above", "own")
+    alike = Threshold(0.8, "with a correlation of the logarithms above", "own")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
@@ -493,6 +501,7 @@ class OPT02(Check):
     def running(cls, case: Case) -> Iterator[Finding]:
         """In a run: no weight moves by more, and the loss does not fall."""
         yield from cls._gone(case)
+        yield from cls._warming(case)
         if case.job is not None and case.is_half and len(case.course.norms) > 1:
             start, end = (float(np.linalg.norm(case.course.norms[i])) for i in (0, -1))
             if end > start / 10:
@@ -500,12 +509,65 @@ class OPT02(Check):
                 yield from cls._rounded(case.present, case.job.optimizer, site)
         ratio = case.typical_ratio if case.symptom else 0.0
         if 0 < ratio < 10**cls.slow:
+            clipped = cls._clipped(case)
             yield cls.found(
                 f"the learning rate is too low: ‖update‖/‖weight‖ at most {ratio:.1g}",
                 None,
-                why=case.symptom,
+                why=f"{case.symptom}{clipped}",
+                fix="a larger clip, about the usual norm of the gradient" if clipped else cls.fix,
                 numbers={"ratio": ratio},
             )
+
+    @classmethod
+    def _clipped(cls, case: Case) -> str:
+        """Where a clip of the step leaves next to nothing of the gradient: that, in words."""
+        clip, norms = None if case.job is None else case.job.clip, case.course.norms
+        usual = float(np.median(np.linalg.norm(norms, axis=1))) if norms.size else 0.0
+        if clip is None or not usual > 100 * clip:
+            return ""
+        return f"; clip={clip:g} leaves {clip / usual:.1g} of a gradient of {usual:.2g}"
+
+    @classmethod
+    def _warming(cls, case: Case) -> Iterator[Finding]:
+        """A schedule whose warm-up is not over: the steps grow with their number."""
+        course = case.course
+        if course.count < cls.over or not course.end > cls.known * course.baseline:
+            return
+        if case.is_warming is None and course.count <= 2 * cls.over:
+            case.is_warming = cls._grows(case)
+        if case.is_warming:
+            yield cls.found(
+                f"the warm-up is long: after {cls.over:g} steps each was still longer than the "
+                "ones before",
+                None,
+                why=f"after {course.count} steps the loss is {course.end:.3g}; that of a constant "
+                f"output is {course.baseline:.3g}",
+                fix="a warm-up of a few per cent of the run's steps: look at the schedule",
+                numbers={"steps": course.count},
+            )
+
+    @classmethod
+    def _grows(cls, case: Case) -> bool:
+        """Whether the steps grow like a power of their number, and beside the gradient too."""
+        ratios, norms = case.course.ratios, case.course.norms
+        if ratios.shape != norms.shape or ratios.shape[1:] != (len(case.weights),):
+            return False
+        last = case.course.count // STRIDE
+        sizes, slopes = (
+            np.linalg.norm(x[FIRST:, case.weights], axis=1)[-FIRST:] for x in (ratios, norms)
+        )
+        steps = np.log(np.arange(last - len(sizes), last) + 1)
+        for each in (sizes, sizes / slopes):
+            if len(each) < 10 or not (np.isfinite(each).all() and each.all()):
+                return False
+            centred, grown = steps - steps.mean(), np.log(each) - np.log(each).mean()
+            power = float(centred @ grown) / float(centred @ centred)
+            alike = float(centred @ grown) / float(
+                np.linalg.norm(centred) * np.linalg.norm(grown) + 1e-300
+            )
+            if power < cls.power or alike < cls.alike:
+                return False
+        return True
 
     @classmethod
     def _rounded(
