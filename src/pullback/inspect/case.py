@@ -38,6 +38,8 @@ KEPT = 16
 """Batches at the beginning that are kept for trials."""
 COLUMNS = 256
 """Of wider batches as many columns are looked at."""
+DOUBTS = 8
+"""Steps that are computed again, at the most, in a run that often comes back to its beginning."""
 HANDED = 3
 """Steps of a loop without `train_step` that are computed again."""
 
@@ -155,7 +157,9 @@ class Case:
         self.handed: list[Handed] = []
         """The first steps of a loop that hands its gradients over."""
         self.returns: list[int] = []
-        """Steps of such a loop after which the model was about what it was after the first."""
+        """Steps of such a loop that began with the model of the first one."""
+        self._doubts = 0
+        """Steps that were taken for one of these, and were none."""
         self.made: Callable[..., Any] | None = None
         """Of such a loop what it does with a batch, where it is told."""
         self.baseline: Baseline | None = None
@@ -406,8 +410,10 @@ class Case:
             given = [np.array(x) for x in _numbers(parts(batch))]
             number = self.course.count + 1
             self.handed.append(Handed(number, state, was, after, slopes, given))
-        elif len(self.handed) == HANDED and was:
-            self._note_return(was, after)
+        elif len(self.handed) == HANDED and was and self._doubts < DOUBTS > len(self.returns):
+            is_back = self._is_back(was, after)
+            if is_back and self._is_of_start(slopes, batch):
+                self.returns.append(self.course.count + 1)
         return Told(
             loss,
             np.array([np.linalg.norm(g.ravel()) for g in slopes]),
@@ -415,12 +421,23 @@ class Case:
             Names(tuple(x.removeprefix(".") for x in paths(flatten(part)[1], ""))),
         )
 
-    def _note_return(self, was: list[Numbers], after: list[Numbers]) -> None:
-        """Note a step that led back to the beginning from far away: it began with a new model."""
+    def _is_back(self, was: list[Numbers], after: list[Numbers]) -> bool:
+        """Whether a step led as near to the beginning as the first one, from further away."""
         start, once = self.handed[0].before, _size(self.handed[0].moved)
         now, then = (_size([a - b for a, b in zip(x, start, strict=True)]) for x in (after, was))
-        if 0 < now <= 2 * once and then > 4 * once:
-            self.returns.append(self.course.count + 1)
+        return 0 < now <= 2 * once and then > now
+
+    def _is_of_start(self, grads: list[Numbers], batch: Any) -> bool:
+        """Whether gradients are those of the model of the beginning: the step began with it."""
+        try:
+            visit = self.visit(self.handed[0].state, parts(batch))
+            own = [g.numpy().astype(float64) for g in visit.trained_gradients()]
+        except PullbackError:
+            own = []
+        apart = _size([a - b for a, b in zip(own, grads, strict=False)])
+        found = len(own) == len(grads) and apart <= 1e-3 * _size(grads)
+        self._doubts += not found
+        return found
 
     @functools.cached_property
     def same_examples(self) -> bool:

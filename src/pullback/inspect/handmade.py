@@ -123,10 +123,14 @@ def _last(nodes: Sequence[Node]) -> Site | None:
 
 
 def last_use(site: Site) -> Site:
-    """Where the name that a line gives to its value is read last; the line where it is not."""
-    frame = site.frame
-    if frame is None:
+    """Where the name that a line gives to its value is read last; the line where it is not.
+
+    Of a value that is made in a lambda, the line that calls it.
+    """
+    place = next((i for i, x in enumerate(site.frames) if x.code.co_name[0] != "<"), None)
+    if place is None:
         return site
+    frame = site.frames[place]
     steps = list(dis.get_instructions(frame.code))
     named = [
         x.argval
@@ -138,7 +142,8 @@ def last_use(site: Site) -> Site:
     ]
     if not reads:
         return site
-    return Site((Frame(frame.code, reads[-1].offset), *site.frames[1:]), site.scope, site.phase)
+    there = Frame(frame.code, reads[-1].offset)
+    return Site((there, *site.frames[place + 1 :]), site.scope, site.phase)
 
 
 def _line(step: dis.Instruction) -> int | None:

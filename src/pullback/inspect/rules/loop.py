@@ -273,10 +273,10 @@ class LOOP03(Astray):
             yield cls.found(
                 f"the model begins anew: at step {steps[0]}, at step {steps[1]}",
                 case.line("renewed"),
-                why=f"after {len(steps)} of {case.course.count} steps it is as near to the "
-                "beginning as after the first one",
+                why="the gradients of these steps, computed again, are those of the model before "
+                "the first one",
                 fix="make the model and the optimiser's memory once, before all epochs",
-                numbers={"steps": steps[:16]},
+                numbers={"steps": list(steps)},
             )
 
     @classmethod
