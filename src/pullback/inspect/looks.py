@@ -21,7 +21,8 @@ from pullback.inspect.rules.near import hidden
 from pullback.inspect.rules.order import DAT02, DAT03, DAT05
 from pullback.inspect.rules.running import GEN02
 from pullback.inspect.rules.signal import SIG01, SIG02, SIG03, SIG04, SIG07, SIG08
-from pullback.inspect.rules.start import DAT01, OBJ04, OPT01, OPT02, VER01
+from pullback.inspect.rules.slow import OPT02
+from pullback.inspect.rules.start import DAT01, OBJ04, OPT01, VER01
 from pullback.inspect.rules.task import OBJ02
 from pullback.inspect.seen import USUAL_RATE
 from pullback.inspect.terms import Terms
