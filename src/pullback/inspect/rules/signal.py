@@ -278,7 +278,8 @@ class SIG07(Check):
     the one before (mean field, Gauss quadrature) and measured with the real batch. Reported is a
     moment that leaves the range below, or a prediction that is wrong by a factor of two, and by
     more than twice what narrow layers let networks differ (Hanin & Nica 2019): then the weights are
-    not independent and alike, as an initialisation makes them.
+    not independent and alike, as an initialisation makes them. A table of which an index chooses
+    rows is told where its scale is far above 1.
     """
 
     id = "SIG07"
