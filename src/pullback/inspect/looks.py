@@ -175,7 +175,7 @@ def recovered(case: Case, finding: Finding) -> Finding:
     if finding.rule is not OPT01 or not finding.effect or case.symptom or course.count < LEAST:
         return finding
     said, end, _ = finding.numbers["tried"]
-    if not course.end <= end + abs(end):
+    if not course.end <= end:
         return finding
     remedy = next(x for x in OPT01.remedies if x.said == said)
     longer = replace(remedy, steps=min(course.count, MOST))
