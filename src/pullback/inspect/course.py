@@ -27,6 +27,8 @@ FAR = 2.0
 """A loss so many times that of a constant output is a symptom even while it falls."""
 PLATEAU = 0.5
 """A run that has spent more than this share of its steps at the loss of a constant output."""
+PATIENCE = 2
+"""A run that may be as good as another one in so many times as many steps is still on its way."""
 STUCK = 0.02
 """A loss that falls by less than this share between sixths of the run stands still."""
 
@@ -66,6 +68,7 @@ class Course:
         self._rows: list[Any] = []
         """Of the noted steps `sizes`, which become numbers when they are read."""
         self._told = (-1, "")
+        self._outdone = (-1, "")
         self._extremes = _Extremes()
         self._early: float | None = None
         self.known: dict[str, tuple[int, Any]] = {}
@@ -229,6 +232,17 @@ class Course:
             self._told = self.count, self._symptom()
         return self._told[1]
 
+    @property
+    def to_come(self) -> float:
+        """By how much the loss falls in `PATIENCE` times as many steps, at the present pace."""
+        losses: Numbers = self.losses
+        size = max(len(losses) // 6, 1)
+        return 6 * PATIENCE * (_mean(losses[-2 * size : -size]) - _mean(losses[-size:]))
+
+    def outdone(self, said: str) -> None:
+        """What a simpler model has learnt and the run has not is a symptom, until the next step."""
+        self._outdone, self._told = (self.count, said), (-1, "")
+
     def _symptom(self) -> str:
         if not self.count:
             return ""
@@ -252,7 +266,7 @@ class Course:
                 f"for {self.plateau} of {self.count} steps the loss was that of a constant "
                 f"output, {self.baseline:.4g}"
             )
-        return ""
+        return self._outdone[1] if self._outdone[0] == self.count else ""
 
 
 class _Extremes:

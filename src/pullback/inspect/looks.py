@@ -16,14 +16,15 @@ from pullback.inspect.findings import Finding, Kind, Severity
 from pullback.inspect.response import Exam
 from pullback.inspect.rules import CHECKS, GUESSES, HAZARDS, SIGNS
 from pullback.inspect.rules.cuts import CUT04
+from pullback.inspect.rules.heart import VER01
 from pullback.inspect.rules.loop import LOOP01, LOOP03, OBJ05
 from pullback.inspect.rules.near import hidden
 from pullback.inspect.rules.order import DAT02, DAT03, DAT05
 from pullback.inspect.rules.running import GEN02
 from pullback.inspect.rules.signal import SIG01, SIG02, SIG03, SIG04, SIG07, SIG08
 from pullback.inspect.rules.slow import OPT02
-from pullback.inspect.rules.start import DAT01, OBJ04, OPT01, VER01
-from pullback.inspect.rules.task import OBJ02
+from pullback.inspect.rules.start import DAT01, OBJ04, OPT01
+from pullback.inspect.rules.task import OBJ02, OBJ08
 from pullback.inspect.seen import USUAL_RATE
 from pullback.inspect.terms import Terms
 from pullback.inspect.trials import ENOUGH, LEAST
@@ -33,6 +34,8 @@ EARLY = tuple(x for x in SIGNS if x.is_early)
 LATE = tuple(x for x in SIGNS if x not in EARLY)
 SUSPECTS = (DAT01, OBJ04, SIG01, SIG02, SIG04, SIG07, SIG08)
 """Measures of the beginning whose remedies are tried even in a run without a symptom."""
+SOUND = 2 * LEAST
+"""Steps after which a run is held to what a simpler one has learnt."""
 TRAINED = (OPT01, OPT02, VER01)
 """Checks that train on one batch: a run has been trained already."""
 
@@ -101,9 +104,12 @@ def examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
     found = [recovered(case, x) for x in weighed(case, found)]
     if all(x.rule is not DAT02 for x in found):
         found += DAT02.unmixed(case)
-    for more in (compared, carried, guessed, unexplained):
+    is_quiet = not any(_stands(x) for x in known)
+    for more in (compared, carried, guessed, *((renewed,) if is_quiet else ()), unexplained):
         if not any(_stands(x) for x in found):
             found += more(case, symptom)
+    if is_quiet and not symptom and not any(_stands(x) for x in found) and outdone(case):
+        return examined(case, known)
     return found
 
 
@@ -143,6 +149,37 @@ def guessed(case: Case, symptom: str) -> list[Finding]:
         return []
     guesses = [tried(case.clinic, x.found(x.title, None, why=symptom)) for x in GUESSES]
     return [x for x in guesses if x.effect >= CLEARLY]
+
+
+def renewed(case: Case, symptom: str) -> list[Finding]:
+    """The network from its beginning once more: by another optimiser, by another loop.
+
+    Under a symptom, and when a report is asked for: it takes as long as the first steps did.
+    """
+    if not _may_ask(case, symptom):
+        return []
+    try:
+        again = case.clinic.renewed()
+        found = [] if again is None else [x.behind(case, again) for x in (LOOP03, OBJ08, OPT02)]
+        return next((told for each in found if (told := list(each))), [])
+    except PullbackError:  # as in `compared`
+        return []
+
+
+def outdone(case: Case) -> bool:
+    """Whether a linear map of the inputs has learnt what the run has not; a symptom from now on."""
+    if not _may_ask(case, "") or not GEN02.is_outdone(case):
+        return False
+    case.course.outdone(str(case.beside))
+    return True
+
+
+def _may_ask(case: Case, symptom: str) -> bool:
+    """Whether what takes as long as the first steps is done now, or is owed to a report."""
+    if case.course.count < SOUND or not case.course.is_finite:
+        return False
+    case.owes = case.owes or not (case.is_asked or symptom)
+    return bool(case.is_asked or symptom)
 
 
 def optimisers(case: Case) -> list[Finding]:

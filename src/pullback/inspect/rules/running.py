@@ -202,29 +202,72 @@ class OPT03(Sign):
 
 
 class GEN02(Sign):
-    """The run is no better than the best constant output, and nothing that was tried explains it.
+    """The run is worse than a model that is as simple as can be, and nothing that was tried
+    explains it.
 
-    One batch is learnt, so the gradient and the optimiser do work. Left are data of which the
-    inputs say little, and a network that does not fit them.
+    Simple are the best constant output, and a linear map of the inputs (whole numbers as yes and
+    no) in place of the network, trained by Adam through the same loss on most of the first
+    batches; it is compared with the network on the others. One batch is learnt by heart, so the
+    gradient and the optimiser do work. Left are, where a linear map is better, what the network
+    does with the inputs before it learns from them, or how it begins; where it is not, data of
+    which the inputs say little.
     """
 
     id = "GEN02"
-    title = "no better than a constant output"
+    title = "worse than a simple model"
     kind = Kind.HINT
+    follows = True
     severity = Severity.WARN
-    fix = "a simple model on the same data, as a ridge regression: is it better?"
+    fix = "start from the linear map, and put to it one layer after the other"
     intended = "intended=('GEN02',)"
     source = "Karpathy's recipe (dumb baselines)"
     near = Threshold(NEAR, "loss / that of the best constant output above", "own")
+    gap = Threshold(
+        0.25,
+        "or share of what a linear map learns that the network has not, above",
+        "own: healthy 0.1",
+    )
+    above = Threshold(
+        1.25,
+        "or loss / that of a constant learnt in the same way above",
+        "own: healthy below 1",
+    )
+    least = Threshold(
+        0.1, "a linear map counts where it is below the constant by this share", "own"
+    )
+
+    @classmethod
+    def is_outdone(cls, case: Case) -> bool:
+        """Whether the simpler one is clearly better, and the run will not be as good as it soon."""
+        it = case.beside
+        if it is None:
+            return False
+        less = it.gap > cls.gap and it.learnt > cls.least
+        worse = it.network > cls.above * it.constant > 0
+        best = it.linear if less else it.constant
+        return (less or worse) and case.course.to_come < it.network - best
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
         course = case.course
-        if course.symptom and course.end > cls.near * course.baseline:
+        if course.symptom and cls.is_outdone(case):
+            it = case.beside
+            assert it is not None
+            yield cls.found(
+                f"after {course.count} steps the loss is {it.network:.3g}; that of a linear map of "
+                f"the inputs is {it.linear:.3g}",
+                None,
+                why=f"on examples that the map has not seen; a constant output: {it.constant:.3g}; "
+                "other rates, scales and directions were tried, and do not help",
+                numbers={"loss": it.network, "linear": it.linear, "constant": it.constant},
+            )
+        elif course.symptom and course.end > cls.near * course.baseline:
             yield cls.found(
                 f"after {course.count} steps the loss is {course.end:.4g}; that of a constant "
                 f"output is {course.baseline:.4g}",
                 None,
                 why="other rates, scales and directions were tried, and do not help",
+                fix="a linear map of the inputs is no better, or cannot be made: do the inputs say "
+                "what is asked?",
                 numbers={"loss": course.end, "constant": course.baseline},
             )

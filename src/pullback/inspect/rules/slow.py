@@ -10,7 +10,8 @@ import numpy as np
 from pullback.errors import Site, listed
 from pullback.inspect.case import Case
 from pullback.inspect.course import FIRST, STRIDE
-from pullback.inspect.findings import NO_TRIAL, Finding, Kind, Remedy, Severity, Threshold
+from pullback.inspect.findings import AS_IT_IS, NO_TRIAL, Finding, Kind, Remedy, Severity, Threshold
+from pullback.inspect.heldout import Renewed
 from pullback.inspect.response import rounded_away
 from pullback.inspect.rules.start import OPT01, Check
 from pullback.inspect.seen import USUAL_RATE, Seen
@@ -43,6 +44,11 @@ class OPT02(Check):
     over = Threshold(200, "steps after which a warm-up should be over", "own")
     power = Threshold(0.35, "it is not where steps grow like a power of their number above", "own")
     alike = Threshold(0.8, "with a correlation of the logarithms above", "own")
+    late = Threshold(
+        0.1,
+        "or share of what Adam learns that the run has not, above",
+        "own: 163 healthy 0.03 at most",
+    )
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
@@ -209,3 +215,35 @@ class OPT02(Check):
                 numbers={"share": share, "tried": [again.round, still.round]},
                 effect=min(effect, 1.0),
             )
+
+    @classmethod
+    def is_behind(cls, case: Case, again: Renewed) -> bool:
+        """Whether Adam learns clearly more than the run has, and than its optimiser does again."""
+        share = again.behind(again.adam)
+        if share <= cls.late or case.course.to_come > again.run - again.adam:
+            return False
+        own = case.clinic.renewed_with(AS_IT_IS, again.steps)
+        learnt = again.start - again.adam
+        return bool(again.start - own < (1 - cls.late / 2) * learnt)
+
+    @classmethod
+    def behind(cls, case: Case, again: Renewed) -> Iterator[Finding]:
+        """A run that has learnt less than Adam does in no more steps, and falls too slowly."""
+        if not cls.is_behind(case, again):
+            return
+        share, own = again.behind(again.adam), case.clinic.renewed_with(AS_IT_IS, again.steps)
+        tried = {x: case.clinic.trial(x).end for x in (*OPT01.remedies, *cls.remedies)}
+        best = min(tried, key=lambda x: tried[x])
+        helps = tried[best] < case.clinic.own.end
+        found = OPT01 if helps and best in OPT01.remedies else cls
+        told = f"; {best.said}: loss {case.clinic.trial(best)} (yours: {case.clinic.own})"
+        yield found.found(
+            f"the run has learnt less in {case.course.count} steps than Adam({USUAL_RATE:g}) does "
+            f"in {again.steps}",
+            None,
+            why=f"loss of batches that were held out: {again.run:.3g}; of Adam, from the same "
+            f"beginning: {again.start:.3g} -> {again.adam:.3g}{told if helps else ''}",
+            fix=f"pb.optim.adam({USUAL_RATE:g}), or look at every number of the optimiser",
+            numbers={"run": again.run, "adam": again.adam, "start": again.start, "own": own},
+            effect=min(share, 1.0),
+        )

@@ -1,4 +1,4 @@
-"""What can be seen before the first step: `OBJ04`, `OBJ06`, `DAT01`, `DAT04`, `VER01`, `OPT01`."""
+"""What can be seen before the first step: `OBJ04`, `OBJ06`, `DAT01`, `DAT04`, `OPT01`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pullback.inspect.findings import (
 from pullback.inspect.initial import misfit_layer, scale_of
 from pullback.inspect.probe import Layer, Probe
 from pullback.inspect.seen import USUAL_RATE, Seen
-from pullback.inspect.trials import ENOUGH, JUMP, LEAKED, LEAST, copies_ratio
+from pullback.inspect.trials import ENOUGH, JUMP, LEAKED, copies_ratio
 from pullback.ir.array import Array
 from pullback.ir.types import Numbers, is_float
 
@@ -315,41 +315,6 @@ class DAT04(Check):
                 "largest output",
                 numbers={"change": found.change},
             )
-
-
-class VER01(Check):
-    """The network cannot learn one batch by heart.
-
-    One batch, up to 200 steps of Adam: the loss of a sound network, loss and gradient falls to a
-    tenth. If it does not move, nothing that follows can help; look at what else is reported, then
-    at the gradients: `pb.explain(loss_fn, model, *batch)`.
-    """
-
-    id = "VER01"
-    title = "one batch cannot be learnt by heart"
-    kind = Kind.MEASURE
-    severity = Severity.WARN
-    fix = "look at the gradients: print(pb.explain(loss_fn, model, *batch))"
-    source = "Karpathy's recipe, torchtest2; TheDeepChecker (16 samples, 1000 steps, 5 %)"
-    nothing = Threshold(1e-3, "FAIL where the loss fell by less than, relative", "torchtest2")
-    little = Threshold(ENOUGH, "WARN where the loss fell by less than, relative", "TheDeepChecker")
-
-    @classmethod
-    def find(cls, seen: Seen) -> Iterator[Finding]:
-        if not seen.symptom:
-            return
-        fitted = seen.fitted_by_adam
-        if fitted.fall >= cls.little:
-            return
-        count = len(fitted.losses) - 1
-        still = fitted.fall < cls.nothing
-        yield cls.found(
-            f"one batch is not learnt by heart: loss {fitted.start:.4g} -> {fitted.end:.4g} "
-            f"in {count} steps of Adam",
-            None,
-            severity=Severity.FAIL if still and count >= LEAST else Severity.WARN,
-            numbers={"start": fitted.start, "end": fitted.end, "steps": count},
-        )
 
 
 class OPT01(Check):

@@ -11,12 +11,22 @@ import numpy as np
 from pullback.inspect.case import Case
 from pullback.inspect.course import FIRST
 from pullback.inspect.edits import edited
-from pullback.inspect.findings import NO_TRIAL, Finding, Kind, Remedy, Severity, Threshold
+from pullback.inspect.findings import (
+    AS_IT_IS,
+    NO_TRIAL,
+    Finding,
+    Kind,
+    Remedy,
+    Severity,
+    Threshold,
+)
+from pullback.inspect.heldout import Renewed
 from pullback.inspect.probe import Probe
 from pullback.inspect.response import decay
 from pullback.inspect.rules.objective import is_distance
 from pullback.inspect.rules.running import Sign
-from pullback.inspect.rules.start import Check
+from pullback.inspect.rules.slow import OPT02
+from pullback.inspect.rules.start import OPT01, Check
 from pullback.inspect.seen import Seen
 from pullback.inspect.terms import Compared, Terms, added, compared
 from pullback.ir.array import Array
@@ -24,6 +34,8 @@ from pullback.ir.graph import Node
 from pullback.ir.types import Numbers, is_integer
 from pullback.ops.pointwise import Subtract
 from pullback.train.state import trained_part
+
+NO_DECAY = Remedy("no weight decay", keeps=True)
 
 
 class OBJ02(Check):
@@ -225,7 +237,27 @@ class OBJ08(Sign):
                 f"{math.ceil(1 / share)} steps next to nothing of a weight is left",
                 fix="a smaller weight_decay: each step takes rate times weight_decay of a weight",
                 numbers={"share": share},
-                remedies=(Remedy("no weight decay", keeps=True),),
+                remedies=(NO_DECAY,),
+            )
+
+    @classmethod
+    def behind(cls, case: Case, again: Renewed) -> Iterator[Finding]:
+        """A run that has learnt less than Adam does, and would not have without its decay."""
+        if not OPT02.is_behind(case, again):
+            return
+        remedies = (AS_IT_IS, NO_DECAY, OPT01.remedies[0], OPT02.remedies[0])
+        own, free, *rates = [case.clinic.renewed_with(x, again.steps) for x in remedies]
+        if own - free > cls.harm * (again.start - free) and free < min(rates):
+            yield cls.found(
+                f"the run has learnt less in {case.course.count} steps than it does in "
+                f"{again.steps} without weight decay",
+                None,
+                severity=Severity.WARN,
+                why="loss of batches that were held out, from the same beginning: "
+                f"{again.start:.3g} -> {own:.3g}; without weight decay -> {free:.3g}",
+                fix="a smaller weight_decay, or adamw, which keeps it out of the gradient",
+                numbers={"run": again.run, "own": own, "free": free},
+                effect=min(again.behind(free), 1.0),
             )
 
 
