@@ -40,6 +40,8 @@ KEPT = 16
 """Batches at the beginning that are kept for trials."""
 COLUMNS = 256
 """Of wider batches as many columns are looked at."""
+DOUBTS = 8
+"""Steps that are computed again, at the most, in a run that often comes back to its beginning."""
 HANDED = 3
 """Steps of a loop without `train_step` that are computed again."""
 
@@ -152,6 +154,10 @@ class Case:
         """Of evaluations."""
         self.handed: list[Handed] = []
         """The first steps of a loop that hands its gradients over."""
+        self.returns: list[int] = []
+        """Steps of such a loop that began with the model of the first one."""
+        self._doubts = 0
+        """Steps that were taken for one of these, and were none."""
         self.made: Callable[..., Any] | None = None
         """Of such a loop what it does with a batch, where it is told."""
         self.baseline: Baseline | None = None
@@ -173,9 +179,11 @@ class Case:
         """Whether an experiment waits until it is small beside the run, or a report asked for."""
         self.renumbered: list[Finding] | None = None
         """What OBJ02 found with other numbers for the classes, once there are enough batches."""
+        self.is_warming: bool | None = None
+        """Whether the steps still grew when a warm-up should have been over."""
         self._handmade: Handmade | None = None
         self._jump: float | None = None
-        self._gradients: dict[tuple[int, int], list[Numbers]] = {}
+        self._gradients: dict[tuple[int, int, str], list[Numbers]] = {}
         self._model: Any = getattr(self.initial, "model", None)
 
     @classmethod
@@ -263,6 +271,13 @@ class Case:
         """Whether a run of so many steps bears an experiment now; if not, it is owed."""
         self.owes = not (self.is_asked or self.course.count >= steps)
         return not self.owes
+
+    @property
+    def is_skipping(self) -> bool:
+        """Whether all the first steps of a run in float16 were skipped: no scale fits its loss."""
+        ratios = self.course.ratios
+        scaled = self.job is not None and self.job.precision == "fp16" and self.is_stepped
+        return scaled and len(ratios) >= FIRST and not ratios.any()
 
     @functools.cached_property
     def is_half(self) -> bool:
@@ -412,12 +427,34 @@ class Case:
             given = [np.array(x) for x in _numbers(parts(batch))]
             number = self.course.count + 1
             self.handed.append(Handed(number, state, was, after, slopes, given))
+        elif len(self.handed) == HANDED and was and self._doubts < DOUBTS > len(self.returns):
+            is_back = self._is_back(was, after)
+            if is_back and self._is_of_start(slopes, batch):
+                self.returns.append(self.course.count + 1)
         return Told(
             loss,
             np.array([np.linalg.norm(g.ravel()) for g in slopes]),
             np.array([_ratio(d, x) for d, x in zip(moved, after, strict=False)]),
             Names(tuple(x.removeprefix(".") for x in paths(flatten(part)[1], ""))),
         )
+
+    def _is_back(self, was: list[Numbers], after: list[Numbers]) -> bool:
+        """Whether a step led as near to the beginning as the first one, from further away."""
+        start, once = self.handed[0].before, _size(self.handed[0].moved)
+        now, then = (_size([a - b for a, b in zip(x, start, strict=True)]) for x in (after, was))
+        return 0 < now <= 2 * once and then > now
+
+    def _is_of_start(self, grads: list[Numbers], batch: Any) -> bool:
+        """Whether gradients are those of the model of the beginning: the step began with it."""
+        try:
+            visit = self.visit(self.handed[0].state, parts(batch))
+            own = [g.numpy().astype(float64) for g in visit.trained_gradients()]
+        except PullbackError:
+            own = []
+        apart = _size([a - b for a, b in zip(own, grads, strict=False)])
+        found = len(own) == len(grads) and apart <= 1e-3 * _size(grads)
+        self._doubts += not found
+        return found
 
     @functools.cached_property
     def same_examples(self) -> bool:
@@ -467,11 +504,15 @@ class Case:
                 self._handmade = Handmade(self.made, self.batches[0], part)
         return None if self._handmade is None else getattr(self._handmade, what)
 
-    def gradient_of(self, handed: Handed) -> list[Numbers]:
-        """The gradient of the loss before a step, computed again."""
-        key = id(handed.state), handed.step
+    def gradient_of(self, handed: Handed, rows: slice | None = None) -> list[Numbers]:
+        """The gradient of the loss before a step, computed again; with `rows` of these alone."""
+        key = id(handed.state), handed.step, str(rows)
         if key not in self._gradients:
-            visit = self.visit(handed.state, self.batches[handed.step - 1])
+            batch = self.batches[handed.step - 1]
+            if rows is not None:
+                size = self.first.probe.batch
+                batch = map_leaves(lambda x: x[rows] if x.shape[:1] == (size,) else x, batch)
+            visit = self.visit(handed.state, batch)
             self._gradients[key] = [g.numpy().astype(float64) for g in visit.trained_gradients()]
         return self._gradients[key]
 
@@ -530,6 +571,10 @@ def _numbers(tree: Tree) -> list[Numbers]:
     """Copies: the memory of the arrays may be given away."""
     leaves = flatten(tree)[0]
     return [numbers_of(x).astype(float64) for x in leaves]
+
+
+def _size(arrays: Sequence[Numbers]) -> float:
+    return math.sqrt(sum(float(np.vdot(x, x)) for x in arrays))
 
 
 def _ratio(moved: Numbers, after: Numbers) -> float:

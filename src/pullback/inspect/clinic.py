@@ -393,6 +393,7 @@ def tried(clinic: Clinic, finding: Finding) -> Finding:
         return finding  # what went wrong in the run did not do so here: nothing is shown
     if not effect:
         notes = (*finding.notes, told)
-        return replace(finding, severity=Severity.INFO, notes=notes, numbers=numbers)
+        severity = finding.severity if finding.stands else Severity.INFO
+        return replace(finding, severity=severity, notes=notes, numbers=numbers)
     severity = Severity.WARN if noted else finding.severity
     return replace(finding, severity=severity, fix=told, effect=effect, numbers=numbers)

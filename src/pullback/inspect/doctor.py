@@ -281,6 +281,8 @@ class Doctor:
         if not self._is_known:
             self._is_known = True
             self._facts = self._tried("facts", lambda: facts(case))
+        if case.is_skipping and not self._born:
+            self._born = self._tried("births", lambda: self._births(case, *case.now))
         if count > 1:
             self._signs = self._tried("signs", lambda: examined(case, self._facts))
         case.forget()

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pullback.inspect.choices import choices
 from pullback.inspect.probe import Probe
 from pullback.ir.array import Array, concrete
 from pullback.ir.builder import apply
@@ -100,3 +101,13 @@ def tempered(probe: Probe) -> Mapping[Node, Change]:
     std = max(float((z - mean).std()), 1.0)
     shift, kept = concrete(mean.astype(out.dtype)), node
     return {kept: lambda *xs: (kept.op(*xs) - shift) * (1 / std)}
+
+
+def cooled(probe: Probe) -> Mapping[Node, Change]:
+    """The scores of a softmax inside the network, as of attention, with a deviation of 1."""
+    changes: dict[Node, Change] = {}
+    for each in choices(probe):
+        node = probe.makers[each.scores]
+        if each.std > 1:
+            changes[node] = lambda *xs, op=node.op, scale=1 / each.std: op(*xs) * scale
+    return changes

@@ -210,6 +210,8 @@ class Finding:
     """What can be tried, where it is not what the rule has."""
     effect: float = 0.0
     """How much lower the loss was where the remedy was tried, as a share of that at the start."""
+    stands: bool = False
+    """Whether it is an alarm even where no remedy was seen to help."""
     declared: str = ""
     """The reason that the program gives for it, where it says that it is meant."""
 

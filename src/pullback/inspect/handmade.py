@@ -2,34 +2,59 @@
 
 from __future__ import annotations
 
+import dis
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from pullback.compile.driver import uncompiled
-from pullback.errors import Site
+from pullback.errors import Frame, Site
 from pullback.ir.array import Array
 from pullback.ir.graph import Graph, Node
 from pullback.ops.pointwise import Constant, Multiply
+from pullback.ops.sampling import RandomBits
 from pullback.transforms.trace import trace_leaves
 from pullback.transforms.tree import flatten, flatten_arrays
+
+EPOCH = 64
+"""So many steps are traced, at the most, to see one that does what not every step does."""
 
 
 class Handmade:
     """The graph of a step: from a batch to whatever it returns, the new model first."""
 
     def __init__(self, step: Callable[..., Any], batch: Sequence[Any], params: Any) -> None:
-        leaves, treedef = flatten_arrays(tuple(batch), "batch")
-        self.graph: Graph = trace_leaves(uncompiled(step), leaves, treedef, evaluating=True).graph
+        self._step = uncompiled(step)
+        self._batch = flatten_arrays(tuple(batch), "batch")
+        self.graph = self._traced()
         self._shapes = [x.shape for x in flatten(params)[0]]
+
+    def _traced(self) -> Graph:
+        return trace_leaves(self._step, *self._batch, evaluating=True).graph
 
     @property
     def applied(self) -> Site | None:
         """Where the new parameters are made; else the last thing made that has their form."""
-        new = set(self._like(self.graph.outputs))
-        made = [x for x in self._nodes if not new.isdisjoint(x.outputs)]
+        made = [x for x in self._nodes if self._makes_new(x)]
         read = {x for node in self.graph.nodes for x in node.inputs} | {*self.graph.outputs}
         left = [x for x in self._nodes if read.isdisjoint(x.outputs) and self._like(x.outputs)]
         return _last([*made] or left)
+
+    @property
+    def lost(self) -> Site | None:
+        """Where new parameters are made that it does not return, or the last use of their name."""
+        read = {x for node in self.graph.nodes for x in node.inputs} | {*self.graph.outputs}
+        left = [x for x in self._nodes if read.isdisjoint(x.outputs) and self._like(x.outputs)]
+        return last_use(left[-1].site) if left else self.applied
+
+    @property
+    def used(self) -> Site | None:
+        """Where the gradients that it returns are read first: by the optimiser."""
+        told = self._like(self.graph.outputs[-len(self._shapes) :])
+        readers = [x for x in self._nodes if not set(told).isdisjoint(x.inputs)]
+        return readers[0].site if readers else self.handed
+
+    def _makes_new(self, node: Node) -> bool:
+        return not set(self._like(self.graph.outputs)).isdisjoint(node.outputs)
 
     @property
     def differentiated(self) -> Site | None:
@@ -44,6 +69,16 @@ class Handmade:
         zeros = {x.outputs[0] for x in self._nodes if _is_zero(x)}
         made = [x for x in self._nodes if not zeros.isdisjoint(x.inputs) and self._like(x.outputs)]
         return made[0].site if made else self.applied
+
+    @property
+    def renewed(self) -> Site | None:
+        """Where a model is drawn, in one of the steps that come: it may not be in each."""
+        for _ in range(EPOCH):
+            drawn = [x for x in self.graph.nodes if isinstance(x.op, RandomBits)]
+            if drawn:
+                return drawn[0].site
+            self.graph = self._traced()
+        return None
 
     @property
     def scaled(self) -> Site | None:
@@ -85,3 +120,31 @@ def _is_zero(node: Node) -> bool:
 
 def _last(nodes: Sequence[Node]) -> Site | None:
     return nodes[-1].site if nodes else None
+
+
+def last_use(site: Site) -> Site:
+    """Where the name that a line gives to its value is read last; the line where it is not.
+
+    Of a value that is made in a lambda, the line that calls it.
+    """
+    place = next((i for i, x in enumerate(site.frames) if x.code.co_name[0] != "<"), None)
+    if place is None:
+        return site
+    frame = site.frames[place]
+    steps = list(dis.get_instructions(frame.code))
+    named = [
+        x.argval
+        for x in steps
+        if x.offset > frame.offset and x.opname.startswith("STORE_") and _line(x) == frame.line
+    ]
+    reads = [
+        x for x in steps if x.opname.startswith("LOAD_") and x.argval in named[:1] and _line(x)
+    ]
+    if not reads:
+        return site
+    there = Frame(frame.code, reads[-1].offset)
+    return Site((there, *site.frames[place + 1 :]), site.scope, site.phase)
+
+
+def _line(step: dis.Instruction) -> int | None:
+    return None if step.positions is None else step.positions.lineno

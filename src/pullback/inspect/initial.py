@@ -14,6 +14,7 @@ from pullback.ir.array import Array, concrete
 from pullback.ir.graph import Node
 from pullback.ir.op import HigherOrder
 from pullback.ir.types import float64
+from pullback.ops.index import Gather
 from pullback.ops.layout import Layout
 from pullback.transforms.tree import flatten, unflatten
 
@@ -67,6 +68,17 @@ def misfit_loop(probe: Probe) -> tuple[str, float, float] | None:
         fits = x.shape[-1] ** -0.5
         if std and not 1 / REPEATED <= std / fits <= REPEATED:
             return probe.named[x], std, fits
+    return None
+
+
+def misfit_table(probe: Probe) -> tuple[Node, str, float] | None:
+    """A table of which an index chooses rows, far larger than what layers are made for: a
+    variance of 1. Where it is read, its name and its scale."""
+    for x, name in probe.named.items():
+        std = float(probe.numbers(x).astype(float64).std())
+        reads = [n for n in probe.readers.get(x, []) if isinstance(n.op, Gather)]
+        if reads and std > MISFIT:
+            return reads[0], name, std
     return None
 
 

@@ -12,7 +12,7 @@ from pullback.errors import PullbackError
 from pullback.inspect.baseline import Baseline
 from pullback.inspect.case import KEPT, Case, Visit
 from pullback.inspect.causes import gradients, silenced
-from pullback.inspect.clinic import CLEARLY, Clinic, tried
+from pullback.inspect.clinic import CLEARLY, MOST, Clinic, tried
 from pullback.inspect.course import NEVER, Calm
 from pullback.inspect.findings import Finding, Kind, Severity
 from pullback.inspect.response import Exam
@@ -24,7 +24,8 @@ from pullback.inspect.rules.near import hidden
 from pullback.inspect.rules.order import DAT02, DAT03, DAT05
 from pullback.inspect.rules.running import GEN02
 from pullback.inspect.rules.signal import SIG01, SIG02, SIG03, SIG04, SIG07, SIG08
-from pullback.inspect.rules.start import DAT01, OBJ04, OPT01, OPT02
+from pullback.inspect.rules.slow import OPT02
+from pullback.inspect.rules.start import DAT01, OBJ04, OPT01
 from pullback.inspect.rules.task import OBJ02, OBJ08
 from pullback.inspect.seen import USUAL_RATE
 from pullback.inspect.terms import Terms
@@ -103,6 +104,7 @@ def _calm(case: Case) -> Calm:
 
 def _examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
     found = [*_early(case), *[x for each in LATE for x in each.running(case)]]
+    found += LOOP03.returned(case)
     if case.job is None:
         return found
     found += _silent(case)
@@ -115,7 +117,7 @@ def _examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
     certain = [x for x in (*known, *found) if x.is_certain and x.severity.is_error]
     if certain or not case.can_try:
         return found
-    found = weighed(case, found)
+    found = [recovered(case, x) for x in weighed(case, found)]
     if all(x.rule is not DAT02 for x in found):
         found += DAT02.unmixed(case)
     is_quiet = not any(_stands(x) for x in known)
@@ -215,6 +217,23 @@ def weighed(case: Case, found: Sequence[Finding]) -> list[Finding]:
     """The findings with what their remedies did."""
     clinic = case.clinic = case.clinic or Clinic(case)
     return [tried(clinic, x) for x in found]
+
+
+def recovered(case: Case, finding: Finding) -> Finding:
+    """Steps that were too long for a while, in a run that is by now where shorter ones led.
+
+    Both are tried again for longer: it stays an alarm where shorter steps lead further.
+    """
+    course = case.course
+    if finding.rule is not OPT01 or not finding.effect or case.symptom or course.count < LEAST:
+        return finding
+    said, end, _ = finding.numbers["tried"]
+    if not course.end <= end:
+        return finding
+    remedy = next(x for x in OPT01.remedies if x.said == said)
+    longer = replace(remedy, steps=min(course.count, MOST))
+    effect = case.clinic.trial(longer).effect(case.clinic.beside(longer))
+    return finding if effect else replace(finding, severity=Severity.INFO, effect=0.0)
 
 
 def _stands(finding: Finding) -> bool:

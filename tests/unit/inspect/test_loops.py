@@ -119,3 +119,66 @@ def test_a_state_that_the_loss_gives_back_as_it_was_is_told_at_its_line():
     )
     assert [x.id for x in report.alarms] == ["LOOP02"]
     assert report.alarms[0].frame.function == "frozen"
+
+
+def by_hand(change, steps, rate=0.1):
+    """A doctor's report of a loop of one's own: `change(i, model, x, y)` is its step."""
+    optimizer, model = pb.optim.sgd(rate), net()
+    doctor, first = inspect.Doctor(remedies=False), model
+    doctor.begin(loss, model, optimizer, made=lambda x, y: change(0, first, x, y))
+    for i in range(steps):
+        x, y = batches()[i % 16]
+        model, value, grads = change(i, model, x, y)
+        doctor.see(model, (x, y), loss=value, grads=grads)
+    return doctor.report()
+
+
+def descended(model, x, y):
+    value, grads = pb.value_and_grad(loss)(model, x, y)
+    return map_leaves(lambda p, g: p - 0.1 * g, model, grads), value, grads
+
+
+def test_a_model_that_begins_anew_in_each_epoch():
+    def change(i, model, x, y):
+        return descended(net() if i % 20 == 0 else model, x, y)
+
+    told = by_hand(change, 50).alarms[0]
+    assert (told.id, told.what) == ("LOOP03", "the model begins anew: at step 21, at step 41")
+    assert not by_hand(lambda i, *given: descended(*given), 50).alarms
+
+
+def test_gradients_of_a_part_of_the_batch():
+    def change(i, model, x, y):
+        return descended(model, x[:8], y[:8])
+
+    told = by_hand(change, 4).alarms[0]
+    assert told.id == "LOOP03"
+    assert told.what == "each step uses the gradient of the first 8 of 32 examples"
+
+
+def test_new_parameters_that_are_lost_are_told_where_they_are_used_last():
+    def change(i, model, x, y):
+        value, grads = pb.value_and_grad(loss)(model, x, y)
+        better = map_leaves(lambda p, g: p - 0.1 * g, model, grads)
+        flatten(better)
+        return model, value, grads
+
+    told = by_hand(change, 4).alarms[0]
+    assert (told.id, told.frame.source) == ("LOOP03", "flatten(better)")
+
+
+def test_a_warm_up_that_is_not_over():
+    slowly = pb.optim.sgd(pb.optim.linear(0.0, 1.0, 100_000))
+    told = inspect.watch(net(), loss, batches(), slowly, steps=200, remedies=False).alarms
+    assert any(x.id == "OPT02" and x.what.startswith("the warm-up is long") for x in told)
+
+
+def test_a_run_in_float16_that_never_steps_names_the_operation():
+    def squares(model, x, y):
+        large = 1e4 * x
+        return nn.cross_entropy(model(large * large / 1e8), y)
+
+    watched = inspect.watch(net(), squares, batches(), ADAM, steps=30, precision="fp16")
+    first = watched.alarms[0]
+    assert (first.id, first.frame.function) == ("NUM01", "squares")
+    assert "large * large" in first.frame.source

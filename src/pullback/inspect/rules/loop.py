@@ -84,7 +84,7 @@ class LOOP01(Astray):
             return
         yield cls.found(
             f"each step uses {factors[0]} times the gradient of its batch",
-            case.line("handed"),
+            case.line("used"),
             severity=Severity.WARN,
             why="gradients of parts of a batch are averaged, where the loss is a mean",
             fix=f"divide their sum by {factors[0]}; accumulate=k of train_step does",
@@ -124,6 +124,11 @@ class LOOP02(Sign):
     fix = "model(x, state, train=True, key=key) in the loss that is differentiated"
     intended = "intended=('LOOP02',), where the statistics are to stay as they are"
     source = "TrainCheck: ncsn#2, vsepp#4, clevr-iep#22, pytorch-fcn#57"
+
+    @classmethod
+    def explains(cls, mine: Finding, other: Finding) -> bool:
+        """What is not normalised may leave the range of its type."""
+        return "never move" in mine.what and other.severity is Severity.STOP
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
@@ -202,7 +207,7 @@ class LOOP03(Astray):
         if all(_equal(x.before, x.after) for x in case.handed) and _any(case.handed[0].grads):
             yield cls.found(
                 "the model stays as it is: the updates are not applied",
-                case.line("applied"),
+                case.line("lost"),
                 why=f"bit for bit the same after {case.course.count} steps with gradients",
                 fix="model = pb.optim.apply_updates(model, updates)",
             )
@@ -218,6 +223,27 @@ class LOOP03(Astray):
                 return
         yield from cls._stale(case)
         yield from cls._not_owed(case)
+        yield from cls._of_a_part(case)
+
+    @classmethod
+    def _of_a_part(cls, case: Case) -> Iterator[Finding]:
+        """Gradients of the first or the last examples of each batch alone."""
+        if any(_same(x.grads, case.gradient_of(x)) for x in case.handed):
+            return
+        size = case.first.probe.batch
+        counts = {2**k for k in range(size.bit_length())} | {size // k for k in (2, 3, 4, 5, 10)}
+        for count in sorted(x for x in counts if 0 < x < size):
+            for which, rows in (("first", slice(count)), ("last", slice(size - count, None))):
+                if all(_same(x.grads, case.gradient_of(x, rows)) for x in case.handed):
+                    yield cls.found(
+                        f"each step uses the gradient of the {which} {count} of {size} examples",
+                        case.line("differentiated"),
+                        severity=Severity.WARN,
+                        why="computed again for these alone it is the same, not for the batch",
+                        fix="hand the whole batch to the loss",
+                        numbers={"examples": count, "batch": size},
+                    )
+                    return
 
     @classmethod
     def _not_owed(cls, case: Case) -> Iterator[Finding]:
@@ -244,6 +270,20 @@ class LOOP03(Astray):
                         why="the model moves by so much more than the optimiser's update",
                     )
                     return
+
+    @classmethod
+    def returned(cls, case: Case) -> Iterator[Finding]:
+        """A model that is again and again what it was at the beginning."""
+        steps = case.returns
+        if len(steps) > 1:
+            yield cls.found(
+                f"the model begins anew: at step {steps[0]}, at step {steps[1]}",
+                case.line("renewed"),
+                why="the gradients of these steps, computed again, are those of the model before "
+                "the first one",
+                fix="make the model and the optimiser's memory once, before all epochs",
+                numbers={"steps": list(steps)},
+            )
 
     @classmethod
     def unlike(cls, case: Case) -> Iterator[Finding]:
@@ -313,7 +353,7 @@ class LOOP03(Astray):
         if all(late) and not _same(pairs[-1][1].grads, case.gradient_of(pairs[-1][1])):
             yield cls.found(
                 "each step uses the gradient of the step before it",
-                case.line("handed"),
+                case.line("used"),
                 why="computed again for the model and the batch of that one it is the same",
             )
             return

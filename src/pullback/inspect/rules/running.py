@@ -46,7 +46,7 @@ class CUT02(Sign):
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
-        if case.course.is_lively:
+        if case.course.is_lively or case.is_skipping:
             return
         norms, ratios = case.course.norms, case.course.ratios
         if len(ratios) < FIRST or norms.shape != ratios.shape:
@@ -88,8 +88,8 @@ class CUT03(Check):
 
     @classmethod
     def explains(cls, mine: Finding, other: Finding) -> bool:
-        """Nothing learns before a layer that is frozen at 0."""
-        return mine.severity.is_error and other.rule is CUT04
+        """Nothing learns before a layer that is frozen at 0, and little before one at random."""
+        return other.rule is CUT04 if mine.severity.is_error else other.id == "SIG01"
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:

@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from pullback.inspect.edits import skipped, unsquashed
+from pullback.errors import listed
+from pullback.inspect.choices import choices
+from pullback.inspect.edits import cooled, skipped, unsquashed
 from pullback.inspect.findings import (
     NO_TRIAL,
     Finding,
@@ -17,16 +19,27 @@ from pullback.inspect.findings import (
     Remedy,
     Severity,
     Threshold,
+    short_place,
 )
-from pullback.inspect.initial import MISFIT, REPEATED, misfit, misfit_layer, misfit_loop, scale_of
+from pullback.inspect.initial import (
+    MISFIT,
+    REPEATED,
+    misfit,
+    misfit_layer,
+    misfit_loop,
+    misfit_table,
+    scale_of,
+)
 from pullback.inspect.moments import MISPREDICTED, Signal
 from pullback.inspect.probe import FLAT, Layer, Probe
-from pullback.inspect.rules.start import CLIPPED, FRESH, Check
+from pullback.inspect.rules.start import CLIPPED, FRESH, OBJ04, Check
 from pullback.inspect.seen import Seen
+from pullback.inspect.symmetry import copies, twins
 from pullback.ir.families import Elementwise
 from pullback.ir.graph import Node
 
 STEEPER = Remedy("tanh or relu, and weights to fit", steps=120, initialises=True, edit=unsquashed)
+COOLED = Remedy("scores of standard deviation 1", steps=120, edit=cooled)
 SKIPS = Remedy("x + f(x) in place of f(x)", steps=120, edit=skipped)
 
 
@@ -127,7 +140,11 @@ class SIG03(Check):
 
 
 class SIG04(Check):
-    """A bounded activation works where it is flat: most of its slopes are nearly 0."""
+    """A bounded activation works where it is flat: most of its slopes are nearly 0.
+
+    So does a softmax inside the network whose scores are large: attention then chooses one place
+    from the first step on, and p (1 - p) lets no gradient by to what the scores are made of.
+    """
 
     id = "SIG04"
     title = "saturated units"
@@ -137,8 +154,12 @@ class SIG04(Check):
     intended = "intended=('SIG04',)"
     source = "Karpathy (|tanh| > 0.97); DeepDiagnosis, SageMaker (50 %)"
     remedies = (FRESH,)
-    share = Threshold(0.5, "share of a layer's elements above", "SageMaker, DeepDiagnosis")
-    nearly_all = Threshold(0.9, "a warning by itself: share at least", "own")
+    share = Threshold(
+        0.5,
+        "share of a layer's elements, or of a softmax's rows, above",
+        "SageMaker, DeepDiagnosis",
+    )
+    nearly_all = Threshold(0.9, "a warning by itself: share of a layer at least", "own")
     slope = Threshold(FLAT, "with a slope below this share of the largest", "Karpathy")
 
     @classmethod
@@ -152,6 +173,19 @@ class SIG04(Check):
                     why=scale_of(seen.probe, each.layer),
                     numbers={"share": each.flat},
                     remedies=(NO_TRIAL,) if each.flat >= cls.nearly_all else (),
+                )
+        for one in choices(seen.probe):
+            if one.flat > cls.share:
+                yield cls.found(
+                    f"{one.flat:.0%} of the rows of a softmax begin as a choice of one",
+                    one.made.site,
+                    severity=Severity.WARN,
+                    why=f"the scores of a row have std {one.std:.3g}; of 1 each place has a share",
+                    fix="divide the scores by the square root of the width, as attention does",
+                    notes=(f"the softmax: {short_place(one.node.site)}",),
+                    numbers={"share": one.flat, "std": one.std},
+                    remedies=(COOLED,),
+                    stands=True,
                 )
 
 
@@ -190,8 +224,10 @@ class SIG05(Check):
 class SIG06(Check):
     """Two units of a layer have the same weights and the same gradient: they stay the same forever.
 
-    A layer of zeros alone is fine, if the gradients of its units differ. What is reported is
-    exact: equal weights *and* equal gradients.
+    So do the factors of a table, the centres of a mixture, the units of a recurrence: the slices
+    of any parameter, where each of them comes twice at least. A layer of zeros alone is fine, if
+    the gradients of its units differ. What is reported is exact: equal weights *and* equal
+    gradients.
     """
 
     id = "SIG06"
@@ -199,18 +235,40 @@ class SIG06(Check):
     severity = Severity.FAIL
     fix = "random initial weights: pb.nn.init.he_normal"
     source = "Goodfellow et al. 2016, 8.4; TheDeepChecker, NeuraLint"
+    alike = "equal weights and equal gradients: no step can tell them apart"
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
-        for layer in seen.probe.layers:
-            twins = _twins(seen.probe, layer)
-            if twins:
+        probe, found = seen.probe, False
+        for layer in probe.layers:
+            count = _twins(probe, layer)
+            if count:
+                found = True
                 yield cls.found(
-                    f"{twins} of the {layer.width} units of {layer.name} are copies of others",
+                    f"{count} of the {layer.width} units of {layer.name} are copies of others",
                     layer.node.site,
-                    why="equal weights and equal gradients: no step can tell them apart",
-                    numbers={"copies": twins, "units": layer.width},
+                    why=cls.alike,
+                    numbers={"copies": count, "units": layer.width, "layer": layer.name},
                 )
+        if not found:
+            yield from cls._of_any(probe)
+
+    @classmethod
+    def _of_any(cls, probe: Probe) -> Iterator[Finding]:
+        """Of parameters that are no weights of a layer."""
+        bars = {x: bar for x in probe.named if (bar := probe.bar(x)) is not None}
+        known = list(copies(probe, bars))
+        for x in known[:1]:
+            names = [probe.named[each.parameter] for each in known]
+            site = probe.readers[x.parameter][0].site
+            yield cls.found(
+                f"{x.count - x.groups} of the {x.count} slices of {names[0]} along axis {x.axis} "
+                "are copies of others",
+                site,
+                why=cls.alike,
+                notes=(listed(names),) if len(names) > 1 else (),
+                numbers={"copies": x.count - x.groups, "units": x.count, "parameters": names},
+            )
 
 
 class SIG07(Check):
@@ -220,7 +278,8 @@ class SIG07(Check):
     the one before (mean field, Gauss quadrature) and measured with the real batch. Reported is a
     moment that leaves the range below, or a prediction that is wrong by a factor of two, and by
     more than twice what narrow layers let networks differ (Hanin & Nica 2019): then the weights are
-    not independent and alike, as an initialisation makes them.
+    not independent and alike, as an initialisation makes them. A table of which an index chooses
+    rows is told where its scale is far above 1.
     """
 
     id = "SIG07"
@@ -242,6 +301,11 @@ class SIG07(Check):
     )
 
     @classmethod
+    def explains(cls, mine: Finding, other: Finding) -> bool:
+        """A loss or scores that begin large behind what makes the signal so."""
+        return other.rule is OBJ04 or (mine.stands and other.rule is SIG04)
+
+    @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
         signals = [x for x in seen.signals if x.forward > 0]
         # a last layer before a softmax is OBJ04
@@ -254,6 +318,8 @@ class SIG07(Check):
             yield cls._of_drift(seen, signals[0].forward, away[0], away[-1])
         elif worst is not None:
             yield cls._of_weights(seen, worst)
+        elif (table := misfit_table(seen.probe)) is not None:
+            yield cls._of_table(seen, *table)
         else:
             yield from cls._mispredicted(seen, signals)
 
@@ -262,12 +328,29 @@ class SIG07(Check):
         factor = misfit(seen.probe, worst)
         large = "large" if factor > 1 else "small"
         times = factor if factor > 1 else 1 / factor
+        lost = factor > 1 and OBJ04.is_lost(seen.probe)
         return cls.found(
             f"the weights of {worst.name} are {times:.2g} times too {large}",
             worst.node.site,
-            severity=cls.gated(seen),
+            severity=Severity.WARN if lost else cls.gated(seen),
             why=scale_of(seen.probe, worst),
             numbers={"layer": worst.name, "factor": factor},
+            stands=lost,
+        )
+
+    @classmethod
+    def _of_table(cls, seen: Seen, node: Node, name: str, std: float) -> Finding:
+        hard = any(x.flat > SIG04.share for x in choices(seen.probe))
+        lost = hard or OBJ04.is_lost(seen.probe)
+        return cls.found(
+            f"the rows of the table {name} are {std:.2g} times too large",
+            node.site,
+            severity=Severity.WARN if lost else cls.gated(seen),
+            why=f"std {std:.3g}; layers are made for inputs of variance 1",
+            fix="a table of std 1 and less: initializer=partial(nn.init.normal, std=0.1)",
+            numbers={"layer": name, "factor": std},
+            remedies=(COOLED,),
+            stands=lost,
         )
 
     @classmethod
@@ -286,13 +369,15 @@ class SIG07(Check):
     def _of_drift(cls, seen: Seen, first: float, begins: Signal, last: Signal) -> Finding:
         """The weights are as usual, and the signal runs away all the same: where it has."""
         layer = begins.layer
+        lost = last.forward > first and OBJ04.is_lost(seen.probe)
         return cls.found(
             f"E[z²] goes from {first:.2g} to {begins.forward:.2g} at {layer.name}, and to "
             f"{last.forward:.2g} at {last.layer.name}",
             layer.node.site,
-            severity=cls.gated(seen),
+            severity=Severity.WARN if lost else cls.gated(seen),
             why=scale_of(seen.probe, layer),
             numbers={"first": first, "last": last.forward, "layer": layer.name},
+            stands=lost,
         )
 
     @classmethod
@@ -414,17 +499,7 @@ def _twins(probe: Probe, layer: Layer) -> int:
     if bar is None or not np.any(bar) or layer.width < 2:
         return 0
     axis = _unit_axis(probe, layer)
-    if axis is None:
-        return 0
-    rows, slopes = [
-        np.moveaxis(x, axis, 0).reshape(layer.width, -1) for x in (probe.numbers(layer.weight), bar)
-    ]
-    _, index, group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-    first = index[group.ravel()]
-    # not bit for bit: a product may sum its last columns in another order
-    equal = np.abs(slopes - slopes[first]).max(axis=1) <= 1e-5 * np.abs(slopes).max()
-    twins = equal & (first != np.arange(layer.width)) & slopes.any(axis=1)
-    return int(twins.sum())
+    return 0 if axis is None else int(twins(probe.numbers(layer.weight), bar, axis)[0].sum())
 
 
 def _unit_axis(probe: Probe, layer: Layer) -> int | None:

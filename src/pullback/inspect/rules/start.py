@@ -1,4 +1,4 @@
-"""What can be seen before the first step: `OBJ04`, `OBJ06`, `DAT01`, `DAT04`, `OPT`."""
+"""What can be seen before the first step: `OBJ04`, `OBJ06`, `DAT01`, `DAT04`, `OPT01`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import numpy as np
 
 from pullback.inspect.baseline import Baseline
 from pullback.inspect.case import Case
-from pullback.inspect.course import FIRST, GONE, NEVER, Calm
+from pullback.inspect.course import FIRST, Calm
 from pullback.inspect.edits import tempered
 from pullback.inspect.findings import (
-    AS_IT_IS,
-    NO_TRIAL,
     Finding,
     Kind,
     Place,
@@ -22,16 +20,12 @@ from pullback.inspect.findings import (
     Severity,
     Threshold,
 )
-from pullback.inspect.heldout import Renewed
 from pullback.inspect.initial import misfit_layer, scale_of
 from pullback.inspect.probe import Layer, Probe
-from pullback.inspect.response import rounded_away
 from pullback.inspect.seen import USUAL_RATE, Seen
-from pullback.inspect.trials import ENOUGH, JUMP, LEAKED, LEAST, copies_ratio
+from pullback.inspect.trials import ENOUGH, JUMP, LEAKED, copies_ratio
 from pullback.ir.array import Array
 from pullback.ir.types import Numbers, is_float
-from pullback.optim.optimizer import Optimizer
-from pullback.train.state import trained_part
 
 FRESH = Remedy("weights of the usual scale (he_normal, lecun_normal)", initialises=True)
 CLIPPED = Remedy("clip=1.0", clip=1.0)
@@ -73,6 +67,9 @@ class OBJ04(Check):
     little = Threshold(0.5, "loss / prior entropy below", "torchtest2")
     grown = Threshold(1e2, "it is named where E[z²] / that of the first layer above", "SageMaker")
     far = Threshold(8.0, "of yes and no, which may be weighted: loss / ln 2 above", "own")
+    certain_of = Threshold(
+        8.0, "a warning by itself, where weights do not fit: loss / ln K above", "own"
+    )
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
@@ -86,14 +83,16 @@ class OBJ04(Check):
         if loss > cls.much * usual:
             worst = misfit_layer(probe)
             said = "" if worst is None else f": {scale_of(probe, worst)}"
+            alone = worst is not None and cls.is_lost(probe)
             if worst is None:
                 worst, said = cls._grown(seen)
             yield cls.found(
                 f"the loss starts at {loss:.3g}, {loss / usual:.1f} times {expected}",
                 probe.replay.graph.nodes[-1].site if worst is None else worst.node.site,
-                severity=cls.gated(seen),
+                severity=Severity.WARN if alone else cls.gated(seen),
                 why=f"the first logits are large, and confidently wrong{said}",
                 numbers=numbers if worst is None else {**numbers, "layer": worst.name},
+                stands=alone,
             )
         elif 0 <= loss < cls.little * prior and Baseline.of(probe) is not None:
             yield cls.found(
@@ -104,6 +103,16 @@ class OBJ04(Check):
                 fix="look for the targets among the inputs",
                 numbers=numbers,
             )
+
+    @classmethod
+    def explains(cls, mine: Finding, other: Finding) -> bool:
+        """Scores that begin large where a table does that is read at both ends."""
+        return mine.stands and other.id == "SIG04"
+
+    @classmethod
+    def is_lost(cls, probe: Probe) -> bool:
+        """Whether the loss begins so high that the first steps are spent on nothing else."""
+        return probe.classes > 1 and probe.loss > cls.certain_of * math.log(probe.classes)
 
     @classmethod
     def _grown(cls, seen: Seen) -> tuple[Layer | None, str]:
@@ -335,6 +344,9 @@ class OPT01(Check):
 
     @classmethod
     def explains(cls, mine: Finding, other: Finding) -> bool:
+        """What follows from long steps; and where shorter ones help more, no gradient vanishes."""
+        if other.id == "SIG01" and mine.effect and other.effect:
+            return bool(mine.numbers["tried"][1] <= other.numbers["tried"][1])
         return cls.is_of_long_steps(mine, other)
 
     @staticmethod
@@ -407,180 +419,3 @@ def _compared(seen: Seen) -> str:
     own, other = seen.fitted, seen.fitted_by_adam
     yours = f"yours: loss {own.start:.4g} -> {own.end:.4g}"
     return f"{yours}; Adam({USUAL_RATE:g}): -> {other.end:.4g}"
-
-
-class OPT02(Check):
-    """The optimiser moves too little: one batch is not learnt with it, and is with Adam."""
-
-    id = "OPT02"
-    title = "a learning rate that is too low"
-    kind = Kind.MEASURE
-    severity = Severity.WARN
-    fix = "a larger learning rate: ‖update‖/‖weight‖ about 1e-3"
-    source = "TheDeepChecker (-4), Karpathy (-3)"
-    remedies = (
-        Remedy("10x the learning rate", rate=10.0),
-        Remedy("100x the learning rate", rate=100.0),
-        Remedy("1000x the learning rate", rate=1000.0),
-    )
-    slow = Threshold(-4.0, "log10 ‖update‖/‖weight‖ below", "TheDeepChecker")
-    lost = Threshold(0.5, "or, in half precision: share of the steps rounded away above", "own")
-    gone = Threshold(GONE, "or, in most steps: ‖update‖ / that of the first ones below", "own")
-    known = Threshold(0.5, "and the loss / that of a constant output is still above", "own")
-    more = Threshold(0.25, "or with the first steps again: share by which the loss falls", "own")
-    worth = Threshold(0.1, "and by this share of the loss at the start", "own")
-    late = Threshold(
-        0.1,
-        "or share of what Adam learns that the run has not, above",
-        "own: 163 healthy 0.03 at most",
-    )
-
-    @classmethod
-    def find(cls, seen: Seen) -> Iterator[Finding]:
-        yield from cls._rounded(seen, seen.subject.optimizer)
-        if not seen.blames_optimizer or seen.fitted.ratio > 10**cls.slow:
-            return
-        own, other = seen.fitted, seen.fitted_by_adam
-        if own.fall == -math.inf or own.rises >= OPT01.rises:
-            return
-        step = seen.step
-        room = "" if step is None or not step.factor else f"; {1 / step.factor:.2g}x is stable"
-        yield cls.found(
-            f"the learning rate is too low: ‖update‖/‖weight‖ at most {own.ratio:.1g}{room}",
-            None,
-            why=f"{seen.symptom}; with Adam({USUAL_RATE:g}) by {other.fall:.0%}",
-            numbers={"ratio": own.ratio, "fall": own.fall},
-            remedies=(NO_TRIAL,),  # Adam is one
-        )
-
-    @classmethod
-    def calm(cls, case: Case) -> Calm:
-        """Where little of the loss is left, or else while the steps go on."""
-        course = case.course
-        if case.is_half:
-            return NEVER
-        little = min(cls.worth * course.scale, cls.known * course.baseline)
-        return course.below(little) if course.end < little else Calm(goes_on=True)
-
-    @classmethod
-    def running(cls, case: Case) -> Iterator[Finding]:
-        """In a run: no weight moves by more, and the loss does not fall."""
-        yield from cls._gone(case)
-        if case.job is not None and case.is_half and len(case.course.norms) > 1:
-            start, end = (float(np.linalg.norm(case.course.norms[i])) for i in (0, -1))
-            if end > start / 10:
-                yield from cls._rounded(case.present, case.job.optimizer)
-        ratio = case.typical_ratio if case.symptom else 0.0
-        if 0 < ratio < 10**cls.slow:
-            yield cls.found(
-                f"the learning rate is too low: ‖update‖/‖weight‖ at most {ratio:.1g}",
-                None,
-                why=case.symptom,
-                numbers={"ratio": ratio},
-            )
-
-    @classmethod
-    def _rounded(cls, seen: Seen | None, optimizer: Optimizer | None) -> Iterator[Finding]:
-        """Parameters in half precision whose steps are too small to change them."""
-        if seen is None or optimizer is None or not seen.is_half:
-            return
-        grads = [g.numpy() for g in seen.trained_gradients()]
-        share = rounded_away(optimizer, trained_part(seen.subject.model), grads)
-        if share > cls.lost:
-            yield cls.found(
-                f"{share:.0%} of the steps of parameters in half precision are rounded away",
-                None,
-                why="a step below 2⁻⁹ of a bfloat16 (2⁻¹² of a float16) leaves it as it is",
-                fix='parameters in float32; train_step(..., precision="bf16") computes in half',
-                numbers={"share": share},
-                remedies=(NO_TRIAL,),
-            )
-
-    @classmethod
-    def _gone(cls, case: Case) -> Iterator[Finding]:
-        """A schedule has taken the rate to nothing before anything was learnt."""
-        course = case.course
-        if course.count < LEAST or not course.end > cls.known * course.baseline:
-            return
-        if course.goes_on:
-            return
-        norms, ratios = course.norms, course.ratios
-        if not course.stands_still or ratios.shape != norms.shape or len(ratios) <= FIRST:
-            return
-        share = cls._share(case)
-        slopes = np.linalg.norm(norms, axis=1)
-        if slopes[-1] > slopes[:FIRST].max() / 10 and share < cls.gone:
-            yield cls.found(
-                f"the steps have become {share:.1g} of what they were, the gradient has not",
-                None,
-                why=f"the loss stands at {course.end:.3g}; a schedule that counts epochs, given "
-                "steps?",
-                numbers={"share": share},
-                remedies=(NO_TRIAL,),
-            )
-
-    @classmethod
-    def _share(cls, case: Case) -> float:
-        """The largest of the last steps / that of the first ones, of the parameter of which it is
-        most: one that began with 0 moved by all of its size. 1 where few are known."""
-        ratios = case.course.ratios
-        if case.course.count < LEAST or len(ratios) <= FIRST or ratios.ndim < 2:
-            return 1.0
-        first, last = ratios[:FIRST].max(axis=0), ratios[FIRST:].max(axis=0)
-        return float((last[first > 0] / first[first > 0]).max(initial=0)) if first.any() else 1.0
-
-    @classmethod
-    def is_behind(cls, case: Case, again: Renewed) -> bool:
-        """Whether Adam learns clearly more than the run has, and than its optimiser does again."""
-        share = again.behind(again.adam)
-        if share <= cls.late or case.course.to_come > again.run - again.adam:
-            return False
-        own = case.clinic.renewed_with(AS_IT_IS, again.steps)
-        learnt = again.start - again.adam
-        return bool(again.start - own < (1 - cls.late / 2) * learnt)
-
-    @classmethod
-    def behind(cls, case: Case, again: Renewed) -> Iterator[Finding]:
-        """A run that has learnt less than Adam does in no more steps, and falls too slowly."""
-        if not cls.is_behind(case, again):
-            return
-        share, own = again.behind(again.adam), case.clinic.renewed_with(AS_IT_IS, again.steps)
-        tried = {x: case.clinic.trial(x).end for x in (*OPT01.remedies, *cls.remedies)}
-        best = min(tried, key=lambda x: tried[x])
-        helps = tried[best] < case.clinic.own.end
-        found = OPT01 if helps and best in OPT01.remedies else cls
-        told = f"; {best.said}: loss {case.clinic.trial(best)} (yours: {case.clinic.own})"
-        yield found.found(
-            f"the run has learnt less in {case.course.count} steps than Adam({USUAL_RATE:g}) does "
-            f"in {again.steps}",
-            None,
-            why=f"loss of batches that were held out: {again.run:.3g}; of Adam, from the same "
-            f"beginning: {again.start:.3g} -> {again.adam:.3g}{told if helps else ''}",
-            fix=f"pb.optim.adam({USUAL_RATE:g}), or look at every number of the optimiser",
-            numbers={"run": again.run, "adam": again.adam, "start": again.start, "own": own},
-            effect=min(share, 1.0),
-        )
-
-    @classmethod
-    def ended(cls, case: Case) -> Iterator[Finding]:
-        """The steps have come to nothing, and with the first ones once more the loss would fall."""
-        course = case.course
-        if course.end < cls.worth * abs(course.start) or course.goes_on:
-            return  # before the tables, which most looks do not need
-        share = cls._share(case)
-        slopes = np.linalg.norm(course.norms, axis=1) if share < cls.gone else np.zeros(1)
-        if not slopes[-1] > slopes[:FIRST].max() / 10 or case.present is None:
-            return
-        again, still = case.clinic.onward
-        gain = still.round - again.round
-        effect = gain / max(abs(still.round), 1e-12)
-        if effect >= cls.more and gain > cls.worth * abs(course.start):
-            yield cls.found(
-                f"the steps have become {share:.1g} of what they were, and the loss would fall",
-                None,
-                why=f"from here on {len(again.losses)} steps as the first ones were: loss "
-                f"{again.round:.3g} (as they are: {still.round:.3g}); a schedule that counts "
-                "epochs, given steps?",
-                numbers={"share": share, "tried": [again.round, still.round]},
-                effect=min(effect, 1.0),
-            )

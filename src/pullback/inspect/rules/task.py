@@ -25,7 +25,8 @@ from pullback.inspect.probe import Probe
 from pullback.inspect.response import decay
 from pullback.inspect.rules.objective import is_distance
 from pullback.inspect.rules.running import Sign
-from pullback.inspect.rules.start import OPT01, OPT02, Check
+from pullback.inspect.rules.slow import OPT02
+from pullback.inspect.rules.start import OPT01, Check
 from pullback.inspect.seen import Seen
 from pullback.inspect.terms import Compared, Terms, added, compared
 from pullback.ir.array import Array
