@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pullback.inspect.mixing import carried
 from pullback.inspect.probe import Probe
-from pullback.inspect.trials import carried
 from pullback.ir.array import Array
 from pullback.ir.types import Numbers, float64, is_float, is_integer
 

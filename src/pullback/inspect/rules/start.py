@@ -22,10 +22,11 @@ from pullback.inspect.findings import (
     Threshold,
 )
 from pullback.inspect.initial import misfit_layer, scale_of
+from pullback.inspect.mixing import LEAKED
 from pullback.inspect.probe import Layer, Probe
 from pullback.inspect.response import rounded_away
 from pullback.inspect.seen import USUAL_RATE, Seen
-from pullback.inspect.trials import ENOUGH, JUMP, LEAKED, LEAST, copies_ratio
+from pullback.inspect.trials import ENOUGH, JUMP, LEAST, copies_ratio
 from pullback.ir.array import Array
 from pullback.ir.types import Numbers, is_float
 from pullback.optim.optimizer import Optimizer
@@ -282,13 +283,16 @@ class DAT04(Check):
 
     The first sample was replaced, the network evaluated again, and the rows of the others
     compared. Reshaping in the wrong order, a softmax over the batch axis or a transposition mix
-    samples. Batch statistics (batch normalisation) are no leak.
+    samples, and so does what is divided by a sum or a largest value of the batch, a mean of the
+    batch that is added, one mean of a whole array. The statistics of batch normalisation, feature
+    by feature, are no leak, and neither are neighbours that the data name: an adjacency matrix of
+    the samples, their places in a list of edges.
     """
 
     id = "DAT04"
     title = "samples that leak into each other"
     severity = Severity.FAIL
-    fix = "keep axis 0 for the samples: permute_dims before reshape, softmax over the last axis"
+    fix = "keep axis 0 for the samples: permute_dims before reshape, softmax and sums over others"
     intended = "a comment on the line: # intended: DAT04 contrastive"
     source = "Karpathy's recipe, torchtest2, TheDeepChecker"
     change = Threshold(LEAKED, "relative change above", "torchtest2")
