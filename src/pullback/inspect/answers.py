@@ -82,6 +82,8 @@ def answers(probe: Probe) -> Iterator[Answers]:
             wide = known.astype(float64).reshape(out.shape)
             if np.isin(wide, (0, 1)).all():
                 yield _asked(probe, out, x, SURE * (2 * wide - 1))
+            elif (np.abs(wide) == 1).all():
+                yield _asked(probe, out, x, SURE * wide)
             else:
                 yield _of_numbers(probe, out, x, wide)
 
@@ -102,7 +104,7 @@ def falls_both_ways(probe: Probe) -> tuple[float, float] | None:
     for _ in range(3):
         way = size * rng.standard_normal(z.shape)
         for sign in (1.0, -1.0):
-            near, far = [_loss(probe, out, z + sign * t * way) for t in (3.0, 9.0)]
+            near, far = [loss_of(probe, out, z + sign * t * way) for t in (3.0, 9.0)]
             if not far < near < probe.loss or far > near - 2 * abs(near - probe.loss):
                 return None  # it rises, or comes to an end
             highest = max(highest, far)
@@ -165,18 +167,19 @@ def _signs(reward: Numbers, kinds: Numbers) -> Numbers:
 def _asked(
     probe: Probe, out: Array, targets: Array, right: Numbers, is_reward: bool = False
 ) -> Answers:
-    good, nothing, wrong = [_loss(probe, out, z) for z in (right, 0 * right, -right)]
+    good, nothing, wrong = [loss_of(probe, out, z) for z in (right, 0 * right, -right)]
     return Answers(good, nothing, wrong, targets, is_reward)
 
 
 def _of_numbers(probe: Probe, out: Array, targets: Array, right: Numbers) -> Answers:
     """Right are the targets; nothing and wrong lie one and ten deviations beside them."""
     beside = np.random.default_rng(0).choice([-1.0, 1.0], right.shape) * (right.std() + 1e-3)
-    at, near, far = [_loss(probe, out, right + t * beside) for t in (0.0, 1.0, 10.0)]
+    at, near, far = [loss_of(probe, out, right + t * beside) for t in (0.0, 1.0, 10.0)]
     return Answers(at, near, far, targets, is_class=False)
 
 
-def _loss(probe: Probe, out: Array, z: Numbers) -> float:
+def loss_of(probe: Probe, out: Array, z: Numbers) -> float:
+    """The loss where the output is another one."""
     made = [y for node in probe.nodes for y in node.outputs if y.type == out.type]
     given = {y: z.astype(out.dtype) for y in made if probe.same(y, out)}  # of each equal call
     with np.errstate(all="ignore"):

@@ -20,7 +20,7 @@ from pullback.inspect.handmade import Handmade
 from pullback.inspect.probe import Probe
 from pullback.inspect.seen import Seen, Subject, is_half
 from pullback.ir.array import DONATED, Array, concrete, numbers_of
-from pullback.ir.types import Numbers, float64, is_float
+from pullback.ir.types import Numbers, float32, float64, is_float
 from pullback.nn.module import Module
 from pullback.nn.normalization import BatchNormState
 from pullback.optim.optimizer import Optimizer
@@ -318,6 +318,13 @@ class Case:
         return [i for i, x in enumerate(order) if x in read]
 
     @functools.cached_property
+    def numeric_inputs(self) -> list[int]:
+        """Those that are numbers, and no names of words."""
+        probe = self.first.probe
+        order = [x for x in probe.replay.graph.inputs if x in probe.replay.data]
+        return [i for i in self.inputs if probe.is_numeric(order[i])]
+
+    @functools.cached_property
     def targets(self) -> list[int]:
         """The places in a batch of numbers that the network does not read, but for yes and no."""
         probe = self.first.probe
@@ -325,7 +332,7 @@ class Case:
         beside = {
             x
             for x in probe.integers_beside()
-            if is_float(x.dtype)
+            if probe.is_numeric(x)
             and x.shape[:1] == (probe.batch,)
             and not np.isin(probe.numbers(x), (0, 1)).all()
         }
@@ -355,7 +362,8 @@ class Case:
             mean, std = every.mean(axis=0), every.std(axis=0)
             for each, column in zip(batches, columns, strict=True):
                 scaled = (column - mean) / np.where(std > 0, std, 1.0)
-                each[i] = scaled.astype(numbers_of(each[i]).dtype)
+                dtype = numbers_of(each[i]).dtype
+                each[i] = scaled.astype(dtype if is_float(dtype) else float32)
         return [tuple(each) for each in batches]
 
     @functools.cached_property

@@ -25,10 +25,14 @@ from pullback.inspect.initial import misfit_layer, scale_of
 from pullback.inspect.mixing import LEAKED
 from pullback.inspect.probe import Layer, Probe
 from pullback.inspect.response import rounded_away
+from pullback.inspect.rules.objective import is_error
 from pullback.inspect.seen import USUAL_RATE, Seen
 from pullback.inspect.trials import ENOUGH, JUMP, LEAST, copies_ratio
 from pullback.ir.array import Array
-from pullback.ir.types import Numbers, is_float
+from pullback.ir.graph import Node, needed_nodes
+from pullback.ir.types import Numbers
+from pullback.ops.pointwise import Subtract
+from pullback.ops.reduce import Reduction
 from pullback.optim.optimizer import Optimizer
 from pullback.train.state import trained_part
 
@@ -219,11 +223,11 @@ class DAT01(Check):
             )
             return
         for x in inputs:
-            if is_float(x.dtype) and x.size > 1:
+            if probe.is_numeric(x) and x.size > 1:
                 yield from cls._about(seen, probe.replay.names[x], probe.numbers(x))
         for x in probe.integers_beside():
             wide = probe.numbers(x).astype(np.float64)
-            if is_float(x.dtype) and x.shape[:1] == (probe.batch,) and x.size > 1:
+            if probe.is_numeric(x) and x.shape[:1] == (probe.batch,) and x.size > 1:
                 yield from cls._about_targets(seen, probe.replay.names[x], wide)
 
     @classmethod
@@ -308,6 +312,38 @@ class DAT04(Check):
                 "largest output",
                 numbers={"change": found.change},
             )
+            return
+        node = _folded(seen.probe)
+        if node is not None:
+            yield cls.found(
+                "one prediction for all samples: those of the batch were added up",
+                node.site,
+                why="it is compared with the targets of each of them",
+                numbers={"batch": seen.probe.batch},
+            )
+
+
+def _folded(probe: Probe) -> Node | None:
+    """The reduction over the batch of a prediction that the targets of each sample are taken from.
+
+    An error (y - p)² where p has no row for each sample, although what it is made of had.
+    """
+    if probe.batch < 2:
+        return None
+    for node in probe.nodes:
+        if not isinstance(node.op, Subtract) or not is_error(probe, node):
+            continue
+        for p, y in (node.inputs, reversed(node.inputs)):
+            is_target = y in probe.fed and y not in probe.learnt
+            if not is_target or y.shape[:1] != (probe.batch,) or p not in probe.learnt & probe.fed:
+                continue
+            if p.size * probe.batch != y.size or p.ndim == 0:
+                continue
+            for n in reversed(needed_nodes(probe.nodes, [p])):
+                if isinstance(n.op, Reduction) and 0 in n.op.axes:
+                    if n.inputs[0].shape[0] == probe.batch:
+                        return n
+    return None
 
 
 class VER01(Check):
