@@ -161,6 +161,12 @@ class Case:
         """The parts of the loss before the first step, where something is added to it."""
         self.compared: Any = None
         """What became of the run with and without what is added, once that was tried."""
+        self.decayed: Any = None
+        """The same for the weight decay of the optimiser."""
+        self.pull: tuple[float, float] = (0.0, 1.0)
+        """`Exam.pull` of the optimiser before the first step."""
+        self.loss_scale = 0.0
+        """What the loss is of a mean over samples, where steps are as long as it is large."""
         self.suspicions: list[Finding] = []
         """What was measured at the beginning, and would explain a symptom."""
         self.early: list[Finding] | None = None

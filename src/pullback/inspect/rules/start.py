@@ -1,9 +1,10 @@
-"""What can be seen before the first step: `OBJ04`, `OBJ06`, `DAT01`, `DAT04`, `VER01`, `OPT`."""
+"""What can be seen before the first step: `OBJ04`, `OBJ06`, `DAT01`, `VER01`, `OPT`."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,17 +23,12 @@ from pullback.inspect.findings import (
     Threshold,
 )
 from pullback.inspect.initial import misfit_layer, scale_of
-from pullback.inspect.mixing import LEAKED
 from pullback.inspect.probe import Layer, Probe
 from pullback.inspect.response import rounded_away
-from pullback.inspect.rules.objective import is_error
 from pullback.inspect.seen import USUAL_RATE, Seen
 from pullback.inspect.trials import ENOUGH, JUMP, LEAST, copies_ratio
 from pullback.ir.array import Array
-from pullback.ir.graph import Node, needed_nodes
 from pullback.ir.types import Numbers
-from pullback.ops.pointwise import Subtract
-from pullback.ops.reduce import Reduction
 from pullback.optim.optimizer import Optimizer
 from pullback.train.state import trained_part
 
@@ -282,70 +278,6 @@ class DAT01(Check):
         )
 
 
-class DAT04(Check):
-    """The output of a sample changes when another sample of the batch does.
-
-    The first sample was replaced, the network evaluated again, and the rows of the others
-    compared. Reshaping in the wrong order, a softmax over the batch axis or a transposition mix
-    samples, and so does what is divided by a sum or a largest value of the batch, a mean of the
-    batch that is added, one mean of a whole array. The statistics of batch normalisation, feature
-    by feature, are no leak, and neither are neighbours that the data name: an adjacency matrix of
-    the samples, their places in a list of edges.
-    """
-
-    id = "DAT04"
-    title = "samples that leak into each other"
-    severity = Severity.FAIL
-    fix = "keep axis 0 for the samples: permute_dims before reshape, softmax and sums over others"
-    intended = "a comment on the line: # intended: DAT04 contrastive"
-    source = "Karpathy's recipe, torchtest2, TheDeepChecker"
-    change = Threshold(LEAKED, "relative change above", "torchtest2")
-
-    @classmethod
-    def find(cls, seen: Seen) -> Iterator[Finding]:
-        found = seen.leak
-        if found is not None:
-            yield cls.found(
-                f"samples leak into each other: first in {found.node.op.name}",
-                found.node.site,
-                why=f"sample 0 was replaced, and other rows moved by {found.change:.2g} of the "
-                "largest output",
-                numbers={"change": found.change},
-            )
-            return
-        node = _folded(seen.probe)
-        if node is not None:
-            yield cls.found(
-                "one prediction for all samples: those of the batch were added up",
-                node.site,
-                why="it is compared with the targets of each of them",
-                numbers={"batch": seen.probe.batch},
-            )
-
-
-def _folded(probe: Probe) -> Node | None:
-    """The reduction over the batch of a prediction that the targets of each sample are taken from.
-
-    An error (y - p)² where p has no row for each sample, although what it is made of had.
-    """
-    if probe.batch < 2:
-        return None
-    for node in probe.nodes:
-        if not isinstance(node.op, Subtract) or not is_error(probe, node):
-            continue
-        for p, y in (node.inputs, reversed(node.inputs)):
-            is_target = y in probe.fed and y not in probe.learnt
-            if not is_target or y.shape[:1] != (probe.batch,) or p not in probe.learnt & probe.fed:
-                continue
-            if p.size * probe.batch != y.size or p.ndim == 0:
-                continue
-            for n in reversed(needed_nodes(probe.nodes, [p])):
-                if isinstance(n.op, Reduction) and 0 in n.op.axes:
-                    if n.inputs[0].shape[0] == probe.batch:
-                        return n
-    return None
-
-
 class VER01(Check):
     """The network cannot learn one batch by heart.
 
@@ -485,7 +417,7 @@ class OPT02(Check):
     severity = Severity.WARN
     fix = "a larger learning rate: ‖update‖/‖weight‖ about 1e-3"
     source = "TheDeepChecker (-4), Karpathy (-3)"
-    remedies = (
+    remedies: ClassVar[tuple[Remedy, ...]] = (
         Remedy("10x the learning rate", rate=10.0),
         Remedy("100x the learning rate", rate=100.0),
         Remedy("1000x the learning rate", rate=1000.0),
@@ -496,6 +428,7 @@ class OPT02(Check):
     known = Threshold(0.5, "and the loss / that of a constant output is still above", "own")
     more = Threshold(0.25, "or with the first steps again: share by which the loss falls", "own")
     worth = Threshold(0.1, "and by this share of the loss at the start", "own")
+    divided = Threshold(0.3, "or, to be tried: the loss / a mean over samples below", "own")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
@@ -531,6 +464,29 @@ class OPT02(Check):
                 why=case.symptom,
                 numbers={"ratio": ratio},
             )
+
+    @classmethod
+    def slow_steps(cls, case: Case) -> Iterator[Finding]:
+        """In a run that learns: what suggests that it could do so far faster, to be tried."""
+        ratio, scale = case.typical_ratio, case.loss_scale
+        remedies = cls.remedies
+        if 0 < ratio < 10**cls.slow:
+            what = f"‖update‖/‖weight‖ is at most {ratio:.1g}"
+        elif 0 < scale < cls.divided:
+            what = f"the loss is {scale:.2g} of a mean over the samples, and so are the steps"
+            said = f"{1 / scale:.3g}x the learning rate, as of the mean"
+            remedies = (Remedy(said, rate=1 / scale),)
+        else:
+            return
+        yield cls.found(
+            f"the learning rate is too low: {what}",
+            None if 0 < ratio < 10**cls.slow else case.first.probe.replay.graph.nodes[-1].site,
+            severity=Severity.INFO,
+            why="a loss that is divided twice, or a rate that was meant for another scale",
+            fix="divide the loss once, or a larger rate",
+            numbers={"ratio": ratio, "scale": scale},
+            remedies=remedies,
+        )
 
     @classmethod
     def _rounded(cls, seen: Seen | None, optimizer: Optimizer | None) -> Iterator[Finding]:
