@@ -94,7 +94,7 @@ class Elements:
         if isinstance(index, Ramp) and index.low >= 0 and index.high < size:
             return index
         x = self.mixed.vector(index)
-        wrong = Check(self.step.op.name, self.step.site, OutOfRange(axis, size))
+        wrong = Check(self.step.op.name, self.step.site, OutOfRange(axis, size, from_end))
         with self.mixed.ahead() if x.width == 1 else nullcontext():
             place = self.checks.inside(x, size, from_end, wrong, self.active)
         return uniform(place.ssa, 0, max(size - 1, 0)) if place.width == 1 else place

@@ -225,8 +225,10 @@ class _Writer:
     def _index(self, i: int, number: Ssa, size: int) -> Ssa:
         """Index i of an update as a number in 0 … size - 1."""
         x = Lanes(self.f, 1).load(self.named[i], number, self.indices[i].dtype)
-        wrong = Check(self.op.name, self.call.site, OutOfRange(self.op.axes[i], size))
-        return self.checks.inside(x, size, self.op.from_end, wrong, None).ssa
+        from_end = self.op.from_end
+        error = OutOfRange(self.op.axes[i], size, from_end)
+        wrong = Check(self.op.name, self.call.site, error)
+        return self.checks.inside(x, size, from_end, wrong, None).ssa
 
     def _mine(self, place: Ssa) -> Ssa:
         f = self.f

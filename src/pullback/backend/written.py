@@ -7,7 +7,8 @@ from dataclasses import field, replace
 
 from pullback._trusted import trusted
 from pullback.backend.calling_back import Callback
-from pullback.errors import LoopLimitError, OutOfRangeError, PullbackError, Site
+from pullback.errors import LoopLimitError, PullbackError, Site
+from pullback.ops.index import out_of_range
 from pullback.schedule.aliasing import Use
 
 
@@ -58,11 +59,10 @@ class OutOfRange:
 
     axis: int
     size: int
+    from_end: bool
 
     def __call__(self, index: int) -> PullbackError:
-        return OutOfRangeError(
-            f"index {index} is out of range for axis {self.axis} of size {self.size}"
-        )
+        return out_of_range(index, self.axis, self.size, self.from_end)
 
 
 @trusted(frozen=True, slots=True)

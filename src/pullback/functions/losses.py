@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from pullback._public import public
-from pullback.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
+from pullback.errors import ArgumentError, DTypeError, ShapeError
 from pullback.functions.activations import log_softmax, softplus
 from pullback.functions.axes import accumulated
 from pullback.functions.reductions import sum as total
@@ -19,7 +19,7 @@ from pullback.ir.array import Array
 from pullback.ir.families import Scale
 from pullback.ir.types import is_float, is_integer, normalize_axis
 from pullback.ops import pointwise
-from pullback.ops.index import Gather
+from pullback.ops.index import Gather, no_label
 from pullback.ops.operators import (
     absolute,
     as_float,
@@ -230,11 +230,7 @@ def _check_labels(labels: np.ndarray[Any, Any], classes: int, ignore_index: int 
         wrong &= labels != ignore_index
     if wrong.any():
         place = tuple(map(int, np.argwhere(wrong)[0]))
-        where = f" at {place}" if place else ""
-        raise OutOfRangeError(
-            f"label {labels[place]}{where} is none of the {classes} classes 0 … {classes - 1}",
-            hint="ignore_index= leaves labels out",
-        )
+        raise no_label(int(labels[place]), classes, place)
 
 
 def _picked(x: Array, labels: Array, axis: int) -> Array:

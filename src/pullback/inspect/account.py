@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,12 @@ from pullback.ir.graph import Node, depends_on, needed_nodes
 from pullback.ir.types import Numbers
 from pullback.transforms.derivatives import chosen_positions
 
+TELLING = 10.0
+"""An operation that makes a gradient larger by more is named on a line of its own."""
+HUGE = 1e3
+"""One that makes it larger by more is told with what to write instead."""
+ROUNDING = 4e-7
+"""What is left of contributions that cancel, as a share of one of them: a few bits of float32."""
 ROWS = 40
 """Rows of a path that are printed; the middle of a longer one is left out."""
 
@@ -100,6 +107,7 @@ class Account:
         for place, factor, steps in self.layers():
             so_far *= factor
             lines.append(_row(place, factor, so_far, steps))
+        lines += self._remarks()
         if len(lines) > ROWS:
             half = ROWS // 2
             lines = [
@@ -108,6 +116,23 @@ class Account:
                 *lines[-half:],
             ]
         return "\n".join(lines)
+
+    def _remarks(self) -> list[str]:
+        """What one operation of the path does to its size."""
+        told = [
+            f"nothing but rounding is left: the contributions of {len(x.shares)} uses cancel  "
+            f"{_place(x.node.site)}"
+            for x in self.path
+            if x.merge < ROUNDING
+        ]
+        found = max(self.path, key=lambda x: x.factor)
+        op, remedy = found.node.op, ""
+        if found.factor > TELLING:
+            told.append(f"grows most in {op.name}, x {found.factor:.3g}  {_place(found.node.site)}")
+            remedy = getattr(op, "remedy", "")
+        if found.factor > HUGE and remedy:
+            told.append(f"  fix: {remedy}")
+        return [line for text in told for line in wrap(text, WIDTH, subsequent_indent="  ")]
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,12 +10,14 @@ import numpy as np
 
 from pullback._settings import override
 from pullback.errors import Site
+from pullback.inspect.patterns import Patterns, Softmax
 from pullback.inspect.tape import Replay, Use
 from pullback.ir.array import Array, concrete, noting_reads
 from pullback.ir.builder import quiet
 from pullback.ir.families import Elementwise, Linear, Multilinear
 from pullback.ir.graph import Graph, Node, depends_on, needed_nodes
 from pullback.ir.types import Numbers, float64, is_float
+from pullback.ops.layout import Concat
 from pullback.ops.pointwise import Cast, Constant
 from pullback.transforms.trace import Traced, trace_leaves
 from pullback.transforms.tree import flatten_arrays
@@ -199,6 +201,10 @@ def _moved_literals(old: Graph, new: Graph) -> Iterator[Detour]:
 
 # ---- where a gradient dies ------------------------------------------------------------------
 
+UNDERFLOW = (
+    "go on with the logarithm of what is that small; in half precision, loss scaling or bfloat16"
+)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Death:
@@ -207,23 +213,30 @@ class Death:
     node: Node
     value: Array
     reason: str
+    fix: str = ""
     cancels: bool = False
     """Whether each contribution to it is alive, and their sum is 0."""
+    is_softmax: bool = False
+
+    @property
+    def name(self) -> str:
+        """What it dies in."""
+        return "softmax" if self.is_softmax else self.node.op.name
 
 
 def deaths(replay: Replay, source: Array) -> list[Death]:
     """Where the gradient of `source` became 0, from the loss on."""
     leading = depends_on(replay.graph.nodes, [source])
+    softmaxes = {y: x for x in Patterns(replay.graph.nodes).softmaxes() for y in x.node.inputs}
     found = []
     for x in [source, *(y for node in replay.graph.nodes for y in node.outputs)]:
         if x not in leading:
             continue
         uses = replay.uses.get(x, [])
         dying = [use for use in uses if _is_alive(replay, use.node) and not _is_alive_at(use)]
-        found += [Death(use.node, x, _why_zero(replay, use, x)) for use in dying]
+        found += [_death(replay, use, x) for use in dying]
         if _cancels(replay, x, uses):
-            reason = f"its {len(uses)} contributions cancel"
-            found.append(Death(uses[-1].node, x, reason, cancels=True))
+            found.append(_cancelled(softmaxes.get(x), uses, x))
     order = {node: i for i, node in enumerate(replay.graph.nodes)}
     return sorted(found, key=lambda death: -order[death.node])
 
@@ -242,15 +255,41 @@ def _cancels(replay: Replay, x: Array, uses: Sequence[Use]) -> bool:
     return total is not None and not np.any(total) and any(map(_is_alive_at, uses))
 
 
-def _why_zero(replay: Replay, use: Use, x: Array) -> str:
+def _cancelled(softmax: Softmax | None, uses: Sequence[Use], x: Array) -> Death:
+    if softmax is not None and softmax.length == 1:
+        reason = "over an axis of length 1 a softmax is 1, whatever it is given"
+        fix = "the axis of the classes; nn.sigmoid for one output"
+        return Death(softmax.node, x, reason, fix, is_softmax=True)
+    return Death(uses[-1].node, x, f"its {len(uses)} contributions cancel", cancels=True)
+
+
+def _death(replay: Replay, use: Use, x: Array) -> Death:
     node = use.node
     operand = _place(node.inputs, x)
     exact = _in_double(replay, node, operand)
     if exact is not None and np.any(exact):
         least = np.abs(exact[exact != 0]).max()
-        return f"underflow: at most {least:.3g}, which {x.dtype} holds as 0"
+        reason = f"underflow: at most {least:.3g}, which {x.dtype} holds as 0"
+        return Death(node, x, reason, UNDERFLOW)
+    reader = _taking(replay, node)
+    if reader is not node:
+        reason = (
+            f"{reader.op.name} passes nothing back to any of the {x.size} elements of this part"
+        )
+        return Death(reader, x, reason, reader.op.revival)
     numbers = [replay.numbers(y) for y in node.inputs]
-    return node.op.stillness(operand, replay.numbers(node.outputs[0]), *numbers)
+    reason = node.op.stillness(operand, replay.numbers(node.outputs[0]), *numbers)
+    return Death(node, x, reason, node.op.revival)
+
+
+def _taking(replay: Replay, node: Node) -> Node:
+    """The node, or the one that reads what it lays beside other values."""
+    while isinstance(node.op, Concat):
+        uses = replay.uses.get(node.outputs[0], [])
+        if len(uses) != 1:
+            break
+        node = uses[0].node
+    return node
 
 
 def _in_double(replay: Replay, node: Node, operand: int) -> Numbers | None:

@@ -37,6 +37,9 @@ class Op:
     commutative: ClassVar[bool] = False
     """True when the two operands may change places without changing a bit of the result."""
 
+    revival: ClassVar[str] = ""
+    """What to do where the derivative is 0 at all numbers that it was given: see `stillness`."""
+
     parses: ClassVar[bool] = True
     """False for an op that holds Python functions: it prints, but its text cannot be read back."""
 

@@ -31,6 +31,7 @@ class Contract(Multilinear):
     """
 
     name = "contract"
+    revival = "begin the other factor with random numbers, no two rows alike"
     left: str
     right: str
     result: str

@@ -3,8 +3,8 @@
 The geometry is shared. An array has `batch` axes, indexed `axes` and the rest. There is one integer
 operand for each indexed axis, all of one shape: the batch sizes, then the index shape. What is read
 or written has the shape batch sizes + index shape + rest. An index i of an axis of size n satisfies
--n ≤ i < n and counts from the end when negative, as in NumPy, or 0 ≤ i < n where `from_end` is
-False; any other raises `OutOfRangeError`.
+-n ≤ i < n and counts from the end when negative, as in NumPy, or is a label, 0 ≤ i < n, where
+`from_end` is False; any other raises `OutOfRangeError`.
 """
 
 from __future__ import annotations
@@ -92,9 +92,25 @@ def checked(index: Numbers, axis: int, size: int, from_end: bool) -> Numbers:
     outside = (index < (-size if from_end else 0)) | (index >= size)
     if outside.any():
         wrong = index[outside][0] if index.ndim else index
-        raise OutOfRangeError(f"index {wrong} is out of range for axis {axis} of size {size}")
+        raise out_of_range(int(wrong), axis, size, from_end)
     signed = index.astype(np.int64)
     return np.where(signed < 0, signed + size, signed)
+
+
+def out_of_range(index: int, axis: int, size: int, from_end: bool) -> OutOfRangeError:
+    """What is said of an index, or of a label, that an axis does not have."""
+    if not from_end:
+        return no_label(index, size)
+    return OutOfRangeError(f"index {index} is out of range for axis {axis} of size {size}")
+
+
+def no_label(label: int, classes: int, place: tuple[int, ...] = ()) -> OutOfRangeError:
+    """What is said of a label that is no class; `place` is where it stands, if that is known."""
+    where = f" at {place}" if place else ""
+    return OutOfRangeError(
+        f"label {label}{where} is none of the {classes} classes 0 … {classes - 1}",
+        hint="ignore_index= leaves labels out",
+    )
 
 
 class Gather(Linear, Indexed):

@@ -151,6 +151,8 @@ class Extremum(Reduction):
     ∂out/∂xᵢ = [xᵢ = out] / (number of winners); NaN for every i where out is NaN, as in JAX.
     """
 
+    revival = "pb.logsumexp, a mean, or a sum of powers: each element has a share in these"
+
     def infer(self, x: TensorType) -> TensorType:
         result = super().infer(x)
         if any(x.shape[a] == 0 for a in self.axes):

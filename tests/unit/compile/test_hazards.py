@@ -54,11 +54,16 @@ def read_beside_the_state(state, x, labels):
 
 
 STEPS = {
-    "training": (train, network),
-    "a table read by index": (shifted, lambda: {"t": pb.asarray(normal(10))}),
+    "training": (train, network, "label 10 is none of the 10 classes 0 … 9"),
+    "a table read by index": (
+        shifted,
+        lambda: {"t": pb.asarray(normal(10))},
+        "index 10 is out of range",
+    ),
     "two of them": (
         read_beside_the_state,
         lambda: {"t": pb.asarray(normal(10)), "s": pb.asarray(normal(10))},
+        "index 10 is out of range",
     ),
 }
 
@@ -66,7 +71,7 @@ STEPS = {
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", STEPS)
 def test_a_wrong_label_leaves_the_donated_state_whole(name, threads):
-    step, start = STEPS[name]
+    step, start, message = STEPS[name]
     compiled = pb.compile(step, donate=0, threads=threads)
     x, labels = normal(10, 8), random.integers(0, 10, 10)
     wrong = labels.copy()
@@ -74,7 +79,7 @@ def test_a_wrong_label_leaves_the_donated_state_whole(name, threads):
     state = start()
     for _ in range(3):
         before = [leaf.numpy().copy() for leaf in flatten(state)[0]]
-        with pytest.raises(OutOfRangeError, match="index 10 is out of range"):
+        with pytest.raises(OutOfRangeError, match=message):
             compiled(state, x, wrong)
         for leaf, numbers in zip(flatten(state)[0], before, strict=True):
             np.testing.assert_array_equal(leaf.numpy(), numbers)

@@ -127,13 +127,14 @@ class CUT04(Rule):
             return cls.found(f"the gradient of {name} is 0: that of the loss is", None)
         first = deaths[0]
         return cls.found(
-            f"the gradient of {name} is 0: it dies in {first.node.op.name}",
+            f"the gradient of {name} is 0: it dies in {first.name}",
             first.node.site,
             why=first.reason,
+            fix=first.fix or cls.fix,
             notes=tuple(
                 [f"and on another way: {said(x.reason, x.node.site)}" for x in deaths[1:4]]
             ),
-            numbers={"parameter": name, "operations": [x.node.op.name for x in deaths]},
+            numbers={"parameter": name, "operations": [x.name for x in deaths]},
             evidence=tuple(deaths),
         )
 

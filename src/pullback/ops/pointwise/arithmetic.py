@@ -75,6 +75,7 @@ class Multiply(Elementwise):
     """x · y. Guarded, because an operand may be infinite: x·log x in a masked branch at 0."""
 
     name = "multiply"
+    revival = "see what makes the other factor 0: a mask, a gate, a parameter that begins with 0"
     commutative = True
     guarded = True
 

@@ -92,6 +92,9 @@ class Sigmoid(Function):
     """Logistic function σ(x) = 1 / (1 + e^-x), never overflowing."""
 
     name = "sigmoid"
+    revival = (
+        "smaller inputs: normalise them, or begin the weights before it smaller; a smaller rate"
+    )
 
     def reference(self, x: Any) -> Any:
         def sigmoid(x: Any) -> Any:

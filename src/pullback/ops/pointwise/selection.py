@@ -227,6 +227,8 @@ class SignBit(Question):
 class Extremum(Elementwise):
     """One of two operands. Equal operands share the gradient; NaN when either is NaN."""
 
+    revival = "bounds that the values lie between, or a penalty in the loss in place of a bound"
+
     def stillness(self, operand: int, out: Any, *inputs: Any) -> str:
         return f"the other operand wins in all {out.size} elements"
 
@@ -287,6 +289,7 @@ class Select(Elementwise):
     """x where `chosen`, else y."""
 
     name = "select"
+    revival = "see how often the mask is true: the right mask chooses both branches"
 
     def infer(self, chosen: TensorType, x: TensorType, y: TensorType) -> TensorType:
         if chosen.dtype != bool_:
@@ -337,6 +340,9 @@ class Relu(Elementwise):
     """max(0, x); derivative 1 where x > 0, else 0; NaN of NaN."""
 
     name = "relu"
+    revival = (
+        "another initialisation, a smaller rate, or an activation with a slope below 0: nn.gelu"
+    )
 
     def reference(self, x: Any) -> Any:
         return np.maximum(x, np.zeros_like(x))

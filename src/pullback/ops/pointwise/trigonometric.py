@@ -229,6 +229,9 @@ class Tanh(Function):
     """Hyperbolic tangent."""
 
     name = "tanh"
+    revival = (
+        "smaller inputs: normalise them, or begin the weights before it smaller; a smaller rate"
+    )
 
     def reference(self, x: Any) -> Any:
         return np.tanh(x)
