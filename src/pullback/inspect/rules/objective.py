@@ -286,8 +286,9 @@ class OBJ07(Hazard):
     def find(cls, program: Program) -> Iterator[Finding]:
         for node in program.nodes:
             if isinstance(node.op, Elementwise):
-                for x, y in itertools.combinations(node.inputs, 2):
-                    yield from cls._about(program, node, x, y)
+                pairs = itertools.combinations(node.inputs, 2)
+                found = [each for x, y in pairs for each in cls._about(program, node, x, y)]
+                yield from found[:1]
 
     @classmethod
     def _about(cls, program: Program, node: Node, x: Array, y: Array) -> Iterator[Finding]:
