@@ -22,12 +22,9 @@ from pullback.ops.contract import Contract
 from pullback.ops.index import Gather, Scatter
 from pullback.ops.layout import Layout
 from pullback.ops.pointwise import (
-    Absolute,
     Cast,
     Divide,
     Multiply,
-    Power,
-    Square,
     StopGradient,
     Subtract,
 )
@@ -171,7 +168,7 @@ def _normalises(probe: Probe, node: Node) -> bool:
     if not means:
         return False
     square = probe.makers.get(probe.strip(x))
-    if square is not None and _is_even(probe, square):
+    if square is not None and probe.is_even(square):
         return True
     return any(
         isinstance(reader.op, Subtract)
@@ -180,14 +177,6 @@ def _normalises(probe: Probe, node: Node) -> bool:
         for mean in means
         for reader in probe.readers.get(mean, [])
     )
-
-
-def _is_even(probe: Probe, node: Node) -> bool:
-    """Whether it is a square or a size."""
-    if isinstance(node.op, Multiply):
-        return probe.same(*node.inputs)
-    even = isinstance(node.op, Power) and node.op.exponent == 2
-    return even or isinstance(node.op, Square | Absolute)
 
 
 def _means(probe: Probe, node: Node, count: int) -> list[Array]:

@@ -11,6 +11,7 @@ from pullback.ir.graph import Node
 from pullback.ir.types import Axes
 from pullback.ops.layout import Layout
 from pullback.ops.pointwise import (
+    Absolute,
     Add,
     Cast,
     Constant,
@@ -19,7 +20,11 @@ from pullback.ops.pointwise import (
     Log,
     Maximum,
     Minimum,
+    Multiply,
+    Power,
     Select,
+    Sqrt,
+    Square,
     StopGradient,
     Subtract,
 )
@@ -125,6 +130,43 @@ class Patterns:
             return None
         assert isinstance(summed.op, Sum)
         return Softmax(x, self._logits(powers.inputs[0]), summed.op.axes, powers)
+
+    def is_distance(self, x: Array) -> bool:
+        """Whether it is Σ |a - b|ᵖ, or a root or a positive multiple of it."""
+        while True:
+            node = self.makers.get(self.strip(x))
+            if node is None:
+                return False
+            if isinstance(node.op, Sum):
+                break
+            if isinstance(node.op, Multiply | Divide):
+                known = [y for y in node.inputs if self._is_positive(y)]
+                rest = [y for y in node.inputs if y not in known]
+                if len(rest) != 1 or (isinstance(node.op, Divide) and rest[0] is node.inputs[1]):
+                    return False
+                x = rest[0]
+            elif isinstance(node.op, Sqrt | Add | Select | Maximum):
+                rest = [y for y in node.inputs if not self._is_literal(y)]
+                if not rest or (isinstance(node.op, Add) and len(rest) > 1):
+                    return False
+                x = rest[-1]
+            else:
+                return False
+        power = self.makers.get(self.strip(node.inputs[0]))
+        if power is None or not self.is_even(power):
+            return False
+        return self.made_by(self.strip(power.inputs[0]), Subtract) is not None
+
+    def is_even(self, node: Node) -> bool:
+        """Whether it is a square or a size."""
+        if isinstance(node.op, Multiply):
+            return self.same(*node.inputs)
+        even = isinstance(node.op, Power) and node.op.exponent == 2
+        return even or isinstance(node.op, Square | Absolute)
+
+    def _is_positive(self, x: Array) -> bool:
+        node = self.made_by(self.strip(x), Constant)
+        return node is not None and isinstance(node.op, Constant) and node.op.value > 0
 
     def _logits(self, x: Array) -> Array:
         """`x` before its peak was subtracted."""

@@ -360,6 +360,16 @@ class OBJ05(Astray):
                 numbers={"loss": around[0], "far": around[1]},
             )
             return
+        logits = probe.class_logits
+        if logits is not None and probe.is_distance(logits):
+            yield cls.found(
+                "the logits are distances: the farthest class is the likeliest",
+                probe.makers[logits].site,
+                severity=Severity.FAIL,
+                why="they are sums of squares or sizes of differences, and a softmax follows",
+                fix="minus the distance as logits",
+            )
+            return
         agree = partners_apart(seen.part.probe)
         if agree is not None:
             yield cls.found(
