@@ -206,7 +206,7 @@ def _relates(probe: Probe, node: Node, reached: set[Array]) -> bool:
         return any(list(x.shape).count(probe.batch) > 1 and _is_given(probe, x) for x in given)
     if isinstance(node.op, Scatter):
         return any(probe.batch in x.shape[:1] for x in node.inputs)
-    if not isinstance(node.op, Gather) or not all(x in given for x in node.inputs[1:]):
+    if not isinstance(node.op, Gather) or any(x in probe.learnt for x in node.inputs[1:]):
         return False
     x, y = node.inputs[0], node.outputs[0]
     if x not in reached or x.shape[:1] != (probe.batch,):

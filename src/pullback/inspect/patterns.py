@@ -140,8 +140,7 @@ class Patterns:
             if isinstance(node.op, Sum):
                 break
             if isinstance(node.op, Multiply | Divide):
-                known = [y for y in node.inputs if self._is_positive(y)]
-                rest = [y for y in node.inputs if y not in known]
+                rest = [y for y in node.inputs if not self._is_positive(y)]
                 if len(rest) != 1 or (isinstance(node.op, Divide) and rest[0] is node.inputs[1]):
                     return False
                 x = rest[0]

@@ -298,6 +298,22 @@ def test_partners_that_are_pushed_apart():
     assert partners_apart(paired(-1.0)) is None
 
 
+def test_logits_that_are_distances():
+    def asked(change):
+        def loss(m, x, y):
+            far = pb.sum((m["net"](x)[:, None] - m["centres"]) ** 2, axis=2)
+            return nn.cross_entropy(change(far), y)
+
+        model = {"net": MODEL, "centres": pb.asarray(X[:5, :5])}
+        seen = probe(loss, X, Y, model=model)
+        return seen.is_distance(seen.class_logits)
+
+    assert asked(lambda far: far)
+    assert asked(lambda far: pb.sqrt(far + 1e-6) / 0.5)
+    assert not asked(lambda far: -far)
+    assert not asked(lambda far: 1 / far)
+
+
 def test_a_likelihood_of_parameters_alone():
     def density(m, x, sign=1.0):
         far = pb.sum((x[:, None] - m["means"]) ** 2, axis=2)
