@@ -58,7 +58,26 @@ MODULES = {
         "inputs",
         "updates",
     ),
-    "pairs": (),
+    "pairs": (
+        "objective_healthy",
+        "objective_healthy_more",
+        "objective_healthy_odd",
+        "objective_faults",
+        "objective_faults_more",
+        "sample_faults",
+        "sample_faults_more",
+        "number_faults",
+        "gradient_faults",
+        "training_healthy",
+        "training_healthy_more",
+        "training_healthy_odd",
+        "way_faults",
+        "stop_faults",
+        "signal_faults",
+        "start_faults",
+        "loop_faults",
+        "rate_faults",
+    ),
 }
 
 

@@ -304,15 +304,14 @@ class Case:
 
     @property
     def symptom(self) -> str:
-        """That of the course. Where the loss draws what it is taken of, its value says nothing as
-        long as it is finite."""
+        """That of the course. The value of a surrogate says nothing as long as it is finite."""
         said = self.course.symptom
-        return "" if said and self.course.is_finite and self.draws_beyond else said
+        return "" if said and self.course.is_finite and self.is_surrogate else said
 
     @functools.cached_property
-    def draws_beyond(self) -> bool:
-        """`Probe.draws_beyond` of the first step; known once, as the probe is not."""
-        return self.first.probe.draws_beyond
+    def is_surrogate(self) -> bool:
+        """`Probe.is_surrogate` of the first step; known once, as the probe is not."""
+        return self.first.probe.is_surrogate
 
     @functools.cached_property
     def inputs(self) -> list[int]:

@@ -25,7 +25,7 @@ NEAR = 0.95
 """A loss that stands still above so much of that of a constant output has learnt nothing."""
 FAR = 2.0
 """A loss so many times that of a constant output is a symptom even while it falls."""
-PLATEAU = 0.25
+PLATEAU = 0.5
 """A run that has spent more than this share of its steps at the loss of a constant output."""
 STUCK = 0.02
 """A loss that falls by less than this share between sixths of the run stands still."""

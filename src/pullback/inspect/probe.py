@@ -14,12 +14,12 @@ from pullback.inspect.program import Program
 from pullback.ir.array import Array, concrete
 from pullback.ir.builder import quiet
 from pullback.ir.families import Elementwise, Multilinear
-from pullback.ir.graph import Graph, Node, every_node, needed_nodes
+from pullback.ir.graph import Graph, Node, depends_on, every_node, needed_nodes
 from pullback.ir.range import EVERYTHING
 from pullback.ir.types import Numbers, float64, is_float, is_integer
 from pullback.ops.contract import Contract
 from pullback.ops.layout import Layout
-from pullback.ops.pointwise import Add, Cast
+from pullback.ops.pointwise import Add, Cast, DeclaredStop
 from pullback.ops.sampling import RandomBits
 from pullback.transforms.walk import inline
 
@@ -197,6 +197,24 @@ class Probe(Program):
         before = set() if self.network is None else set(self.network.nodes)
         after = [node for node in self.nodes if node not in before]
         return any(isinstance(node.op, RandomBits) for node in every_node(after))
+
+    @functools.cached_property
+    def is_surrogate(self) -> bool:
+        """Whether the value of the loss means little, because only its gradient was meant.
+
+        It draws what it is taken of, or its target moves with the parameters that it trains, as
+        that of temporal differences does: a `stop_gradient` that says why reads one of them.
+        """
+        moved = [
+            p
+            for p in self.replay.parameters
+            if (bar := self.bar(p)) is not None and p not in self.replay.frozen and np.any(bar)
+        ]
+        stopped = [node for node in self.nodes if isinstance(node.op, DeclaredStop)]
+        if not stopped:
+            return self.draws_beyond
+        moving = depends_on(self.nodes, moved or self.replay.parameters)
+        return self.draws_beyond or any(x in moving for node in stopped for x in node.inputs)
 
     def inputs_of(self, graph: Graph) -> list[Array]:
         """The data that a graph reads, with a row for each sample."""

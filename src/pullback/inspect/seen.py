@@ -132,14 +132,14 @@ class Seen:
     @property
     def blames_optimizer(self) -> bool:
         """Whether the user's optimiser fails where Adam does not."""
-        own = self.subject.optimizer is not None and self.fitted.fall < ENOUGH
+        own = self.subject.optimizer is not None and bool(self.symptom)
         return own and self.fitted_by_adam.fall >= ENOUGH
 
     @property
     def symptom(self) -> str:
         """What says that something is wrong, beside any threshold; empty where nothing does."""
         fall = self.fitted.fall
-        if fall >= ENOUGH:
+        if fall >= ENOUGH or (self.probe.is_surrogate and math.isfinite(fall)):
             return ""
         count = len(self.fitted.losses) - 1
         if fall == float("-inf"):

@@ -192,7 +192,7 @@ class OPT03(Sign):
             return
         means = losses[len(losses) % 10 :].reshape(-1, 10).sum(axis=1) / 10
         least, late = float(means[:-often].min()), means[-often:]
-        if late.min() > max(cls.rise * least, least + enough) and not case.draws_beyond:
+        if late.min() > max(cls.rise * least, least + enough) and not case.is_surrogate:
             yield cls.found(
                 f"the run diverges: the loss was {least:.3g} and is {late[-1]:.3g}",
                 None,

@@ -299,7 +299,7 @@ class VER01(Check):
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
-        if seen.fitted.fall >= cls.little:
+        if not seen.symptom:
             return
         fitted = seen.fitted_by_adam
         if fitted.fall >= cls.little:
@@ -360,6 +360,8 @@ class OPT01(Check):
         fitted = seen.fitted
         jumped = fitted.ratio > 10**cls.jump
         if fitted.rises < cls.rises and not jumped and fitted.fall > -math.inf:
+            return
+        if seen.probe.is_surrogate and math.isfinite(fitted.fall):
             return
         if fitted.fall >= 0.9 or not seen.fitted_by_adam.fall >= ENOUGH:
             return
@@ -530,13 +532,13 @@ class OPT02(Check):
 
     @classmethod
     def _share(cls, case: Case) -> float:
-        """The largest of the last steps / that of the first ones; 1 where few are known."""
+        """The largest of the last steps / that of the first ones, of the parameter of which it is
+        most: one that began with 0 moved by all of its size. 1 where few are known."""
         ratios = case.course.ratios
         if case.course.count < LEAST or len(ratios) <= FIRST or ratios.ndim < 2:
             return 1.0
-        size = np.linalg.norm(ratios, axis=1)
-        first = float(size[:FIRST].max())
-        return float(size[FIRST:].max()) / first if first else 1.0
+        first, last = ratios[:FIRST].max(axis=0), ratios[FIRST:].max(axis=0)
+        return float((last[first > 0] / first[first > 0]).max(initial=0)) if first.any() else 1.0
 
     @classmethod
     def ended(cls, case: Case) -> Iterator[Finding]:
