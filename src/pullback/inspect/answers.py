@@ -29,6 +29,11 @@ REWARDS = frozenset(
 """Names of arguments of which more is better."""
 
 
+def is_reward(name: str) -> bool:
+    """Whether an argument of this path is named as one of which more is better."""
+    return name.rpartition(".")[2].lower() in REWARDS
+
+
 @dataclass(frozen=True, slots=True)
 class Answers:
     """The loss of three outputs."""
@@ -65,7 +70,7 @@ def answers(probe: Probe) -> Iterator[Answers]:
         return
     names = probe.replay.names
     beside = [x for x in probe.integers_beside() if x.shape[:1] == (probe.batch,)]
-    rewards = [x for x in beside if names[x].rpartition(".")[2].lower() in REWARDS]
+    rewards = [x for x in beside if is_reward(names[x])]
     for x in beside:
         known = probe.numbers(x)
         kinds = _classes(known, out)
@@ -163,7 +168,7 @@ def against_rewards(probe: Probe) -> float:
     out, names = _output(probe), probe.replay.names
     bar = None if out is None else probe.bar(out)
     for x in probe.integers_beside():
-        named = names[x].rpartition(".")[2].lower() in REWARDS
+        named = is_reward(names[x])
         if bar is not None and named and is_float(x.dtype) and x.shape == bar.shape:
             wide = probe.numbers(x).astype(float64)
             better = wide - wide.mean(axis=-1, keepdims=True)

@@ -13,11 +13,13 @@ import numpy as np
 
 from pullback.data.fingerprint import fingerprint
 from pullback.errors import PullbackError, Site
+from pullback.inspect.answers import is_reward
 from pullback.inspect.baseline import Baseline, class_error
-from pullback.inspect.course import FIRST, Course
+from pullback.inspect.course import FIRST, NEVER, Course
 from pullback.inspect.findings import Finding
 from pullback.inspect.handmade import Handmade
 from pullback.inspect.probe import Probe
+from pullback.inspect.reference import STEPS, Beside, beside
 from pullback.inspect.seen import Seen, Subject, is_half
 from pullback.ir.array import DONATED, Array, concrete, numbers_of
 from pullback.ir.types import Numbers, float32, float64, is_float
@@ -51,7 +53,7 @@ class Visit(Seen):
 
     @property
     def symptom(self) -> str:
-        return self._course.symptom
+        return str(self._course.symptom)
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,6 @@ class Told:
         """(2, parameters), as the first rows of those of `Metrics`."""
         return np.stack([self.norms, self.ratios])
 
-    @classmethod
-    def nothing(cls) -> Told:
-        return cls(math.nan, np.zeros(0), np.zeros(0), Names(()))
-
 
 @dataclass(frozen=True, eq=False)
 class Handed:
@@ -171,6 +169,8 @@ class Case:
         """What was measured at the beginning, and would explain a symptom."""
         self.early: list[Finding] | None = None
         """What the rules of the first steps found, once they are done."""
+        self.calm = NEVER
+        """What the run may do until it has to be looked at again."""
         self.clinic: Any = None
         """Where remedies are tried, once one is."""
         self.is_asked = False
@@ -211,7 +211,7 @@ class Case:
 
     def forget(self) -> None:
         """Let go of what was computed for a look."""
-        for name in ("first", "present"):
+        for name in ("first", "present", "beside"):
             vars(self).pop(name, None)
 
     # ---- visits ----
@@ -228,6 +228,18 @@ class Case:
         if is_gone(state):
             return None
         return self.visit(copied(state), parts(batch))  # evidence may outlive the state
+
+    @functools.cached_property
+    def beside(self) -> Beside | None:
+        """The network as it is beside a linear map of its inputs; None where that is not known."""
+        state = self.now[0]
+        if self.job is None or is_gone(state) or self.means_little:
+            return None
+        model, steps = copied(self.state_with(state).model), min(self.course.count, STEPS)
+        try:
+            return beside(self.first.probe, model, self.batches, steps)
+        except PullbackError:
+            return None
 
     def visit(self, state: TrainState, batch: Sequence[Any]) -> Visit:
         assert self.job is not None
@@ -312,6 +324,12 @@ class Case:
     def is_surrogate(self) -> bool:
         """`Probe.is_surrogate` of the first step; known once, as the probe is not."""
         return self.first.probe.is_surrogate
+
+    @functools.cached_property
+    def means_little(self) -> bool:
+        """Whether a lower loss need not be a better one: it is a surrogate, or made of rewards."""
+        names = [self.first.probe.replay.names[x] for x in self.first.probe.replay.data]
+        return self.is_surrogate or any(is_reward(x) for x in names)
 
     @functools.cached_property
     def inputs(self) -> list[int]:

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from pullback.inspect.case import KEPT, Case
+from pullback.inspect.case import KEPT, Case, is_gone
 from pullback.inspect.edits import edited
-from pullback.inspect.findings import NO_TRIAL, Finding, Remedy, Severity
-from pullback.inspect.heldout import SHARE, TAKEN, HeldOut, held_out
+from pullback.inspect.findings import AS_IT_IS, NO_TRIAL, Finding, Remedy, Severity
+from pullback.inspect.heldout import SHARE, TAKEN, HeldOut, Renewed, held_out, mean_loss
 from pullback.inspect.initial import rescaled
 from pullback.inspect.seen import USUAL_RATE, single
 from pullback.inspect.trials import ENOUGH, Descent
@@ -32,6 +32,8 @@ MOST = 200
 """Steps of a trial where the run came to grief only later."""
 SECONDS = 4.0
 """The longest time of one trial, after its program is compiled."""
+AGAIN = 1.0
+"""The same where the whole run is made once more without a doubt."""
 ALIKE = 0.6
 """Correlation of two orders that have little to do with each other, below."""
 CLEARLY = 0.25
@@ -89,6 +91,7 @@ class Clinic:
         self._job, self._optimizer = case.job, case.job.optimizer
         self._steps: dict[Any, TrainStep] = {}
         self._known: dict[Remedy, Trial] = {}
+        self._again: dict[str, tuple[float, int]] = {}
         grief = case.course.grief
         self._steps_of_trial = min(max(STEPS, 3 * grief // 2), MOST)
 
@@ -170,10 +173,48 @@ class Clinic:
     @functools.cached_property
     def by_adam(self) -> Trial:
         """One batch again and again, with an optimiser that is known to do."""
-        optimizer = adam(USUAL_RATE)
+        return _trained(self._adam, self._by_adam, self._case.batches[:1], STEPS)
+
+    @functools.cached_property
+    def _adam(self) -> TrainStep:
+        return self._job.step(ADAM)
+
+    @property
+    def _by_adam(self) -> Any:
         state = self._begin
-        state = state.replace(optimizer=optimizer.init(trained_part(state.model)))
-        return _trained(self._job.step(optimizer), state, self._case.batches[:1], STEPS)
+        return state.replace(optimizer=ADAM.init(trained_part(state.model)))
+
+    @functools.cached_property
+    def _held(self) -> tuple[Sequence[Any], Sequence[Any]]:
+        """Of the first batches some that are held out, and the others."""
+        batches = self._case.batches
+        return batches[-(KEPT // SHARE) :], batches[: -(KEPT // SHARE)]
+
+    def renewed(self) -> Renewed | None:
+        """None where batches are few, the value of the loss means little, or the state is gone."""
+        case = self._case
+        now = case.state_with(case.now[0])
+        if len(case.batches) < KEPT or case.means_little or is_gone(now):
+            return None
+        begun, steps = self._by_adam, min(case.course.count, MOST)
+        present = begun.replace(model=single(now.model), network_state=now.network_state)
+        start, run = [mean_loss(self._adam, x, self._held[0]) for x in (begun, present)]
+        if "adam" not in self._again:
+            trial, after = _walked(self._adam, begun, self._held[1], steps, AGAIN)
+            end = mean_loss(self._adam, after, self._held[0]) if trial.is_finite else math.inf
+            self._again["adam"] = end, len(trial.losses)
+        constant = case.course.baseline
+        known = min(start, constant) if math.isfinite(constant) else start
+        return Renewed(known, run, *self._again["adam"])
+
+    def renewed_with(self, remedy: Remedy, steps: int) -> float:
+        """The same, with the optimiser of the run: the loss of the batches that are held out."""
+        if remedy.said not in self._again:
+            program, begun = self._program(remedy), self._begun(self._begin, remedy.rate)
+            trial, after = _walked(program, begun, self._held[1], steps, AGAIN)
+            end = _judged(program, after, self._held[0]) if trial.is_finite else math.inf
+            self._again[remedy.said] = end, steps
+        return self._again[remedy.said][0]
 
     @functools.cached_property
     def held_out(self) -> HeldOut | None:
@@ -185,7 +226,12 @@ class Clinic:
 
     def can_hold_out(self, share: float) -> bool:
         """Whether it is known already, or takes at most this share of the steps so far."""
-        return "held_out" in vars(self) or self._case.affords(TAKEN / share)
+        return self.has_held_out or self._case.affords(TAKEN / share)
+
+    @property
+    def has_held_out(self) -> bool:
+        """Whether it is known already."""
+        return "held_out" in vars(self)
 
     @property
     def is_calm(self) -> bool:
@@ -232,7 +278,7 @@ class Clinic:
         return _mixed(batches) if remedy.mixes else batches
 
 
-AS_IT_IS = Remedy("as it is")
+ADAM = adam(USUAL_RATE)
 
 
 def _trained(step: TrainStep, state: Any, batches: Sequence[tuple[Any, ...]], count: int) -> Trial:
@@ -240,7 +286,11 @@ def _trained(step: TrainStep, state: Any, batches: Sequence[tuple[Any, ...]], co
 
 
 def _walked(
-    step: TrainStep, state: Any, batches: Sequence[tuple[Any, ...]], count: int
+    step: TrainStep,
+    state: Any,
+    batches: Sequence[tuple[Any, ...]],
+    count: int,
+    seconds: float = SECONDS,
 ) -> tuple[Trial, Any]:
     """The steps, and the state after them."""
     state = copied(state)
@@ -249,7 +299,7 @@ def _walked(
     for i in range(count):
         state, metrics = step(state, *batches[i % len(batches)])
         losses.append(float(metrics.loss))
-        until = min(until, time.process_time() + SECONDS)  # the first step compiles
+        until = min(until, time.process_time() + seconds)  # the first step compiles
         finite = math.isfinite(losses[-1]) and math.isfinite(float(metrics.grad_norm))
         if not finite:
             losses[-1] = math.nan

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from operator import add
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import add, gt
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,8 @@ LAST = 40
 """Noted steps that are kept, the first ones included."""
 STRIDE = 10
 """After them the sizes of gradients and updates are noted at each so many steps."""
+MANY = 1000
+"""Losses that wait to be put into an array, at most."""
 WINDOW = 20
 """Steps of which a loss is the mean."""
 NEAR = 0.95
@@ -27,8 +31,12 @@ FAR = 2.0
 """A loss so many times that of a constant output is a symptom even while it falls."""
 PLATEAU = 0.5
 """A run that has spent more than this share of its steps at the loss of a constant output."""
+PATIENCE = 2
+"""A run that may be as good as another one in so many times as many steps is still on its way."""
 STUCK = 0.02
 """A loss that falls by less than this share between sixths of the run stands still."""
+GONE = 0.01
+"""Steps shorter than so much of the first ones have come to nothing."""
 
 
 def _once(measure: Callable[[Course], Any]) -> property:
@@ -36,12 +44,35 @@ def _once(measure: Callable[[Course], Any]) -> property:
     name = measure.__name__
 
     def known(course: Course) -> Any:
-        count, found = course.count, course.known.get(name)
-        if found is None or found[0] != count:
-            found = course.known[name] = count, measure(course)
-        return found[1]
+        if course._heard:
+            course.read()
+        if name not in course._known:
+            course._known[name] = measure(course)
+        return course._known[name]
 
     return property(known, doc=measure.__doc__)
+
+
+@dataclass(frozen=True, slots=True)
+class Calm:
+    """What a run may do until a look at it would find something where the last one found nothing.
+
+    Its losses are finite, and at most `height` above the least of all: since the last look and
+    `WINDOW` steps before it, so every mean of the last ones is. In the last noted step every
+    parameter had a gradient and was moved, and where `goes_on` is asked, not all of them next to
+    nothing.
+    """
+
+    height: float = math.inf
+    goes_on: bool = False
+
+    def __and__(self, other: Calm) -> Calm:
+        """What satisfies both."""
+        return Calm(min(self.height, other.height), self.goes_on or other.goes_on)
+
+
+NEVER = Calm(-math.inf)
+"""Of what must be looked at each time."""
 
 
 class Course:
@@ -60,16 +91,26 @@ class Course:
         """The last losses, not yet among the others."""
         self.hear: Callable[[float], None] = self._heard.append
         """The loss of one step, of which nothing else is noted."""
-        self._read = 0
+        self._late: list[float] = []
+        """Those before them, not yet in the array."""
         self._losses = np.empty(1 << 10)
-        """Of every step; `_read` of them are there."""
-        self._rows: list[Any] = []
-        """Of the noted steps `sizes`, which become numbers when they are read."""
-        self._told = (-1, "")
+        """Of every step; `_kept` of them are there."""
+        self._kept = 0
+        self._read = 0
+        self._begun: list[Any] = []
+        """Of the first noted steps `sizes`, which become numbers when they are read."""
+        self._noted: deque[Any] = deque(maxlen=LAST - FIRST)
+        """Of the last ones."""
+        self.note: Callable[[Any], None] = self._noted.append
+        """The sizes of one step, after the first ones."""
+        self._outdone = (-1, "")
         self._extremes = _Extremes()
+        self._first: list[float] = []
         self._early: float | None = None
-        self.known: dict[str, tuple[int, Any]] = {}
-        """What was measured, and after how many steps."""
+        self._least: list[float] = []
+        self._plateau = 0
+        self._known: dict[str, Any] = {}
+        """What was measured of the steps that were read."""
 
     def add(self, metrics: Any) -> int:
         """One step: its loss, and of some what there is besides. Returns the number of steps."""
@@ -79,25 +120,34 @@ class Course:
         if count <= FIRST or not count % STRIDE:
             sizes = getattr(metrics, "sizes", None)
             if sizes is not None:
-                rows = self._rows
-                rows.append(sizes)
-                if len(rows) > LAST:
-                    del rows[FIRST]
-                elif len(rows) == 1:
-                    self.names = metrics.names.paths
+                (self.note if self.has_begun else self._begun.append)(sizes)
+                self.names = self.names or metrics.names.paths
         return count
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether as many steps were noted as are kept of the beginning."""
+        return len(self._begun) == FIRST
 
     def read(self) -> int:
         """Put what was heard to the losses. Returns the number of steps."""
-        heard, start = self._heard, self._read
+        heard = self._heard
         if heard:
-            self._read = end = start + len(heard)
-            if end > len(self._losses):
-                self._losses = np.concatenate([self._losses, np.empty(end)])
-            self._losses[start:end] = heard
+            self._read += len(heard)
             self._extremes.take(heard)
+            self._late += heard
             heard.clear()
+            self._known.clear()
+            if len(self._late) > MANY:
+                self._keep()
         return self._read
+
+    def _keep(self) -> None:
+        start, self._kept = self._kept, self._read
+        if self._read > len(self._losses):
+            self._losses = np.concatenate([self._losses, np.empty(self._read)])
+        self._losses[start : self._read] = self._late
+        self._late.clear()
 
     @property
     def count(self) -> int:
@@ -109,8 +159,9 @@ class Course:
     @property
     def losses(self) -> Numbers:
         """Of every step."""
-        count = self.read()
-        return self._losses[:count]
+        if self.read() > self._kept:
+            self._keep()
+        return self._losses[: self._read]
 
     @_once
     def norms(self) -> Numbers:
@@ -125,54 +176,124 @@ class Course:
     @_once
     def is_lively(self) -> bool:
         """Whether in the last noted step every parameter had a gradient and was moved."""
-        return bool(self._rows) and bool(numbers_of(self._rows[-1])[:2].all())
+        return self._moves(False)
+
+    @_once
+    def goes_on(self) -> bool:
+        """Whether one of them was moved by more than next to nothing, besides."""
+        return self._moves(True)
+
+    def _moves(self, goes_on: bool) -> bool:
+        rows = self._noted or self._begun
+        if not rows:
+            return False
+        norms, ratios = numbers_of(rows[-1]).tolist()[:2]
+        return all(norms) and all(ratios) and (not goes_on or any(map(gt, ratios, self.least)))
+
+    @property
+    def least(self) -> list[float]:
+        """Of each parameter the ratio that is next to nothing of its first ones; ∞ where these are.
+
+        One that is above it keeps OPT02 from saying that the steps have come to nothing.
+        """
+        if self._least:
+            return self._least
+        first = self.ratios[:FIRST].T.tolist()
+        found = [GONE * max(x, default=0.0) or math.inf for x in first]
+        if self.has_begun:
+            self._least = found
+        return found
 
     def _table(self, row: int) -> Numbers:
-        self._rows = [
-            x if isinstance(x, np.ndarray) else numbers_of(x, float64) for x in self._rows
-        ]
-        rows = [x[row] for x in self._rows]
+        for noted in (self._begun, self._noted):
+            for i, x in enumerate(noted):
+                noted[i] = x if isinstance(x, np.ndarray) else numbers_of(x, float64)
+        rows = [x[row] for x in (*self._begun, *self._noted)]
         return np.stack(rows) if rows else np.zeros((0, len(self.names)))
+
+    # ---- calm ----
+
+    def keeps(self, calm: Calm) -> bool:
+        """Whether a look would find what the last one did, which was nothing."""
+        self.read()
+        losses = self._extremes
+        height, losses.top = losses.top - losses.lowest, -math.inf
+        return height <= calm.height and losses.are_finite and self._moves(calm.goes_on)
+
+    def below(self, bar: float) -> Calm:
+        """Losses of at most so much."""
+        return Calm(bar - self.lowest)
+
+    @property
+    def starts(self) -> tuple[float, float]:
+        """The least and the greatest that `start` can come to be."""
+        usual = _median(self.first)
+        return min(usual, self.first[0]), usual
+
+    @property
+    def scale(self) -> float:
+        """The least that |start| can come to be."""
+        least, greatest = self.starts
+        return max(least, -greatest, 0.0)
+
+    @property
+    def calm(self) -> Calm:
+        """Without a symptom: up to where there is none."""
+        if self.symptom or self.count < LEAST:
+            return NEVER
+        if not self._plateau and not math.isnan(self.baseline):
+            return NEVER  # it is not over yet
+        least = self.starts[0]
+        enough = least - ENOUGH * max(abs(least), 1e-12)
+        return self.below(min(enough, NEAR * self.baseline))  # of NaN the first one is taken
 
     # ---- symptoms ----
 
-    @property
+    @_once
     def is_finite(self) -> bool:
         """Whether all losses are."""
-        self.read()
         return self._extremes.are_finite
 
-    @property
+    @_once
     def lowest(self) -> float:
         """The least loss, where all are finite."""
-        self.read()
         return self._extremes.lowest
+
+    @_once
+    def recent(self) -> list[float]:
+        """The last losses, of `WINDOW` steps."""
+        return self._extremes.recent
 
     @property
     def early(self) -> float:
         """The mean loss of the second half of the first steps."""
         if self._early is None or self.count <= FIRST:
-            self._early = _mean(self.losses[FIRST // 2 : FIRST])
+            self._early = mean(self.losses[FIRST // 2 : FIRST].tolist())
         return self._early
+
+    @property
+    def first(self) -> list[float]:
+        """The first losses, of five steps."""
+        if len(self._first) < 5:
+            self._first = self.losses[:5].tolist()
+        return self._first
 
     @_once
     def start(self) -> float:
         """The loss at the beginning. The first may be far off by chance, the next by a jump."""
-        losses = self.losses
-        first: list[float] = losses[:5].tolist()
+        first = self.first
         if not self.is_finite:
             return first[0]
         usual = _median(first)
         if usual <= first[0]:
             return usual
-        late = losses[-WINDOW:] - _mean(losses[-WINDOW:])
-        return min(usual, first[0] + 2 * math.sqrt(_mean(late * late)))
+        late, usually = self.recent, mean(self.recent)
+        return min(usual, first[0] + 2 * math.sqrt(mean([(x - usually) ** 2 for x in late])))
 
     @_once
     def end(self) -> float:
         """The mean of the last losses."""
-        losses: Numbers = self.losses
-        return _mean(losses[-min(WINDOW, max(len(losses) // 3, 1)) :])
+        return mean(self.recent[-min(WINDOW, max(self._read // 3, 1)) :])
 
     @property
     def fall(self) -> float:
@@ -185,12 +306,11 @@ class Course:
     @_once
     def rise(self) -> float:
         """The largest finite loss, as a mean of three, / that of the first step."""
-        losses = self.losses
-        if not len(losses) or not math.isfinite(first := float(losses[0])):
+        if not self.count or not math.isfinite(first := self.first[0]):
             return 0.0
         extremes = self._extremes
         if not extremes.are_finite:
-            extremes = _Extremes()
+            losses, extremes = self.losses, _Extremes()
             extremes.take(losses[np.isfinite(losses)].tolist())
         return extremes.highest / abs(first) if first else 0.0
 
@@ -206,30 +326,40 @@ class Course:
         """Whether the last sixth of the run is no better than the one before it."""
         losses = self.losses
         size = max(len(losses) // 6, 1)
-        late, before = _mean(losses[-size:]), _mean(losses[-2 * size : -size])
-        return before - late < STUCK * abs(before)
+        late, before = np.mean(losses[-size:]), np.mean(losses[-2 * size : -size])
+        return bool(before - late < STUCK * abs(before))
 
     @_once
     def plateau(self) -> int:
         """The steps until the loss was below that of a constant output."""
+        if self._plateau:
+            return self._plateau
         losses = self.losses
         if not len(losses) >= WINDOW or math.isnan(self.baseline):
             return 0
-        count, known = self.known.get("plateau", (0, 0))
-        if 0 < known < count:
-            return int(known)
         smooth = np.convolve(losses, np.ones(WINDOW) / WINDOW, "valid")
         below = np.flatnonzero(smooth < NEAR * self.baseline)
-        return int(below[0]) + WINDOW // 2 if len(below) else len(losses)
+        if not len(below):
+            return len(losses)
+        self._plateau = int(below[0]) + WINDOW // 2
+        return self._plateau
 
     @property
+    def to_come(self) -> float:
+        """By how much the loss falls in `PATIENCE` times as many steps, at the present pace."""
+        losses: Numbers = self.losses
+        size = max(len(losses) // 6, 1)
+        before, late = np.mean(losses[-2 * size : -size]), np.mean(losses[-size:])
+        return float(6 * PATIENCE * (before - late))
+
+    def outdone(self, said: str) -> None:
+        """What a simpler model has learnt and the run has not is a symptom, until the next step."""
+        self._outdone = (self.count, said)
+        self._known.pop("symptom", None)
+
+    @_once
     def symptom(self) -> str:
         """What says that something is wrong, beside any threshold; empty where nothing does."""
-        if self._told[0] != self.count:
-            self._told = self.count, self._symptom()
-        return self._told[1]
-
-    def _symptom(self) -> str:
         if not self.count:
             return ""
         fall = self.fall
@@ -252,18 +382,20 @@ class Course:
                 f"for {self.plateau} of {self.count} steps the loss was that of a constant "
                 f"output, {self.baseline:.4g}"
             )
-        return ""
+        return self._outdone[1] if self._outdone[0] == self.count else ""
 
 
 class _Extremes:
-    """What is least and greatest of a series that grows. Of few numbers a list is the quickest."""
+    """What is last, least and greatest of a series that grows."""
 
     def __init__(self) -> None:
         self.are_finite = True
         self.lowest = math.inf
+        self.top = -math.inf
+        """The greatest since the last look, and of `WINDOW` steps before it."""
         self.highest = -math.inf
         """As a mean of three that follow each other; of three and fewer the greatest."""
-        self._last: list[float] = []
+        self.recent: list[float] = []
         self._count = 0
 
     def take(self, new: list[float]) -> None:
@@ -271,9 +403,10 @@ class _Extremes:
         if self.are_finite and not math.isfinite(sum(new)):
             self.are_finite = all(map(math.isfinite, new))
         self.lowest = min(self.lowest, *new)
-        near, self._count = self._last + new, self._count + len(new)
-        self._last = near[-3:]
+        near, self._count = self.recent + new, self._count + len(new)
+        self.recent = near[-WINDOW:]
         top = max(near)
+        self.top = max(self.top, top)
         if self._count <= 3:
             self.highest = top
         elif top > self.highest or len(near) == self._count:
@@ -286,6 +419,6 @@ def _median(x: list[float]) -> float:
     return (middle[(len(x) - 1) // 2] + middle[len(x) // 2]) / 2
 
 
-def _mean(x: Numbers) -> float:
-    """As `np.mean` has it, in a fifth of the time."""
-    return float(np.add.reduce(x)) / len(x)
+def mean(x: Sequence[float]) -> float:
+    """Of few numbers a list is the quickest."""
+    return sum(x) / len(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -13,9 +14,9 @@ from pullback._public import public
 from pullback.compile import compile
 from pullback.errors import ArgumentError, PullbackError
 from pullback.inspect.birth import births
-from pullback.inspect.case import HANDED, KEPT, Case, Job, Told, parts
+from pullback.inspect.case import HANDED, KEPT, Case, Job, parts
 from pullback.inspect.causes import place, rooted
-from pullback.inspect.course import FIRST, STRIDE
+from pullback.inspect.course import FIRST, NEVER, STRIDE
 from pullback.inspect.findings import Finding, Severity
 from pullback.inspect.looks import examined, facts
 from pullback.inspect.report import Report
@@ -95,7 +96,10 @@ class Doctor:
         self._looked = 0
         self._idle = 0
         """Steps to come of which only the loss is noted."""
+        self._left = 0
+        """Steps from the one after them to the next look."""
         self._hear: Callable[[float], None]
+        self._note: Callable[[Any], None]
         self._kind: Any = TrainState
         """The type of the states that were seen to be one."""
         self._state: Any = None
@@ -140,7 +144,7 @@ class Doctor:
             ).replace(model=model)
         self._case = Case(job, state, isinstance(step, TrainStep), self._remedies)
         self._case.made = made
-        self._hear = self._case.course.hear
+        self._hear, self._note = self._case.course.hear, self._case.course.note
         self.seconds += time.perf_counter() - self._began
 
     def see(
@@ -168,6 +172,14 @@ class Doctor:
         return self._seen(state, batch, metrics, loss, grads)
 
     def _seen(self, state: Tree, batch: Any, metrics: Any, loss: Any, grads: Tree) -> str:
+        left = self._left
+        if left and metrics is not None:  # one of those whose sizes are noted, and no more
+            self._state, self._batch = state, batch
+            self._hear(float_of(metrics.loss))
+            self._note(metrics.sizes)
+            ahead = min(left, STRIDE)
+            self._idle, self._left = ahead - 1, left - ahead
+            return ""
         case = self._case
         if case is None or metrics is None or type(state) is not self._kind:
             case, state, metrics = self._checked(state, batch, metrics, loss, grads)
@@ -178,8 +190,9 @@ class Doctor:
         told = ""
         if count >= due:
             told, due = self._look(case), self._due
-        if count >= FIRST:
-            self._idle = min(STRIDE - count % STRIDE, due - count) - 1
+        if case.course.has_begun:
+            ahead = min(STRIDE - count % STRIDE, due - count)
+            self._idle, self._left = ahead - 1, due - count - ahead
         return told
 
     def _checked(
@@ -200,15 +213,20 @@ class Doctor:
 
     def evaluated(self, row: Mapping[str, float]) -> str:
         """After an evaluation, with its numbers, `train_loss` and `validation_loss` among them."""
-        self._required().rows.append(dict(row))
+        case = self._required()
+        case.rows.append(dict(row))
+        case.calm = NEVER
         return ""
 
     def diverged(self, state: Tree, batch: Any, metrics: Any = None) -> str:
         """A step was not finite and not applied; `state` is the one before it. Plays it again."""
         case = self._required()
-        self._idle = 0
+        self._idle = self._left = 0
         start = time.perf_counter()
-        case.course.add(metrics if metrics is not None else Told.nothing())
+        if metrics is None:
+            case.course.hear(math.nan)
+        else:
+            case.course.add(metrics)
         case.course.is_broken = True
         if case.course.count == 1:
             case.keep(batch)
@@ -237,7 +255,7 @@ class Doctor:
                 case.early, self._is_known = None, False
             self._look(case)
             case.is_asked = False
-            self._idle = 0
+            self._idle = self._left = 0
         return self._report()
 
     # ---- looking ----
@@ -251,16 +269,21 @@ class Doctor:
 
     def _look(self, case: Case) -> str:
         start = time.perf_counter()
+        count, told = case.course.count, ""
+        if not case.course.keeps(case.calm) or case.is_asked:
+            told = self._examine(case, count)
+        self._looked, self._due = count, self._next(count)
+        self.seconds += time.perf_counter() - start
+        return told
+
+    def _examine(self, case: Case, count: int) -> str:
         case.now = self._state, self._batch
-        count = self._looked = case.course.count
         if not self._is_known:
             self._is_known = True
             self._facts = self._tried("facts", lambda: facts(case))
         if count > 1:
             self._signs = self._tried("signs", lambda: examined(case, self._facts))
-        self._due = self._next(count)
         case.forget()
-        self.seconds += time.perf_counter() - start
         return self._new()
 
     def _next(self, count: int) -> int:
@@ -306,7 +329,7 @@ class Doctor:
     def _new(self) -> str:
         """The alarms that were not told before."""
         fresh = []
-        for each in self._report().alarms if self._found() else ():
+        for each in self._report().alarms if self._alarms() else ():
             if not each.explained_by and (each.id, each.what) not in self._told:
                 self._told.add((each.id, each.what))
                 fresh.append(each)

@@ -110,6 +110,7 @@ class Remedy:
     """What is replaced in the loss (`edits`)."""
 
 
+AS_IT_IS = Remedy("as it is")
 NO_TRIAL = Remedy("")
 """Of a finding whose remedy cannot be tried, although others of its rule can."""
 

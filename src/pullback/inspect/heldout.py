@@ -29,6 +29,8 @@ SHARE = 4
 """One example of so many is held out."""
 FEWEST = 16
 """Different examples, at least."""
+LEARNT = 0.25
+"""It says something where it lowers the loss by this share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,31 @@ class HeldOut:
             f"loss {self.trained[0]:.3g} -> {self.end:.3g} of the examples trained on, "
             f"{self.others[0]:.3g} -> {self.others[-1]:.3g} of others"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """The network from its beginning once more, by Adam and a step of `train_step`.
+
+    It is trained on most of the first batches; these are losses of the others.
+    """
+
+    start: float
+    """Before the first step, or of a constant output where that is less."""
+    run: float
+    """Of the run as it is."""
+    adam: float
+    steps: int
+
+    def behind(self, other: float) -> float:
+        """Of what a training learns that ends there, the share that the run has not.
+
+        0 where that is little.
+        """
+        learnt = self.start - other
+        if not learnt > LEARNT * abs(self.start):
+            return 0.0
+        return (self.run - other) / learnt if math.isfinite(self.run) else math.inf
 
 
 def held_out(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -13,17 +14,19 @@ from pullback.inspect.baseline import Baseline
 from pullback.inspect.case import KEPT, Case, Visit
 from pullback.inspect.causes import gradients, silenced
 from pullback.inspect.clinic import CLEARLY, Clinic, tried
+from pullback.inspect.course import NEVER, Calm
 from pullback.inspect.findings import Finding, Kind, Severity
 from pullback.inspect.response import Exam
 from pullback.inspect.rules import CHECKS, GUESSES, HAZARDS, SIGNS
 from pullback.inspect.rules.cuts import CUT04
+from pullback.inspect.rules.heart import VER01
 from pullback.inspect.rules.loop import LOOP01, LOOP03, OBJ05
 from pullback.inspect.rules.near import hidden
 from pullback.inspect.rules.order import DAT02, DAT03, DAT05
 from pullback.inspect.rules.running import GEN02
 from pullback.inspect.rules.signal import SIG01, SIG02, SIG03, SIG04, SIG07, SIG08
-from pullback.inspect.rules.start import DAT01, OBJ04, OPT01, OPT02, VER01
-from pullback.inspect.rules.task import OBJ02
+from pullback.inspect.rules.start import DAT01, OBJ04, OPT01, OPT02
+from pullback.inspect.rules.task import OBJ02, OBJ08
 from pullback.inspect.seen import USUAL_RATE
 from pullback.inspect.terms import Terms
 from pullback.inspect.trials import ENOUGH, LEAST
@@ -33,6 +36,8 @@ EARLY = tuple(x for x in SIGNS if x.is_early)
 LATE = tuple(x for x in SIGNS if x not in EARLY)
 SUSPECTS = (DAT01, OBJ04, SIG01, SIG02, SIG04, SIG07, SIG08)
 """Measures of the beginning whose remedies are tried even in a run without a symptom."""
+SOUND = 2 * LEAST
+"""Steps after which a run is held to what a simpler one has learnt."""
 TRAINED = (OPT01, OPT02, VER01)
 """Checks that train on one batch: a run has been trained already."""
 
@@ -81,9 +86,23 @@ def examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
     """What the course says, and where it has a symptom, what the beginning and the present say.
 
     What is measured is a warning if a remedy helped on a copy of the run, or none is known. Where a
-    fact is known to be wrong nothing is tried.
+    fact is known to be wrong nothing is tried. `case.calm` is then until when a look is in vain.
     """
-    case.owes = False
+    case.owes, case.calm = False, NEVER
+    found = _examined(case, known)
+    if len(found) == len(case.early or ()) + len(case.suspicions):  # nothing is new
+        case.calm = _calm(case)
+    return found
+
+
+def _calm(case: Case) -> Calm:
+    """What the course and all rules of a run have nothing to say to."""
+    if case.owes or case.early is None or not case.is_stepped:
+        return NEVER
+    return functools.reduce(Calm.__and__, (x.calm(case) for x in SIGNS), case.course.calm)
+
+
+def _examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
     found = [*_early(case), *[x for each in LATE for x in each.running(case)]]
     if case.job is None:
         return found
@@ -100,9 +119,12 @@ def examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
     found = weighed(case, found)
     if all(x.rule is not DAT02 for x in found):
         found += DAT02.unmixed(case)
-    for more in (compared, carried, guessed, unexplained):
+    is_quiet = not any(_stands(x) for x in known)
+    for more in (compared, carried, guessed, *((renewed,) if is_quiet else ()), unexplained):
         if not any(_stands(x) for x in found):
             found += more(case, symptom)
+    if is_quiet and not symptom and not any(_stands(x) for x in found) and outdone(case):
+        return _examined(case, known)
     return found
 
 
@@ -142,6 +164,37 @@ def guessed(case: Case, symptom: str) -> list[Finding]:
         return []
     guesses = [tried(case.clinic, x.found(x.title, None, why=symptom)) for x in GUESSES]
     return [x for x in guesses if x.effect >= CLEARLY]
+
+
+def renewed(case: Case, symptom: str) -> list[Finding]:
+    """The network from its beginning once more: by another optimiser, by another loop.
+
+    Under a symptom, and when a report is asked for: it takes as long as the first steps did.
+    """
+    if not _may_ask(case, symptom):
+        return []
+    try:
+        again = case.clinic.renewed()
+        found = [] if again is None else [x.behind(case, again) for x in (LOOP03, OBJ08, OPT02)]
+        return next((told for each in found if (told := list(each))), [])
+    except PullbackError:  # as in `compared`
+        return []
+
+
+def outdone(case: Case) -> bool:
+    """Whether a linear map of the inputs has learnt what the run has not; a symptom from now on."""
+    if not _may_ask(case, "") or not GEN02.is_outdone(case):
+        return False
+    case.course.outdone(str(case.beside))
+    return True
+
+
+def _may_ask(case: Case, symptom: str) -> bool:
+    """Whether what takes as long as the first steps is done now, or is owed to a report."""
+    if case.course.count < SOUND or not case.course.is_finite:
+        return False
+    case.owes = case.owes or not (case.is_asked or symptom)
+    return bool(case.is_asked or symptom)
 
 
 def optimisers(case: Case) -> list[Finding]:

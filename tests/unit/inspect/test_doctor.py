@@ -10,7 +10,7 @@ import pullback as pb
 from pullback import inspect, nn
 from pullback.errors import ArgumentError, DivergedError
 from pullback.inspect.case import Told
-from pullback.inspect.course import Course
+from pullback.inspect.course import NEVER, Course
 from pullback.train.metrics import Names
 from pullback.transforms.tree import flatten, map_leaves
 
@@ -493,6 +493,78 @@ def test_what_is_measured_of_a_long_run_goes_on_from_where_it_was():
     course.hear(math.inf)
     assert not course.is_finite
     assert course.rise == (x[:-2] + x[1:-1] + x[2:]).max() / 3 / x[0]
+
+
+class Thorough(inspect.Doctor):
+    """Takes no look to be in vain."""
+
+    def _look(self, case):
+        case.calm = NEVER
+        return super()._look(case)
+
+
+class Late:
+    """The sizes and losses of 600 steps that learn, and of which something goes wrong late."""
+
+    def __init__(self):
+        self.losses = 0.5 + 2 * np.exp(-np.arange(600) / 30) + 0.003 * np.cos(np.arange(600.0) ** 2)
+        self.sizes = np.full((600, 2, 4), 1e-2)
+
+    def rises(self):
+        self.losses[330:] += 0.7
+
+    def creeps(self):
+        self.losses[330:] += np.arange(270) / 200
+
+    def jumps(self):
+        self.losses[330:333] *= 12
+
+    def is_not_finite(self):
+        self.losses[333] = math.nan
+
+    def steps_vanish(self):
+        self.losses += 0.8
+        self.sizes[330:, 1] *= 1e-4
+
+    def a_gradient_dies(self):
+        self.sizes[330:, :, 2] = 0.0
+
+    def learns(self):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("fault", "ids"),
+    [
+        ("rises", {"OPT03"}),
+        ("creeps", {"OPT03"}),
+        ("jumps", {"OPT01"}),
+        ("is_not_finite", set()),
+        ("steps_vanish", {"OPT02"}),
+        ("a_gradient_dies", set()),
+        ("learns", set()),
+    ],
+)
+def test_a_look_that_is_taken_to_be_in_vain_would_have_found_nothing(fault, ids):
+    doctors = [inspect.Doctor(every=25, remedies=False), Thorough(every=25, remedies=False)]
+    optimizer, run, names = pb.optim.adam(1e-2), Late(), Names(("a", "b", "c", "d"))
+    step = pb.train.train_step(loss, optimizer)
+    state = pb.train.TrainState.create(mlp(), optimizer)
+    for doctor in doctors:
+        doctor.begin(step, state)
+    getattr(run, fault)()
+    data, calm = batches(), 0
+    for i in range(600):
+        told = Told(float(run.losses[i]), *run.sizes[i], names)
+        said = [doctor.see(state, data[i % 10], told) for doctor in doctors]
+        assert said[0] == said[1]
+        assert doctors[0]._due == doctors[1]._due
+        looked = doctors[0]._looked == i + 1
+        calm += looked and doctors[0]._case.calm is not NEVER
+        whole = [sorted((x.id, x.what) for x in doctor._signs) for doctor in doctors]
+        assert whole[0] == whole[1]
+    assert calm > 5
+    assert {x.id for x in doctors[0]._signs} == ids
 
 
 def test_an_experiment_is_owed_until_the_run_bears_it_or_a_report_is_asked_for():

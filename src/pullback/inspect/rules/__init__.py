@@ -10,6 +10,7 @@ from pullback.inspect.rules.cuts import CUT01, CUT04
 from pullback.inspect.rules.derivatives import VER02
 from pullback.inspect.rules.graph import DAT06, LOOP04, SIG09
 from pullback.inspect.rules.hazards import NUM04, NUM05, NUM06, Hazard
+from pullback.inspect.rules.heart import VER01
 from pullback.inspect.rules.loop import LOOP01, LOOP02, LOOP03, OBJ05
 from pullback.inspect.rules.near import NUM03
 from pullback.inspect.rules.numeric import NUM01, NUM02
@@ -24,7 +25,6 @@ from pullback.inspect.rules.start import (
     OBJ06,
     OPT01,
     OPT02,
-    VER01,
 )
 from pullback.inspect.rules.task import OBJ02, OBJ08
 

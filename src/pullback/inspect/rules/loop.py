@@ -12,7 +12,8 @@ import numpy as np
 from pullback.errors import Site
 from pullback.inspect.answers import against_rewards, falls_both_ways, partners_apart
 from pullback.inspect.case import Case, modules, named_modules
-from pullback.inspect.findings import Finding, Kind, Remedy, Severity, Threshold
+from pullback.inspect.findings import AS_IT_IS, Finding, Kind, Remedy, Severity, Threshold
+from pullback.inspect.heldout import Renewed
 from pullback.inspect.response import Exam
 from pullback.inspect.rules.running import Sign
 from pullback.inspect.seen import Seen
@@ -188,6 +189,11 @@ class LOOP03(Astray):
     fix = "in each step: loss, grads of the present model and batch; then model = apply_updates(…)"
     intended = "intended=('LOOP03',)"
     source = "TrainCheck; folklore of tutorials"
+    late = Threshold(
+        0.2,
+        "share of what train_step learns that the loop has not, above",
+        "own: healthy 0.13 at most",
+    )
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
@@ -259,6 +265,26 @@ class LOOP03(Astray):
             numbers={"cosines": cosines, "loop": loop.end, "train_step": own.end},
             effect=effect,
         )
+
+    @classmethod
+    def behind(cls, case: Case, again: Renewed) -> Iterator[Finding]:
+        """A loop that has learnt less than `train_step` has after no more steps of its own."""
+        if case.is_stepped:
+            return
+        own = case.clinic.renewed_with(AS_IT_IS, again.steps)
+        share = again.behind(own)
+        if share > cls.late:
+            yield cls.found(
+                f"the loop has learnt less in {case.course.count} steps than train_step does in "
+                f"{again.steps}",
+                None,
+                severity=Severity.WARN,
+                why=f"loss of batches that were held out: {again.run:.3g}; of train_step with this "
+                f"optimiser, from the same beginning: {again.start:.3g} -> {own:.3g}",
+                fix="step = pb.train.train_step(loss, optimizer), or compare line by line with it",
+                numbers={"loop": again.run, "train_step": own, "start": again.start},
+                effect=min(share, 1.0),
+            )
 
     @classmethod
     def forgetful(cls, exam: Exam) -> Iterator[Finding]:

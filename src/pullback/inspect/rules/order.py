@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pullback.inspect.case import Case
+from pullback.inspect.course import Calm
 from pullback.inspect.findings import Finding, Kind, Severity, Threshold
 from pullback.inspect.heldout import HeldOut
 from pullback.inspect.pairing import collapsed, rearranged
@@ -168,12 +169,21 @@ class DAT03(Sign):
                 )
 
     @classmethod
+    def calm(cls, case: Case) -> Calm:
+        """Until it is worth trying; what was tried says the same again."""
+        course, bar = case.course, cls.slow * case.course.baseline
+        if case.clinic is None or case.clinic.has_held_out or math.isnan(bar):
+            return Calm()
+        return course.below(min(bar, bar / 2) if course.early > bar else bar)
+
+    @classmethod
     def is_worth_trying(cls, case: Case) -> bool:
         """Whether the run knows little yet, or knew little while all examples were new."""
         course, bar = case.course, cls.slow * case.course.baseline
-        if course.count < LEAST or math.isnan(bar) or _all_alike(case.marks):
+        if course.count < LEAST or math.isnan(bar):
             return False
-        return bool(course.end > bar or (course.early > bar and course.end > bar / 2))
+        slow = course.end > bar or (course.early > bar and course.end > bar / 2)
+        return bool(slow) and not _all_alike(case.marks)
 
     @classmethod
     def untaught(cls, case: Case, tried: HeldOut | None) -> Iterator[Finding]:

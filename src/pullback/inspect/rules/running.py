@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from pullback.errors import listed
 from pullback.inspect.case import Case
-from pullback.inspect.course import FIRST, NEAR
+from pullback.inspect.course import FIRST, NEAR, NEVER, Calm, mean
 from pullback.inspect.findings import Finding, Kind, Rule, Severity, Threshold
 from pullback.inspect.rules.cuts import CUT04
 from pullback.inspect.rules.start import OPT01, Check
@@ -21,6 +19,11 @@ class Sign(Rule):
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
         raise NotImplementedError
+
+    @classmethod
+    def calm(cls, case: Case) -> Calm:
+        """Having found nothing in a run without a symptom: until when it finds nothing again."""
+        return Calm() if cls.is_early else NEVER
 
 
 class CUT02(Sign):
@@ -36,6 +39,10 @@ class CUT02(Sign):
     fix = "an optimiser that has them: look at its mask and at its schedule"
     intended = "pb.nn.freeze(model, path), or intended=('CUT02',)"
     source = "TrainCheck AC-2665, torchtest2"
+
+    @classmethod
+    def calm(cls, case: Case) -> Calm:
+        return Calm()
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
@@ -133,6 +140,12 @@ class GEN01(Sign):
     evaluations = Threshold(3, "evaluations in a row", "the practice of early stopping")
 
     @classmethod
+    def calm(cls, case: Case) -> Calm:
+        """Until the next evaluation."""
+        least, greatest = case.course.starts
+        return Calm() if least == greatest or len(case.rows) < cls.evaluations else NEVER
+
+    @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
         rows, often = case.rows, int(cls.evaluations)
         if len(rows) < often:
@@ -180,16 +193,18 @@ class OPT03(Sign):
         return OPT01.is_of_long_steps(mine, other)
 
     @classmethod
+    def calm(cls, case: Case) -> Calm:
+        return Calm(cls.share * case.course.scale)
+
+    @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
         course, often = case.course, int(cls.windows)
-        losses = course.losses
-        if len(losses) < 10 * (often + 1) or not course.is_finite:
+        if course.count < 10 * (often + 1) or not course.is_finite:
             return
         enough = cls.share * abs(course.start)
-        if (
-            np.add.reduce(losses[-10:]) / 10 <= course.lowest + enough
-        ):  # and a mean is no less than that
+        if mean(course.recent[-10:]) <= course.lowest + enough:  # and a mean is no less than that
             return
+        losses = course.losses
         means = losses[len(losses) % 10 :].reshape(-1, 10).sum(axis=1) / 10
         least, late = float(means[:-often].min()), means[-often:]
         if late.min() > max(cls.rise * least, least + enough) and not case.is_surrogate:
@@ -202,29 +217,72 @@ class OPT03(Sign):
 
 
 class GEN02(Sign):
-    """The run is no better than the best constant output, and nothing that was tried explains it.
+    """The run is worse than a model that is as simple as can be, and nothing that was tried
+    explains it.
 
-    One batch is learnt, so the gradient and the optimiser do work. Left are data of which the
-    inputs say little, and a network that does not fit them.
+    Simple are the best constant output, and a linear map of the inputs (whole numbers as yes and
+    no) in place of the network, trained by Adam through the same loss on most of the first
+    batches; it is compared with the network on the others. One batch is learnt by heart, so the
+    gradient and the optimiser do work. Left are, where a linear map is better, what the network
+    does with the inputs before it learns from them, or how it begins; where it is not, data of
+    which the inputs say little.
     """
 
     id = "GEN02"
-    title = "no better than a constant output"
+    title = "worse than a simple model"
     kind = Kind.HINT
+    follows = True
     severity = Severity.WARN
-    fix = "a simple model on the same data, as a ridge regression: is it better?"
+    fix = "start from the linear map, and put to it one layer after the other"
     intended = "intended=('GEN02',)"
     source = "Karpathy's recipe (dumb baselines)"
     near = Threshold(NEAR, "loss / that of the best constant output above", "own")
+    gap = Threshold(
+        0.25,
+        "or share of what a linear map learns that the network has not, above",
+        "own: healthy 0.1",
+    )
+    above = Threshold(
+        1.25,
+        "or loss / that of a constant learnt in the same way above",
+        "own: healthy below 1",
+    )
+    least = Threshold(
+        0.1, "a linear map counts where it is below the constant by this share", "own"
+    )
+
+    @classmethod
+    def is_outdone(cls, case: Case) -> bool:
+        """Whether the simpler one is clearly better, and the run will not be as good as it soon."""
+        it = case.beside
+        if it is None:
+            return False
+        less = it.gap > cls.gap and it.learnt > cls.least
+        worse = it.network > cls.above * it.constant > 0
+        best = it.linear if less else it.constant
+        return (less or worse) and case.course.to_come < it.network - best
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
         course = case.course
-        if course.symptom and course.end > cls.near * course.baseline:
+        if course.symptom and cls.is_outdone(case):
+            it = case.beside
+            assert it is not None
+            yield cls.found(
+                f"after {course.count} steps the loss is {it.network:.3g}; that of a linear map of "
+                f"the inputs is {it.linear:.3g}",
+                None,
+                why=f"on examples that the map has not seen; a constant output: {it.constant:.3g}; "
+                "other rates, scales and directions were tried, and do not help",
+                numbers={"loss": it.network, "linear": it.linear, "constant": it.constant},
+            )
+        elif course.symptom and course.end > cls.near * course.baseline:
             yield cls.found(
                 f"after {course.count} steps the loss is {course.end:.4g}; that of a constant "
                 f"output is {course.baseline:.4g}",
                 None,
                 why="other rates, scales and directions were tried, and do not help",
+                fix="a linear map of the inputs is no better, or cannot be made: do the inputs say "
+                "what is asked?",
                 numbers={"loss": course.end, "constant": course.baseline},
             )

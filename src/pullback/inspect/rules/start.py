@@ -1,4 +1,4 @@
-"""What can be seen before the first step: `OBJ04`, `OBJ06`, `DAT01`, `VER01`, `OPT`."""
+"""What can be seen before the first step: `OBJ04`, `OBJ06`, `DAT01`, `OPT`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 
 from pullback.inspect.baseline import Baseline
 from pullback.inspect.case import Case
-from pullback.inspect.course import FIRST
+from pullback.inspect.course import FIRST, GONE, NEVER, Calm
 from pullback.inspect.edits import tempered
 from pullback.inspect.findings import (
+    AS_IT_IS,
     NO_TRIAL,
     Finding,
     Kind,
@@ -22,6 +23,7 @@ from pullback.inspect.findings import (
     Severity,
     Threshold,
 )
+from pullback.inspect.heldout import Renewed
 from pullback.inspect.initial import misfit_layer, scale_of
 from pullback.inspect.probe import Layer, Probe
 from pullback.inspect.response import rounded_away
@@ -280,41 +282,6 @@ class DAT01(Check):
         )
 
 
-class VER01(Check):
-    """The network cannot learn one batch by heart.
-
-    One batch, up to 200 steps of Adam: the loss of a sound network, loss and gradient falls to a
-    tenth. If it does not move, nothing that follows can help; look at what else is reported, then
-    at the gradients: `pb.explain(loss_fn, model, *batch)`.
-    """
-
-    id = "VER01"
-    title = "one batch cannot be learnt by heart"
-    kind = Kind.MEASURE
-    severity = Severity.WARN
-    fix = "look at the gradients: print(pb.explain(loss_fn, model, *batch))"
-    source = "Karpathy's recipe, torchtest2; TheDeepChecker (16 samples, 1000 steps, 5 %)"
-    nothing = Threshold(1e-3, "FAIL where the loss fell by less than, relative", "torchtest2")
-    little = Threshold(ENOUGH, "WARN where the loss fell by less than, relative", "TheDeepChecker")
-
-    @classmethod
-    def find(cls, seen: Seen) -> Iterator[Finding]:
-        if not seen.symptom:
-            return
-        fitted = seen.fitted_by_adam
-        if fitted.fall >= cls.little:
-            return
-        count = len(fitted.losses) - 1
-        still = fitted.fall < cls.nothing
-        yield cls.found(
-            f"one batch is not learnt by heart: loss {fitted.start:.4g} -> {fitted.end:.4g} "
-            f"in {count} steps of Adam",
-            None,
-            severity=Severity.FAIL if still and count >= LEAST else Severity.WARN,
-            numbers={"start": fitted.start, "end": fitted.end, "steps": count},
-        )
-
-
 class OPT01(Check):
     """The first steps are too long: the loss of the same batch rises after its own step.
 
@@ -387,6 +354,10 @@ class OPT01(Check):
         )
 
     @classmethod
+    def calm(cls, case: Case) -> Calm:
+        return case.course.below(cls.rise * abs(case.course.first[0]))
+
+    @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
         """In a run: the weights jumped in the first steps, or the loss rose far above its start."""
         course = case.course
@@ -428,11 +399,16 @@ class OPT02(Check):
     )
     slow = Threshold(-4.0, "log10 ‖update‖/‖weight‖ below", "TheDeepChecker")
     lost = Threshold(0.5, "or, in half precision: share of the steps rounded away above", "own")
-    gone = Threshold(0.01, "or, in most steps: ‖update‖ / that of the first ones below", "own")
+    gone = Threshold(GONE, "or, in most steps: ‖update‖ / that of the first ones below", "own")
     known = Threshold(0.5, "and the loss / that of a constant output is still above", "own")
     more = Threshold(0.25, "or with the first steps again: share by which the loss falls", "own")
     worth = Threshold(0.1, "and by this share of the loss at the start", "own")
     divided = Threshold(0.3, "or, to be tried: the loss / a mean over samples below", "own")
+    late = Threshold(
+        0.1,
+        "or share of what Adam learns that the run has not, above",
+        "own: 163 healthy 0.03 at most",
+    )
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
@@ -451,6 +427,15 @@ class OPT02(Check):
             numbers={"ratio": own.ratio, "fall": own.fall},
             remedies=(NO_TRIAL,),  # Adam is one
         )
+
+    @classmethod
+    def calm(cls, case: Case) -> Calm:
+        """Where little of the loss is left, or else while the steps go on."""
+        course = case.course
+        if case.is_half:
+            return NEVER
+        little = min(cls.worth * course.scale, cls.known * course.baseline)
+        return course.below(little) if course.end < little else Calm(goes_on=True)
 
     @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
@@ -515,6 +500,8 @@ class OPT02(Check):
         course = case.course
         if course.count < LEAST or not course.end > cls.known * course.baseline:
             return
+        if course.goes_on:
+            return
         norms, ratios = course.norms, course.ratios
         if not course.stands_still or ratios.shape != norms.shape or len(ratios) <= FIRST:
             return
@@ -541,10 +528,42 @@ class OPT02(Check):
         return float((last[first > 0] / first[first > 0]).max(initial=0)) if first.any() else 1.0
 
     @classmethod
+    def is_behind(cls, case: Case, again: Renewed) -> bool:
+        """Whether Adam learns clearly more than the run has, and than its optimiser does again."""
+        share = again.behind(again.adam)
+        if share <= cls.late or case.course.to_come > again.run - again.adam:
+            return False
+        own = case.clinic.renewed_with(AS_IT_IS, again.steps)
+        learnt = again.start - again.adam
+        return bool(again.start - own < (1 - cls.late / 2) * learnt)
+
+    @classmethod
+    def behind(cls, case: Case, again: Renewed) -> Iterator[Finding]:
+        """A run that has learnt less than Adam does in no more steps, and falls too slowly."""
+        if not cls.is_behind(case, again):
+            return
+        share, own = again.behind(again.adam), case.clinic.renewed_with(AS_IT_IS, again.steps)
+        tried = {x: case.clinic.trial(x).end for x in (*OPT01.remedies, *cls.remedies)}
+        best = min(tried, key=lambda x: tried[x])
+        helps = tried[best] < case.clinic.own.end
+        found = OPT01 if helps and best in OPT01.remedies else cls
+        told = f"; {best.said}: loss {case.clinic.trial(best)} (yours: {case.clinic.own})"
+        yield found.found(
+            f"the run has learnt less in {case.course.count} steps than Adam({USUAL_RATE:g}) does "
+            f"in {again.steps}",
+            None,
+            why=f"loss of batches that were held out: {again.run:.3g}; of Adam, from the same "
+            f"beginning: {again.start:.3g} -> {again.adam:.3g}{told if helps else ''}",
+            fix=f"pb.optim.adam({USUAL_RATE:g}), or look at every number of the optimiser",
+            numbers={"run": again.run, "adam": again.adam, "start": again.start, "own": own},
+            effect=min(share, 1.0),
+        )
+
+    @classmethod
     def ended(cls, case: Case) -> Iterator[Finding]:
         """The steps have come to nothing, and with the first ones once more the loss would fall."""
         course = case.course
-        if course.end < cls.worth * abs(course.start):
+        if course.end < cls.worth * abs(course.start) or course.goes_on:
             return  # before the tables, which most looks do not need
         share = cls._share(case)
         slopes = np.linalg.norm(course.norms, axis=1) if share < cls.gone else np.zeros(1)

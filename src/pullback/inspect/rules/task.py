@@ -9,14 +9,23 @@ from dataclasses import replace
 import numpy as np
 
 from pullback.inspect.case import Case
-from pullback.inspect.course import FIRST
+from pullback.inspect.course import FIRST, NEVER, Calm
 from pullback.inspect.edits import edited
-from pullback.inspect.findings import NO_TRIAL, Finding, Kind, Remedy, Severity, Threshold
+from pullback.inspect.findings import (
+    AS_IT_IS,
+    NO_TRIAL,
+    Finding,
+    Kind,
+    Remedy,
+    Severity,
+    Threshold,
+)
+from pullback.inspect.heldout import Renewed
 from pullback.inspect.probe import Probe
 from pullback.inspect.response import decay, undecayed
 from pullback.inspect.rules.objective import is_distance
 from pullback.inspect.rules.running import Sign
-from pullback.inspect.rules.start import Check
+from pullback.inspect.rules.start import OPT01, OPT02, Check
 from pullback.inspect.seen import Seen
 from pullback.inspect.terms import Compared, Terms, added, compared
 from pullback.ir.array import Array
@@ -24,6 +33,8 @@ from pullback.ir.graph import Node
 from pullback.ir.types import Numbers, is_integer
 from pullback.ops.pointwise import Subtract
 from pullback.train.state import trained_part
+
+NO_DECAY = Remedy("no weight decay", keeps=True)
 
 
 class OBJ02(Check):
@@ -156,17 +167,27 @@ class OBJ08(Sign):
     shrinks = Threshold(0.02, "share of a weight that decays in one step, above", "1/50 steps")
 
     @classmethod
+    def calm(cls, case: Case) -> Calm:
+        return Calm() if case.compared is not None or not cls._doubts(case) else NEVER
+
+    @classmethod
+    def _doubts(cls, case: Case) -> bool:
+        """Whether what is added to the loss may matter."""
+        terms = case.terms
+        if terms is None or not case.can_try:
+            return False
+        return bool(terms.ratio >= cls.counts and math.isfinite(terms.rest))
+
+    @classmethod
     def running(cls, case: Case) -> Iterator[Finding]:
         if case.symptom and case.can_try:
             yield from cls.decays(case)
         if case.symptom:
             yield from cls.shrunk(case)
         yield from cls._pulled(case)
+        if case.course.count < cls.least or not cls._doubts(case):
+            return
         terms = case.terms
-        if terms is None or not case.can_try or case.course.count < cls.least:
-            return
-        if not terms.ratio >= cls.counts or not math.isfinite(terms.rest):
-            return
         if case.compared is None:
             case.compared = cls._compared(case, terms)
         found, harm = case.compared, case.compared.harm
@@ -262,7 +283,27 @@ class OBJ08(Sign):
                 f"{math.ceil(1 / share)} steps next to nothing of a weight is left",
                 fix="a smaller weight_decay: each step takes rate times weight_decay of a weight",
                 numbers={"share": share},
-                remedies=(Remedy("no weight decay", keeps=True),),
+                remedies=(NO_DECAY,),
+            )
+
+    @classmethod
+    def behind(cls, case: Case, again: Renewed) -> Iterator[Finding]:
+        """A run that has learnt less than Adam does, and would not have without its decay."""
+        if not OPT02.is_behind(case, again):
+            return
+        remedies = (AS_IT_IS, NO_DECAY, OPT01.remedies[0], OPT02.remedies[0])
+        own, free, *rates = [case.clinic.renewed_with(x, again.steps) for x in remedies]
+        if own - free > cls.harm * (again.start - free) and free < min(rates):
+            yield cls.found(
+                f"the run has learnt less in {case.course.count} steps than it does in "
+                f"{again.steps} without weight decay",
+                None,
+                severity=Severity.WARN,
+                why="loss of batches that were held out, from the same beginning: "
+                f"{again.start:.3g} -> {own:.3g}; without weight decay -> {free:.3g}",
+                fix="a smaller weight_decay, or adamw, which keeps it out of the gradient",
+                numbers={"run": again.run, "own": own, "free": free},
+                effect=min(again.behind(free), 1.0),
             )
 
 
