@@ -7,14 +7,15 @@ themselves. No weight is asked, so what comes out is said of the loss alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from pullback.inspect.mixing import carried
 from pullback.inspect.probe import Probe
-from pullback.inspect.trials import carried
 from pullback.ir.array import Array
+from pullback.ir.graph import needed_nodes
 from pullback.ir.types import Numbers, float64, is_float, is_integer
 
 SURE = 2.0
@@ -43,6 +44,8 @@ class Answers:
     targets: Array
     is_reward: bool = False
     is_class: bool = True
+    usual: float = 0.0
+    """What a mean over the samples is for an output that says nothing."""
 
     @property
     def is_finite(self) -> bool:
@@ -87,31 +90,77 @@ def answers(probe: Probe) -> Iterator[Answers]:
             wide = known.astype(float64).reshape(out.shape)
             if np.isin(wide, (0, 1)).all():
                 yield _asked(probe, out, x, SURE * (2 * wide - 1))
+            elif (np.abs(wide) == 1).all():
+                yield _asked(probe, out, x, SURE * wide)
             else:
                 yield _of_numbers(probe, out, x, wide)
+
+
+def loss_scale(known: Sequence[Answers]) -> float:
+    """What a loss is of a mean over samples, of outputs that say nothing; 0 where not known.
+
+    A cross-entropy of K classes is then ln K, one of yes and no ln 2; an error of one deviation
+    about the deviation, or its square.
+    """
+    if len(known) != 1 or known[0].is_reward or not known[0].is_finite:
+        return 0.0
+    (it,) = known
+    return max(it.nothing, 0.0) / it.usual if it.usual > 0 else 0.0
 
 
 def falls_both_ways(probe: Probe) -> tuple[float, float] | None:
     """The loss of the output, and the highest far away from it, where it falls all around.
 
     A loss that is to be made small has a least value, or falls in one direction. One that falls
-    without end along a line both ways, whichever line it is, is turned round.
+    without end along a line both ways, whichever line it is, is turned round. Where no layer gives
+    an output, as of a mixture, the parameters are moved.
     """
-    out = probe.output
-    if out is None or not is_float(out.dtype) or not math.isfinite(probe.loss):
+    out, rng = probe.output, np.random.default_rng(0)
+    if not math.isfinite(probe.loss) or probe.draws_beyond:
         return None
-    if probe.draws_beyond:
+    moved = [x for x in probe.replay.parameters if is_float(x.dtype)] if out is None else [out]
+    if not moved or not all(is_float(x.dtype) for x in moved):
         return None
-    z, rng = probe.numbers(out).astype(float64), np.random.default_rng(0)
-    size, highest = max(float(z.std()), 1.0), -math.inf
+    starts = [probe.numbers(x).astype(float64) for x in moved]
+    steep = 2.0 if out is not None else 1.0  # as along a line; a mixture has kinks
+    highest = -math.inf
     for _ in range(3):
-        way = size * rng.standard_normal(z.shape)
+        ways = [max(float(z.std()), 1.0) * rng.standard_normal(z.shape) for z in starts]
         for sign in (1.0, -1.0):
-            near, far = [_loss(probe, out, z + sign * t * way) for t in (3.0, 9.0)]
-            if not far < near < probe.loss or far > near - 2 * abs(near - probe.loss):
+            near, far = [
+                losses_of(
+                    probe, moved, [z + sign * t * w for z, w in zip(starts, ways, strict=True)]
+                )
+                for t in (3.0, 9.0)
+            ]
+            if not far < near < probe.loss or far > near - steep * abs(near - probe.loss):
                 return None  # it rises, or comes to an end
             highest = max(highest, far)
     return probe.loss, highest
+
+
+def partners_apart(probe: Probe) -> tuple[float, float] | None:
+    """The loss of two outputs that agree, and a lower one of such that do not.
+
+    Two inputs, an output of each, and no targets: what belongs together stands in the same rows.
+    """
+    ends = [x.z for x in probe.layers if x.z.shape[:1] == (probe.batch,)]
+    ends = [z for z in ends if not any(z in _before(probe, y) for y in ends if y is not z)]
+    if len(ends) != 2 or ends[0].type != ends[1].type or probe.same(*ends) or probe.draws_beyond:
+        return None
+    rows = {x for x in probe.replay.data if x.shape[:1] == (probe.batch,)}
+    own = [_before(probe, z) & rows for z in ends]
+    if not all(own) or own[0] & own[1] or rows - (own[0] | own[1]):
+        return None
+    z = np.random.default_rng(0).standard_normal(ends[0].shape)
+    agree, apart = [losses_of(probe, ends, [z, x]) for x in (z, np.roll(z, 1, axis=0))]
+    is_worse = agree > apart + 0.05 * abs(apart)
+    return (agree, apart) if is_worse and math.isfinite(agree) else None
+
+
+def _before(probe: Probe, x: Array) -> set[Array]:
+    """What a value is made of."""
+    return {y for node in needed_nodes(probe.nodes, [x]) for y in node.inputs}
 
 
 def against_rewards(probe: Probe) -> float:
@@ -170,20 +219,32 @@ def _signs(reward: Numbers, kinds: Numbers) -> Numbers:
 def _asked(
     probe: Probe, out: Array, targets: Array, right: Numbers, is_reward: bool = False
 ) -> Answers:
-    good, nothing, wrong = [_loss(probe, out, z) for z in (right, 0 * right, -right)]
-    return Answers(good, nothing, wrong, targets, is_reward)
+    good, nothing, wrong = [loss_of(probe, out, z) for z in (right, 0 * right, -right)]
+    of_classes = is_integer(targets.dtype) and targets.ndim < out.ndim
+    usual = math.log(out.shape[-1]) if of_classes or probe.classes > 1 else math.log(2)
+    return Answers(good, nothing, wrong, targets, is_reward, usual=usual)
 
 
 def _of_numbers(probe: Probe, out: Array, targets: Array, right: Numbers) -> Answers:
     """Right are the targets; nothing and wrong lie one and ten deviations beside them."""
     beside = np.random.default_rng(0).choice([-1.0, 1.0], right.shape) * (right.std() + 1e-3)
-    at, near, far = [_loss(probe, out, right + t * beside) for t in (0.0, 1.0, 10.0)]
-    return Answers(at, near, far, targets, is_class=False)
+    at, near, far = [loss_of(probe, out, right + t * beside) for t in (0.0, 1.0, 10.0)]
+    usual = float(right.std())
+    return Answers(at, near, far, targets, is_class=False, usual=min(usual, usual * usual))
 
 
-def _loss(probe: Probe, out: Array, z: Numbers) -> float:
-    made = [y for node in probe.nodes for y in node.outputs if y.type == out.type]
-    given = {y: z.astype(out.dtype) for y in made if probe.same(y, out)}  # of each equal call
+def loss_of(probe: Probe, out: Array, z: Numbers) -> float:
+    """The loss where the output is another one."""
+    return losses_of(probe, [out], [z])
+
+
+def losses_of(probe: Probe, values: Sequence[Array], given: Sequence[Numbers]) -> float:
+    """The loss where some values are other ones, each in all of its equal calls."""
+    known: dict[Array, Numbers] = {}
+    made = [y for node in probe.nodes for y in node.outputs]
+    for out, z in zip(values, given, strict=True):
+        equal = [y for y in made if y.type == out.type and probe.same(y, out)]
+        known |= {y: z.astype(out.dtype) for y in (*equal, out)}
     with np.errstate(all="ignore"):
-        found = carried(probe, probe.graph, given | {out: z.astype(out.dtype)})
+        found = carried(probe, probe.graph, known)
     return float(found.get(probe.graph.outputs[0], probe.numbers(probe.graph.outputs[0])))

@@ -22,7 +22,7 @@ from pullback.inspect.probe import Probe
 from pullback.inspect.reference import STEPS, Beside, beside
 from pullback.inspect.seen import Seen, Subject, is_half
 from pullback.ir.array import DONATED, Array, concrete, numbers_of
-from pullback.ir.types import Numbers, float64, is_float
+from pullback.ir.types import Numbers, float32, float64, is_float
 from pullback.nn.module import Module
 from pullback.nn.normalization import BatchNormState
 from pullback.optim.optimizer import Optimizer
@@ -165,6 +165,12 @@ class Case:
         """The parts of the loss before the first step, where something is added to it."""
         self.compared: Any = None
         """What became of the run with and without what is added, once that was tried."""
+        self.decayed: Any = None
+        """The same for the weight decay of the optimiser."""
+        self.pull: tuple[float, float] = (0.0, 1.0)
+        """`Exam.pull` of the optimiser before the first step."""
+        self.loss_scale = 0.0
+        """What the loss is of a mean over samples, where steps are as long as it is large."""
         self.suspicions: list[Finding] = []
         """What was measured at the beginning, and would explain a symptom."""
         self.early: list[Finding] | None = None
@@ -350,6 +356,13 @@ class Case:
         return [i for i, x in enumerate(order) if x in read]
 
     @functools.cached_property
+    def numeric_inputs(self) -> list[int]:
+        """Those that are numbers, and no names of words."""
+        probe = self.first.probe
+        order = [x for x in probe.replay.graph.inputs if x in probe.replay.data]
+        return [i for i in self.inputs if probe.is_numeric(order[i])]
+
+    @functools.cached_property
     def targets(self) -> list[int]:
         """The places in a batch of numbers that the network does not read, but for yes and no."""
         probe = self.first.probe
@@ -357,7 +370,7 @@ class Case:
         beside = {
             x
             for x in probe.integers_beside()
-            if is_float(x.dtype)
+            if probe.is_numeric(x)
             and x.shape[:1] == (probe.batch,)
             and not np.isin(probe.numbers(x), (0, 1)).all()
         }
@@ -387,7 +400,8 @@ class Case:
             mean, std = every.mean(axis=0), every.std(axis=0)
             for each, column in zip(batches, columns, strict=True):
                 scaled = (column - mean) / np.where(std > 0, std, 1.0)
-                each[i] = scaled.astype(numbers_of(each[i]).dtype)
+                dtype = numbers_of(each[i]).dtype
+                each[i] = scaled.astype(dtype if is_float(dtype) else float32)
         return [tuple(each) for each in batches]
 
     @functools.cached_property

@@ -271,7 +271,7 @@ class Clinic:
     def _batches(self, remedy: Remedy) -> Sequence[tuple[Any, ...]]:
         batches = self._case.batches
         if remedy.standardises:
-            inputs = self._case.inputs
+            inputs = self._case.numeric_inputs
             batches = [tuple(_standard(x, i in inputs) for i, x in enumerate(b)) for b in batches]
         if remedy.scales:
             batches = self._case.scaled_targets()
@@ -345,13 +345,13 @@ def _numberings(count: int) -> list[Numbers]:
 def _standard(x: Any, is_input: bool) -> Any:
     """Inputs with mean 0 and variance 1, feature by feature."""
     numbers = numbers_of(x)
-    if not is_input or not is_float(numbers.dtype) or numbers.ndim < 2:
+    if not is_input or numbers.ndim < 2:
         return x
     wide = numbers.astype(float64)
     axis = 0 if numbers.ndim == 2 else None
     std = wide.std(axis=axis)
     scaled = (wide - wide.mean(axis=axis)) / np.where(std > 0, std, 1.0)
-    return scaled.astype(numbers.dtype)
+    return scaled.astype(numbers.dtype if is_float(numbers.dtype) else float32)
 
 
 def _mixed(batches: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

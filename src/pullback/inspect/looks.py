@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from pullback.errors import PullbackError
+from pullback.inspect.answers import loss_scale
 from pullback.inspect.baseline import Baseline
 from pullback.inspect.case import KEPT, Case, Visit
 from pullback.inspect.causes import gradients, silenced
@@ -113,7 +114,7 @@ def _examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
         said = {(x.id, x.what) for x in known}
         found += [x for x in _measured(case) if (x.id, x.what) not in said]
     elif case.course.count >= LEAST:
-        found += case.suspicions
+        found += [*case.suspicions, *OPT02.slow_steps(case)]
     certain = [x for x in (*known, *found) if x.is_certain and x.severity.is_error]
     if certain or not case.can_try:
         return found
@@ -208,6 +209,8 @@ def optimisers(case: Case) -> list[Finding]:
         return []
     try:
         exam = Exam(case.job.optimizer, part, grads)
+        case.pull = exam.pull
+        case.loss_scale = loss_scale(case.first.answers) if exam.passes_scale else 0.0
         return [*LOOP01.never_cleared(exam), *LOOP03.forgetful(exam), *OBJ05.turned(exam)]
     except PullbackError:
         return []

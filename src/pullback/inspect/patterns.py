@@ -11,6 +11,7 @@ from pullback.ir.graph import Node
 from pullback.ir.types import Axes
 from pullback.ops.layout import Layout
 from pullback.ops.pointwise import (
+    Absolute,
     Add,
     Cast,
     Constant,
@@ -19,7 +20,11 @@ from pullback.ops.pointwise import (
     Log,
     Maximum,
     Minimum,
+    Multiply,
+    Power,
     Select,
+    Sqrt,
+    Square,
     StopGradient,
     Subtract,
 )
@@ -98,15 +103,69 @@ class Patterns:
         """The log-softmax that `x` is: z - log Σ e^z."""
         x = self.strip(x)
         node = self.made_by(x, Subtract)
-        log = None if node is None else self.made_by(self.strip(node.inputs[1]), Log)
-        if node is None or log is None:
+        total = None if node is None else self.log_partition(node.inputs[1])
+        if node is None or total is None:
             return None
-        summed = self.made_by(self.unguarded(log.inputs[0]), Sum)
+        given = node.inputs[0]  # with the peak that was subtracted before, or without
+        if not (self.same(given, total.node.inputs[0]) or self.same(given, total.logits)):
+            return None
+        return Softmax(x, self._logits(given), total.axes, node)
+
+    def log_partition(self, x: Array) -> Softmax | None:
+        """log Σ e^z, that `x` is, as the softmax that it belongs to; its node is e^z."""
+        x = self.strip(x)
+        node = self.made_by(x, Log, Add, Select)
+        if node is None:
+            return None
+        if isinstance(node.op, Select):
+            return self.log_partition(node.inputs[2])
+        if isinstance(node.op, Add):  # the peak, that was subtracted before
+            for y, peak in (node.inputs, reversed(node.inputs)):
+                if self.made_by(self.unguarded(peak), Max) is not None:
+                    return self.log_partition(y)
+            return None
+        summed = self.made_by(self.unguarded(node.inputs[0]), Sum)
         powers = None if summed is None else self.made_by(self.strip(summed.inputs[0]), Exp)
-        if summed is None or powers is None or not self.same(powers.inputs[0], node.inputs[0]):
+        if summed is None or powers is None:
             return None
         assert isinstance(summed.op, Sum)
-        return Softmax(x, self._logits(node.inputs[0]), summed.op.axes, node)
+        return Softmax(x, self._logits(powers.inputs[0]), summed.op.axes, powers)
+
+    def is_distance(self, x: Array) -> bool:
+        """Whether it is Σ |a - b|ᵖ, or a root or a positive multiple of it."""
+        while True:
+            node = self.makers.get(self.strip(x))
+            if node is None:
+                return False
+            if isinstance(node.op, Sum):
+                break
+            if isinstance(node.op, Multiply | Divide):
+                rest = [y for y in node.inputs if not self._is_positive(y)]
+                if len(rest) != 1 or (isinstance(node.op, Divide) and rest[0] is node.inputs[1]):
+                    return False
+                x = rest[0]
+            elif isinstance(node.op, Sqrt | Add | Select | Maximum):
+                rest = [y for y in node.inputs if not self._is_literal(y)]
+                if not rest or (isinstance(node.op, Add) and len(rest) > 1):
+                    return False
+                x = rest[-1]
+            else:
+                return False
+        power = self.makers.get(self.strip(node.inputs[0]))
+        if power is None or not self.is_even(power):
+            return False
+        return self.made_by(self.strip(power.inputs[0]), Subtract) is not None
+
+    def is_even(self, node: Node) -> bool:
+        """Whether it is a square or a size."""
+        if isinstance(node.op, Multiply):
+            return self.same(*node.inputs)
+        even = isinstance(node.op, Power) and node.op.exponent == 2
+        return even or isinstance(node.op, Square | Absolute)
+
+    def _is_positive(self, x: Array) -> bool:
+        node = self.made_by(self.strip(x), Constant)
+        return node is not None and isinstance(node.op, Constant) and node.op.value > 0
 
     def _logits(self, x: Array) -> Array:
         """`x` before its peak was subtracted."""
@@ -120,6 +179,14 @@ class Patterns:
         for node in self.nodes:
             if isinstance(node.op, Divide | Subtract):
                 found = self.softmax(node.outputs[0]) or self.log_softmax(node.outputs[0])
+                if found is not None:
+                    yield found
+
+    def partitions(self) -> Iterator[Softmax]:
+        """Every log Σ e^z of the program, in order."""
+        for node in self.nodes:
+            if isinstance(node.op, Log):
+                found = self.log_partition(node.outputs[0])
                 if found is not None:
                     yield found
 

@@ -18,7 +18,8 @@ from pullback.ir.graph import Graph, Node, depends_on, every_node, needed_nodes
 from pullback.ir.range import EVERYTHING
 from pullback.ir.types import Numbers, float64, is_float, is_integer
 from pullback.ops.contract import Contract
-from pullback.ops.pointwise import Add, DeclaredStop
+from pullback.ops.layout import Layout
+from pullback.ops.pointwise import Add, Cast, DeclaredStop
 from pullback.ops.sampling import RandomBits
 from pullback.transforms.walk import inline
 
@@ -174,7 +175,7 @@ class Probe(Program):
         """The logits of the network's cross-entropy: not a teacher's, which are data."""
         found = [
             x.logits
-            for x in self.softmaxes()
+            for x in (*self.softmaxes(), *self.class_losses())
             if x.length == self.classes > 1 and x.logits in self.learnt
         ]
         return found[-1] if found else None
@@ -220,6 +221,20 @@ class Probe(Program):
         read = {x for node in graph.nodes for x in node.inputs}
         return [x for x in self.replay.data if x in read and x.shape[:1] == (self.batch,)]
 
+    def is_numeric(self, x: Array) -> bool:
+        """Whether it is of numbers: floating, or integers that are only read as such, as pixels."""
+        if is_float(x.dtype):
+            return True
+        readers, due = [], [x]
+        while due:
+            for node in self.readers.get(due.pop(), []):
+                if isinstance(node.op, Layout):
+                    due.append(node.outputs[0])
+                else:
+                    readers.append(node)
+        casts = [isinstance(n.op, Cast) and is_float(n.outputs[0].dtype) for n in readers]
+        return is_integer(x.dtype) and bool(casts) and all(casts)
+
     def integers_beside(self) -> list[Array]:
         """Data that the network does not read: the targets."""
         read = [] if self.network is None else self.inputs_of(self.network)
@@ -241,6 +256,7 @@ class Probe(Program):
             for x in self.softmaxes()
             if x.out in self.learnt and self.log_softmax(x.out) is not None
         ]
+        found = found or [x.length for x in self.class_losses() if x.out in self.learnt]
         return found[-1] if found else 0
 
     def prior_entropy(self) -> float:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from pullback._settings import override
-from pullback.inspect.patterns import Patterns
+from pullback.inspect.patterns import Patterns, Softmax
 from pullback.inspect.tape import Replay
 from pullback.ir.array import Array
 from pullback.ir.families import Elementwise
@@ -18,6 +18,8 @@ from pullback.ir.graph import Graph, Node, depends_on, needed_nodes
 from pullback.ir.op import HigherOrder
 from pullback.ir.range import EVERYTHING, NOT_NEGATIVE, Range
 from pullback.ir.types import bool_, is_float, is_integer
+from pullback.ops.contract import Contract
+from pullback.ops.index import Gather
 from pullback.ops.pointwise import (
     BitAnd,
     BitOr,
@@ -25,6 +27,7 @@ from pullback.ops.pointwise import (
     Constant,
     Divide,
     LogicalNot,
+    Multiply,
     Select,
 )
 from pullback.transforms.derivatives import chosen_positions
@@ -140,6 +143,28 @@ class Program(Patterns):
             if self.same(each, x):
                 found = found.met(node.op.narrowed(holds, i, self.ranges[node.inputs[1 - i]]))
         return found
+
+    # ---- losses of classes ----
+
+    def class_losses(self) -> Iterator[Softmax]:
+        """Every log Σ e^z - z[label]: what is picked of the logits z is said by the data."""
+        for found in self.partitions():
+            for node in self.nodes:
+                for x in node.inputs:
+                    if self.same(x, found.logits) and self._picks(node, x):
+                        yield found
+                        break
+                else:
+                    continue
+                break
+
+    def _picks(self, node: Node, x: Array) -> bool:
+        others = [y for y in node.inputs if y is not x]
+        known = bool(others) and all(y not in self.learnt for y in others)
+        if isinstance(node.op, Gather):
+            return node.inputs[0] is x and known and any(y in self.fed for y in others)
+        product = isinstance(node.op, Multiply | Contract)
+        return product and known and all(y in self.fed for y in others)
 
     # ---- domains ----
 

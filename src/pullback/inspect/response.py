@@ -120,6 +120,39 @@ class Exam:
         """Whether each update is one."""
         return all(x.moves for x in self.answers)
 
+    @functools.cached_property
+    def passes_scale(self) -> bool:
+        """Whether a gradient that is half as long makes a step that is half as long."""
+        update, init = self._optimizer.update, self._optimizer.init
+        steps = []
+        for factor in (1.0, 0.5):
+            state = init(self._params)
+            for _ in range(UPDATES):  # a schedule may begin at 0
+                grads = self._given([(factor * g).astype(g.dtype) for g in self._gradients])
+                found, state = update(grads, state, self._params)
+            steps.append(_length(found))
+        return steps[0] > 0 and abs(steps[1] / steps[0] - 0.5) < 0.05
+
+    @functools.cached_property
+    def pull(self) -> tuple[float, float]:
+        """The cosines of a step with the step of no gradient, and with that of no weights.
+
+        The first is large where the decay of the weights decides where a step goes.
+        """
+        nothing = [g * 0 for g in self._gradients]
+        without = map_leaves(lambda p: p * 0, self._params)
+        steps = []
+        for grads, params in (
+            (self._gradients, self._params),
+            (nothing, self._params),
+            (self._gradients, without),
+        ):
+            state = self._optimizer.init(params)
+            for _ in range(UPDATES):
+                found, state = self._optimizer.update(self._given(grads), state, params)
+            steps.append(np.concatenate([x.ravel() for x in _numbers(found)]))
+        return _cosine(steps[0], steps[1]), _cosine(steps[0], steps[2])
+
     @property
     def sum_kept(self) -> int | None:
         """Which leaf of the state is the sum of all gradients."""
@@ -191,6 +224,20 @@ class Exam:
 
 def _numbers(tree: Any) -> list[Numbers]:
     return [numbers_of(x).astype(float64) for x in flatten(tree)[0]]
+
+
+def undecayed(optimizer: Optimizer) -> Optimizer:
+    """The optimiser, handed parameters of 0: it has nothing to decay."""
+
+    def update(grads: Any, state: Any, params: Any) -> Any:
+        return optimizer.update(grads, state, map_leaves(lambda p: p * 0, params))
+
+    return Optimizer(optimizer.init, update)
+
+
+def _cosine(x: Numbers, y: Numbers) -> float:
+    lengths = float(np.linalg.norm(x) * np.linalg.norm(y))
+    return float(x @ y) / lengths if lengths else 0.0
 
 
 def _length(updates: Any) -> float:

@@ -11,17 +11,16 @@ from typing import Any
 from pullback._settings import override
 from pullback.errors import PullbackError
 from pullback.inspect.answers import Answers, answers
+from pullback.inspect.mixing import Leak, leak
 from pullback.inspect.moments import Moments, Signal
 from pullback.inspect.probe import Probe
 from pullback.inspect.trials import (
     ENOUGH,
     Fitted,
-    Leak,
     Slope,
     Step,
     first_samples,
     first_step,
-    leak,
     overfit,
     shattering,
     slope_along,

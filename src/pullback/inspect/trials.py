@@ -15,10 +15,7 @@ from pullback.errors import PullbackError
 from pullback.inspect.held import Held
 from pullback.inspect.probe import Probe, norm
 from pullback.ir.array import Array, concrete, numbers_of
-from pullback.ir.graph import Graph, Node, depends_on
-from pullback.ir.interpret import evaluate_node
 from pullback.ir.types import Numbers, float64, is_float
-from pullback.ops.reduce import Sum
 from pullback.optim.optimizer import Optimizer
 from pullback.train.state import TrainState, completed, marks, trained_part
 from pullback.train.step import TrainStep
@@ -35,8 +32,6 @@ SHORT = 10
 """Steps of a run whose last loss is taken as it is."""
 JUMP = -0.5
 """log10 of the share of a weight that a sound first step changes at most."""
-LEAKED = 1e-6
-"""A sample moved another's output where it changed by more than this share (torchtest2)."""
 WRONG = 1e-3
 """A derivative is wrong beyond this relative error (gradcheck)."""
 
@@ -203,82 +198,6 @@ def first_step(loss: Loss, model: Any, gradients: Sequence[Array], optimizer: Op
     grads = structure.unflatten(list(gradients))
     updates, _ = optimizer.update(grads, optimizer.init(part), part)
     return step_along(lambda p: loss(completed(p, model, chosen)), part, grads, updates)
-
-
-# ---- one sample -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Leak:
-    """The first node by which one sample changes another's output, and by how much."""
-
-    node: Node
-    change: float
-
-
-def leak(probe: Probe) -> Leak | None:
-    """Whether the output of a sample depends on another sample. One forward evaluation.
-
-    Statistics of the batch (a sum over it, as in batch normalisation) are no leak.
-    """
-    graph = probe.network
-    if graph is None or probe.output is None:
-        return None
-    others: dict[Array, Numbers] = {}
-    for x in probe.inputs_of(graph):
-        numbers = probe.numbers(x).copy()
-        numbers[0] = numbers[1] * -2 if is_float(x.dtype) else numbers[1]
-        others[x] = numbers
-    reached = depends_on(graph.nodes, others)
-    if probe.output not in reached:
-        return None
-    if any(_is_statistic(n, probe.batch) and n.outputs[0] in reached for n in graph.nodes):
-        return None
-    changed = carried(probe, graph, others)
-    size = _spread(probe, probe.output, changed)
-    if not size > LEAKED:
-        return None
-    for node in graph.nodes:
-        y = node.outputs[0]
-        if y in changed and _is_mixed(probe, y, changed):
-            return Leak(node, size)
-    return None
-
-
-def _is_mixed(probe: Probe, y: Array, changed: dict[Array, Numbers]) -> bool:
-    """Whether what moved is no longer the first sample: other places of each axis of samples."""
-    if not is_float(y.dtype):
-        return False
-    before, after = [x.astype(float64) for x in (probe.numbers(y), changed[y])]
-    moved = np.abs(after - before) > LEAKED * (np.abs(before).max() + 1e-30)
-    axes = [k for k, n in enumerate(y.shape) if n == probe.batch]
-    if not axes:
-        return y.size % probe.batch == 0 and int(moved.sum()) > y.size // probe.batch
-    others = [tuple(i for i in range(y.ndim) if i != k) for k in axes]
-    return all(bool(moved.any(axis=along)[1:].any()) for along in others)
-
-
-def carried(probe: Probe, graph: Graph, changed: dict[Array, Numbers]) -> dict[Array, Numbers]:
-    """The numbers of all values that change when those of some inputs do."""
-    found = dict(changed)
-    for node in graph.nodes:
-        if any(x in found for x in node.inputs):
-            given = [found.get(x, probe.numbers(x)) for x in node.inputs]
-            found.update(zip(node.outputs, evaluate_node(node, given), strict=True))
-    return found
-
-
-def _is_statistic(node: Node, batch: int) -> bool:
-    return isinstance(node.op, Sum) and 0 in node.op.axes and node.inputs[0].shape[0] == batch
-
-
-def _spread(probe: Probe, x: Array, changed: dict[Array, Numbers]) -> float:
-    """The largest change in the rows of the other samples, beside the largest value."""
-    before = probe.numbers(x)[1:].astype(float64)
-    after = changed[x][1:].astype(float64)
-    if not before.size:
-        return 0.0
-    return float(np.abs(after - before).max() / (np.abs(before).max() + 1e-30))
 
 
 # ---- the size of the batch ------------------------------------------------------------------

@@ -175,6 +175,28 @@ def test_leak_between_samples():
     assert "reshape" in finding.frame.source
 
 
+def test_samples_are_mixed_by_statistics_that_are_no_batch_normalisation():
+    def asked(mix):
+        def loss(model, x, y):
+            return pb.nn.cross_entropy(model(mix(x)), y)
+
+        return "DAT04" in pb.preflight(mlp(), loss, (X, Y)).ids
+
+    sound = [
+        lambda x: (x - pb.mean(x, axis=0)) / (pb.std(x, axis=0) + 1e-3),
+        lambda x: x / pb.sqrt(pb.mean(x * x, axis=0) + 1e-3),
+        lambda x: pb.eye(len(x)) @ x,
+    ]
+    mixed = [
+        lambda x: x / pb.sum(x, axis=0),
+        lambda x: x / pb.max(x),
+        lambda x: (x - pb.mean(x)) / pb.std(x),
+        lambda x: pb.einsum("bi,cj->bj", x, x) / len(x),
+    ]
+    assert [asked(x) for x in sound] == [False] * len(sound)
+    assert [asked(x) for x in mixed] == [True] * len(mixed)
+
+
 def test_batch_statistics_are_no_leak():
     def normed(model, x, y):
         h = model.layers[0](x)

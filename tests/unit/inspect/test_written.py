@@ -5,12 +5,13 @@ import pytest
 
 import pullback as pb
 from pullback import nn
-from pullback.inspect.answers import answers
+from pullback.inspect.answers import answers, falls_both_ways, loss_scale, partners_apart
 from pullback.inspect.custom_rules import wrong_rules
 from pullback.inspect.edits import edited, skipped
 from pullback.inspect.pairing import collapsed
 from pullback.inspect.probe import Probe
-from pullback.inspect.rules.objective import OBJ01, OBJ03
+from pullback.inspect.response import Exam
+from pullback.inspect.rules.objective import OBJ01, OBJ03, OBJ07
 from pullback.inspect.terms import added
 
 RNG = np.random.default_rng(0)
@@ -222,3 +223,117 @@ def test_skips_around_the_layers_of_a_chain():
     both = LOSSES["classes"][0], changed
     first = [pb.grad(f)(deep, X, Y).layers[0].weight.numpy() for f in both]
     assert np.linalg.norm(first[1]) > 1e3 * np.linalg.norm(first[0])
+
+
+# ---- losses written by hand -----------------------------------------------------------------
+
+ROWS = np.arange(len(X))
+SIGNS = (2.0 * (X[:, :1] > 0) - 1).astype(np.float32)
+ONE = nn.MLP(12, 1, 16, 1, nn.tanh, key=pb.random.key(0))
+
+
+def picked(z, y, axis=-1):
+    return pb.mean(pb.logsumexp(z, axis=axis)) - pb.mean(z[ROWS, y])
+
+
+@pytest.mark.parametrize(
+    ("loss", "what"),
+    [
+        (lambda m, x, y: picked(pb.softmax(m(x)), y), "a softmax of a softmax"),
+        (lambda m, x, y: picked(m(x), y, axis=0), "a softmax over axis 0"),
+        (lambda m, x, y: -pb.mean((m(x) - pb.logsumexp(m(x)))[ROWS, y]), "a softmax over all"),
+    ],
+)
+def test_a_log_sum_of_exponentials_less_a_logit_is_a_loss_of_classes(loss, what):
+    assert only(OBJ01.find(probe(loss, X, Y))).what.startswith(what)
+    assert not list(OBJ01.find(probe(lambda m, x, y: picked(m(x), y), X, Y)))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda z, y: pb.mean(pb.log1p(pb.exp(-y * z))),
+        lambda z, y: pb.mean(pb.log(1 + pb.exp(-y * z))),
+        lambda z, y: -pb.mean(pb.log(1 / (1 + pb.exp(-y * z)) + 1e-7)),
+    ],
+)
+def test_a_logistic_loss_by_hand_of_what_is_bounded(loss):
+    bounded = probe(lambda m, x, y: loss(pb.sigmoid(m(x)), y), X, SIGNS, model=ONE)
+    assert "sigmoid" in only(OBJ01.find(bounded)).what
+    assert not list(OBJ01.find(probe(lambda m, x, y: loss(m(x), y), X, SIGNS, model=ONE)))
+
+
+def test_labels_of_another_range_than_the_loss_wants():
+    def entropy(m, x, y):
+        p = pb.sigmoid(m(x))
+        return -pb.mean(y * pb.log(p + 1e-7) + (1 - y) * pb.log(1 - p + 1e-7))
+
+    def hinge(m, x, y):
+        return pb.mean(nn.relu(1 - y * m(x)))
+
+    zeros = (SIGNS + 1) / 2
+    assert "go from -1 to 1" in only(OBJ03.find(probe(entropy, X, SIGNS, model=ONE))).what
+    assert "labels of 0" in only(OBJ03.find(probe(hinge, X, zeros, model=ONE))).what
+    for loss, y in ((entropy, zeros), (hinge, SIGNS)):
+        assert not list(OBJ03.find(probe(loss, X, y, model=ONE)))
+
+
+def test_a_broadcast_within_where():
+    def loss(m, x, y):
+        return pb.mean(pb.where(y > 0, nn.softplus(-m(x)), nn.softplus(m(x))))
+
+    assert only(OBJ07.find(probe(loss, X, SIGNS[:, 0], model=ONE))).frame.line
+    assert not list(OBJ07.find(probe(loss, X, SIGNS, model=ONE)))
+
+
+def test_partners_that_are_pushed_apart():
+    def paired(sign):
+        def loss(m, x, other):
+            apart = pb.sum((m(x)[:, None] - m(other)[None]) ** 2, axis=2)
+            return nn.cross_entropy(sign * apart, ROWS)
+
+        return probe(loss, X, X + 0.1)
+
+    assert partners_apart(paired(1.0)) is not None
+    assert partners_apart(paired(-1.0)) is None
+
+
+def test_logits_that_are_distances():
+    def asked(change):
+        def loss(m, x, y):
+            far = pb.sum((m["net"](x)[:, None] - m["centres"]) ** 2, axis=2)
+            return nn.cross_entropy(change(far), y)
+
+        model = {"net": MODEL, "centres": pb.asarray(X[:5, :5])}
+        seen = probe(loss, X, Y, model=model)
+        return seen.is_distance(seen.class_logits)
+
+    assert asked(lambda far: far)
+    assert asked(lambda far: pb.sqrt(far + 1e-6) / 0.5)
+    assert not asked(lambda far: -far)
+    assert not asked(lambda far: 1 / far)
+
+
+def test_a_likelihood_of_parameters_alone():
+    def density(m, x, sign=1.0):
+        far = pb.sum((x[:, None] - m["means"]) ** 2, axis=2)
+        return sign * pb.mean(pb.logsumexp(-far / 2, axis=1))
+
+    model = {"means": pb.asarray(X[:3])}
+    assert falls_both_ways(probe(density, X, model=model)) is not None
+    turned = probe(lambda m, x: density(m, x, -1.0), X, model=model)
+    assert falls_both_ways(turned) is None
+
+
+def test_what_a_loss_is_of_a_mean_and_what_decides_a_step():
+    twice = probe(lambda m, x, y: nn.cross_entropy(m(x), y) / len(x), X, Y)
+    assert loss_scale(list(answers(twice))) == pytest.approx(1 / len(X))
+    grads = [1e-4 * np.ones(x.shape, np.float32) for x in twice.replay.parameters]
+    exams = [
+        Exam(x, MODEL, grads) for x in (pb.optim.adam(1e-2, weight_decay=1.0), pb.optim.adamw(1e-2))
+    ]
+    assert [x.pull[0] > 0.7 for x in exams] == [True, False]
+    assert [Exam(x, MODEL, grads).passes_scale for x in (pb.optim.sgd(0.1), pb.optim.adam())] == [
+        True,
+        False,
+    ]

@@ -17,11 +17,11 @@ from pullback.inspect.rules.numeric import NUM01, NUM02
 from pullback.inspect.rules.objective import OBJ01, OBJ03, OBJ07
 from pullback.inspect.rules.order import DAT02, DAT03, DAT05
 from pullback.inspect.rules.running import CUT02, CUT03, GEN01, GEN02, OPT03
+from pullback.inspect.rules.samples import DAT04
 from pullback.inspect.rules.signal import SIG01, SIG02, SIG03, SIG04, SIG05, SIG06, SIG07, SIG08
 from pullback.inspect.rules.slow import OPT02
 from pullback.inspect.rules.start import (
     DAT01,
-    DAT04,
     OBJ04,
     OBJ06,
     OPT01,

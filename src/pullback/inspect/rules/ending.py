@@ -16,7 +16,18 @@ from pullback.ir.graph import Node, depends_on
 from pullback.ir.range import Range
 from pullback.ir.types import float64, is_float
 from pullback.ops.layout import Layout
-from pullback.ops.pointwise import Log, LogAddExp, Multiply, Negative
+from pullback.ops.pointwise import (
+    Add,
+    Divide,
+    Exp,
+    Log,
+    Log1p,
+    LogAddExp,
+    Multiply,
+    Negative,
+    Sigmoid,
+    Subtract,
+)
 from pullback.ops.reduce import Sum
 
 
@@ -39,7 +50,7 @@ class Bounded:
 
 def bounded(program: Program) -> Iterator[Bounded]:
     """The logits of cross-entropies that cannot be every number."""
-    for softmax in program.softmaxes():
+    for softmax in (*program.softmaxes(), *program.class_losses()):
         if softmax.length > 1 and _is_last(program, softmax.out):
             found = _activation(program, softmax.logits)
             if found is not None:
@@ -50,14 +61,68 @@ def bounded(program: Program) -> Iterator[Bounded]:
                 yield Bounded(softmax.node, found, known, floor, math.log(k), _held(program, found))
     for node in program.nodes:
         y = node.outputs[0]
-        if isinstance(node.op, LogAddExp) and y in program.learnt and _is_last(program, y):
-            for x in node.inputs:
-                found = _activation(program, program.strip(x, Negative))
+        logits = logistic(program, node) if y in program.learnt else []
+        if logits and _is_last(program, y):
+            for x in logits:
+                found = _activation(program, x)
                 if found is not None and _is_weighted(program, node):
                     known = program.ranges[found.outputs[0]]
                     worst = max(-known.high, known.low)
                     floor = math.log1p(math.exp(worst)) if worst > -700 else 0.0
                     yield Bounded(node, found, known, floor, math.log(2), _held(program, found))
+
+
+def logistic(program: Program, node: Node) -> list[Array]:
+    """The logits u of a term log(1 + e^±u) of a loss, in whatever way it is written.
+
+    A softplus, a logarithm of 1 + e^u, of a sigmoid or of what a sigmoid leaves of 1. Signs of
+    labels may multiply u.
+    """
+    if isinstance(node.op, LogAddExp):
+        return [_unsigned(program, x) for x in node.inputs]
+    if not isinstance(node.op, Log | Log1p):
+        return []
+    x = program.strip(node.inputs[0])
+    inner = program.made_by(x, Exp)
+    if isinstance(node.op, Log):
+        inner = None
+        for y in (x, program.unguarded(x)):
+            inner = inner or _one_and_power(program, y) or _share(program, y)
+            less = program.made_by(y, Subtract)
+            if less is not None and _is_one(program, less.inputs[0]):
+                inner = inner or _share(program, program.unguarded(less.inputs[1]))
+    return [] if inner is None else [_unsigned(program, inner.inputs[0])]
+
+
+def _share(program: Program, x: Array) -> Node | None:
+    """The sigmoid that a value is: of the op, or the power in 1/(1 + e^-u)."""
+    node = program.made_by(x, Sigmoid)
+    quotient = program.made_by(x, Divide)
+    if node is None and quotient is not None and _is_one(program, quotient.inputs[0]):
+        return _one_and_power(program, quotient.inputs[1])
+    return node
+
+
+def _one_and_power(program: Program, x: Array) -> Node | None:
+    """The e^u of 1 + e^u."""
+    node = program.made_by(program.strip(x), Add)
+    for y, other in () if node is None else (node.inputs, reversed(node.inputs)):
+        if _is_one(program, other):
+            return program.made_by(program.strip(y), Exp)
+    return None
+
+
+def _is_one(program: Program, x: Array) -> bool:
+    given = x not in program.fed and x not in program.learnt
+    return given and bool((program.numbers(x) == 1).all())
+
+
+def _unsigned(program: Program, x: Array) -> Array:
+    """A value without the signs that multiply it."""
+    x = program.strip(x, Negative)
+    node = program.made_by(x, Multiply)
+    sides = [] if node is None else [y for y in node.inputs if y in program.learnt]
+    return program.strip(sides[0], Negative) if len(sides) == 1 else x
 
 
 def _activation(program: Program, x: Array) -> Node | None:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from pullback.inspect.findings import Finding, Severity, Threshold
+from pullback.inspect.mixing import LEAKED, carried
 from pullback.inspect.probe import Layer, Probe
 from pullback.inspect.rules.start import Check
 from pullback.inspect.seen import Seen
-from pullback.inspect.trials import LEAKED, carried
 from pullback.ir.array import Array
 from pullback.ir.families import Linear, Multilinear
 from pullback.ir.graph import Graph, Node

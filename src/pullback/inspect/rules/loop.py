@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pullback.errors import Site
-from pullback.inspect.answers import against_rewards, falls_both_ways
+from pullback.inspect.answers import against_rewards, falls_both_ways, partners_apart
 from pullback.inspect.case import Case, modules, named_modules
 from pullback.inspect.findings import AS_IT_IS, Finding, Kind, Remedy, Severity, Threshold
 from pullback.inspect.heldout import Renewed
@@ -415,15 +415,38 @@ class OBJ05(Astray):
         site = probe.replay.graph.nodes[-1].site
         around, avoided = falls_both_ways(seen.part.probe), against_rewards(probe)
         if around is not None:
+            moved = "model" if probe.output is None else "output"
             yield cls.found(
-                f"the loss falls whichever way the output goes: from {around[0]:.3g} to "
+                f"the loss falls whichever way the {moved} goes: from {around[0]:.3g} to "
                 f"{around[1]:.3g} and less",
                 site,
                 severity=Severity.FAIL,
-                why="the output was moved along three lines, both ways: a likelihood, or minus an "
-                "error?",
+                why="it was moved along three lines, both ways: a likelihood, or minus an error?",
                 fix="turn the sign of the loss",
                 numbers={"loss": around[0], "far": around[1]},
+            )
+            return
+        logits = probe.class_logits
+        if logits is not None and probe.is_distance(logits):
+            yield cls.found(
+                "the logits are distances: the farthest class is the likeliest",
+                probe.makers[logits].site,
+                severity=Severity.FAIL,
+                why="they are sums of squares or sizes of differences, and a softmax follows",
+                fix="minus the distance as logits",
+            )
+            return
+        agree = partners_apart(seen.part.probe)
+        if agree is not None:
+            yield cls.found(
+                f"the loss is {agree[0]:.3g} for pairs that agree and {agree[1]:.3g} for such that "
+                "do not",
+                site,
+                severity=Severity.FAIL,
+                why="the outputs of both inputs were made the same, row by row: what belongs "
+                "together is pushed apart",
+                fix="a similarity as logits: minus the distance, or a product",
+                numbers={"agree": agree[0], "apart": agree[1]},
             )
         elif avoided > cls.avoided:
             yield cls.found(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
 
 from pullback.inspect.findings import Finding, Severity, Threshold, short_place
 from pullback.inspect.patterns import Softmax
+from pullback.inspect.probe import Probe
 from pullback.inspect.program import Program
-from pullback.inspect.rules.ending import bounded, crossed, downhill
+from pullback.inspect.rules.ending import bounded, crossed, downhill, logistic
 from pullback.inspect.rules.hazards import Hazard
+from pullback.inspect.rules.labels import labels_below, labels_ignored
 from pullback.ir.array import Array
 from pullback.ir.families import Elementwise, Multilinear
 from pullback.ir.graph import Node, depends_on
@@ -21,9 +24,7 @@ from pullback.ops.pointwise import (
     Absolute,
     Add,
     Divide,
-    LogAddExp,
     Multiply,
-    Negative,
     Power,
     Select,
     Sigmoid,
@@ -113,7 +114,7 @@ class OBJ01(Hazard):
     @classmethod
     def _patterns(cls, program: Program) -> Iterator[Finding]:
         seen = set()
-        for softmax in program.softmaxes():
+        for softmax in (*program.softmaxes(), *program.class_losses()):
             if softmax.logits in seen or softmax.out not in program.learnt:
                 continue
             seen.add(softmax.logits)
@@ -153,23 +154,30 @@ class OBJ01(Hazard):
                 fix="leave the inner softmax out; the loss has its own",
                 notes=(f"the inner one: {_line(inner.node)}",),
             )
-        elif softmax.axes == (0,) and len(kind.shape) > 1 and _is_batch(program, softmax.logits, 0):
+        elif _is_over_batch(program, softmax):
             yield cls.found(
-                f"a softmax over axis 0 of {kind}, the batch",
+                f"a softmax over axis 0 of {kind}, the batch"
+                if softmax.axes == (0,)
+                else f"a softmax over all of {kind}, the batch with it",
                 site,
                 severity=Severity.WARN,
                 why="the samples of a batch share one distribution: they leak into each other",
                 fix="axis=-1, the classes",
-                numbers={"axes": [0], "shape": list(kind.shape)},
+                numbers={"axes": list(softmax.axes), "shape": list(kind.shape)},
             )
+
+    @classmethod
+    def explains(cls, mine: Finding, other: Finding) -> bool:
+        """What a wrong softmax makes so small that its logarithm is not safe."""
+        return mine.severity is not Severity.INFO and other.rule.id == "NUM06"
 
     @classmethod
     def _sigmoid(cls, program: Program, node: Node) -> Node | None:
         """The sigmoid whose result a softplus, log(1 + e^x), takes for a logit."""
-        if not isinstance(node.op, LogAddExp) or node.outputs[0] not in program.learnt:
+        if node.outputs[0] not in program.learnt:
             return None
-        inner = [program.made_by(program.strip(x, Negative), Sigmoid) for x in node.inputs]
-        return inner[0] or inner[1]
+        inner = [program.made_by(x, Sigmoid) for x in logistic(program, node)]
+        return next((x for x in inner if x is not None), None)
 
 
 class OBJ03(Hazard):
@@ -177,7 +185,8 @@ class OBJ03(Hazard):
 
     A sigmoid gives [0, 1], tanh [-1, 1], relu [0, ∞), a softmax [0, 1]. The range is computed from
     the operations before the difference; the targets are those of the batch at hand. Targets of a
-    binary cross-entropy that are not in [0, 1], as -1 and 1, let it fall without end.
+    binary cross-entropy that are not in [0, 1], as -1 and 1, let it fall without end; of labels 0
+    and 1 that multiply the logits, those of 0 say nothing.
     """
 
     id = "OBJ03"
@@ -201,11 +210,39 @@ class OBJ03(Hazard):
                 numbers={"least": float(numbers.min())},
             )
             break
+        else:
+            if isinstance(program, Probe):
+                yield from cls._labels(program)
         for node in program.nodes:
             if isinstance(node.op, Subtract) and is_distance(program, node):
                 x, y = node.inputs
                 yield from cls._compare(program, x, y, node)
                 yield from cls._compare(program, y, x, node)
+
+    @classmethod
+    def _labels(cls, probe: Probe) -> Iterator[Finding]:
+        """Labels of -1 and 1 for a loss that wants 0 and 1, and the other way round."""
+        outside, ignored = labels_below(probe), labels_ignored(probe)
+        if outside is not None:
+            x, least = outside
+            values = probe.numbers(x).astype(np.float64)
+            readers = [n for y in (x, *layouts(probe, x)) for n in probe.readers.get(y, [])]
+            yield cls.found(
+                f"the targets of a loss of yes and no go from {values.min():.3g} to "
+                f"{values.max():.3g}, and not from 0 to 1",
+                readers[0].site if readers else None,
+                why=f"with logits of 1000 the loss is {least:.3g}: it falls without end",
+                fix="labels of 0 and 1: (y + 1) / 2 for those of -1 and 1",
+                numbers={"least": float(values.min()), "largest": float(values.max())},
+            )
+        elif ignored is not None:
+            x, node = ignored
+            yield cls.found(
+                f"labels of 0 in {probe.replay.names[x]}: the loss has no slope for these samples",
+                node.site,
+                why="the label multiplies the logit, so it is to be -1 or 1",
+                fix="labels of -1 and 1: 2 * y - 1 for those of 0 and 1",
+            )
 
     @classmethod
     def _compare(
@@ -248,12 +285,13 @@ class OBJ07(Hazard):
     @classmethod
     def find(cls, program: Program) -> Iterator[Finding]:
         for node in program.nodes:
-            if isinstance(node.op, Elementwise) and len(node.inputs) == 2:
-                yield from cls._about(program, node)
+            if isinstance(node.op, Elementwise):
+                pairs = itertools.combinations(node.inputs, 2)
+                found = [each for x, y in pairs for each in cls._about(program, node, x, y)]
+                yield from found[:1]
 
     @classmethod
-    def _about(cls, program: Program, node: Node) -> Iterator[Finding]:
-        x, y = node.inputs
+    def _about(cls, program: Program, node: Node, x: Array, y: Array) -> Iterator[Finding]:
         out = node.outputs[0]
         if x.ndim == y.ndim or out.size <= max(x.size, y.size) or not _both_sides(program, x, y):
             return
@@ -289,8 +327,13 @@ def _line(node: Node | None) -> str:
     return f"{node.op.name}  {short_place(node.site)}".rstrip()
 
 
-def _is_batch(program: Program, x: Array, axis: int) -> bool:
-    return x in program.fed and x.shape[axis] in program.batches
+def _is_over_batch(program: Program, softmax: Softmax) -> bool:
+    """Whether the samples, or all there is, share one distribution. Pairs of samples may."""
+    x, axes = softmax.logits, softmax.axes
+    if x not in program.fed or x.ndim < 2 or x.shape[0] not in program.batches:
+        return False
+    is_of_pairs = x.shape[0] == x.shape[1]
+    return axes == (0,) or (len(axes) == x.ndim and not is_of_pairs)
 
 
 def _both_sides(program: Program, x: Array, y: Array) -> bool:
@@ -324,7 +367,7 @@ def is_error(program: Program, node: Node) -> bool:
 def is_distance(program: Program, node: Node) -> bool:
     """Whether the loss grows with the size of a difference, whichever its sign: of any such loss.
 
-    A Huber loss, a root of squares: it is asked of the difference times 0, -1, 1 and 2.
+    A Huber loss, a root of squares, of a quantile: it is asked of the difference times 0, -1, 1, 2.
     """
     if is_error(program, node):
         return True
@@ -334,12 +377,19 @@ def is_distance(program: Program, node: Node) -> bool:
         return False
     behind = depends_on(program.nodes, [y])
     if any(
-        isinstance(n.op, Multilinear) and not behind.isdisjoint(n.inputs) for n in program.nodes
+        isinstance(n.op, Multilinear)
+        and not behind.isdisjoint(n.inputs)
+        and any(x in program.learnt and x not in behind for x in n.inputs)
+        for n in program.nodes
     ):
-        return False
+        return False  # more weights come behind
     nothing, turned, own, twice = [_loss_with(program, y, t) for t in (0.0, -1.0, 1.0, 2.0)]
-    even = abs(turned - own) <= 1e-4 * (abs(own - nothing) + 1e-30)
-    return even and nothing < own < twice
+    return nothing < turned and nothing < own < twice
+
+
+def layouts(program: Program, x: Array) -> list[Array]:
+    """The same numbers in other layouts and types."""
+    return [n.outputs[0] for n in program.nodes if n.inputs and program.strip(n.outputs[0]) is x]
 
 
 def _loss_with(program: Program, x: Array, factor: float) -> float:

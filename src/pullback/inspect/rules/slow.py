@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import ClassVar
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class OPT02(Check):
     severity = Severity.WARN
     fix = "a larger learning rate: ‖update‖/‖weight‖ about 1e-3"
     source = "TheDeepChecker (-4), Karpathy (-3)"
-    remedies = (
+    remedies: ClassVar[tuple[Remedy, ...]] = (
         Remedy("10x the learning rate", rate=10.0),
         Remedy("100x the learning rate", rate=100.0),
         Remedy("1000x the learning rate", rate=1000.0),
@@ -41,6 +42,7 @@ class OPT02(Check):
     known = Threshold(0.5, "and the loss / that of a constant output is still above", "own")
     more = Threshold(0.25, "or with the first steps again: share by which the loss falls", "own")
     worth = Threshold(0.1, "and by this share of the loss at the start", "own")
+    divided = Threshold(0.3, "or, to be tried: the loss / a mean over samples below", "own")
     over = Threshold(200, "steps after which a warm-up should be over", "own")
     power = Threshold(0.35, "it is not where steps grow like a power of their number above", "own")
     alike = Threshold(0.8, "with a correlation of the logarithms above", "own")
@@ -100,6 +102,29 @@ class OPT02(Check):
                 fix="a larger clip, about the usual norm of the gradient" if clipped else cls.fix,
                 numbers={"ratio": ratio},
             )
+
+    @classmethod
+    def slow_steps(cls, case: Case) -> Iterator[Finding]:
+        """In a run that learns: what suggests that it could do so far faster, to be tried."""
+        ratio, scale = case.typical_ratio, case.loss_scale
+        remedies = cls.remedies
+        if 0 < ratio < 10**cls.slow:
+            what = f"‖update‖/‖weight‖ is at most {ratio:.1g}"
+        elif 0 < scale < cls.divided:
+            what = f"the loss is {scale:.2g} of a mean over the samples, and so are the steps"
+            said = f"{1 / scale:.3g}x the learning rate, as of the mean"
+            remedies = (Remedy(said, rate=1 / scale),)
+        else:
+            return
+        yield cls.found(
+            f"the learning rate is too low: {what}",
+            None if 0 < ratio < 10**cls.slow else case.first.probe.replay.graph.nodes[-1].site,
+            severity=Severity.INFO,
+            why="a loss that is divided twice, or a rate that was meant for another scale",
+            fix="divide the loss once, or a larger rate",
+            numbers={"ratio": ratio, "scale": scale},
+            remedies=remedies,
+        )
 
     @classmethod
     def _clipped(cls, case: Case) -> str:

@@ -22,7 +22,7 @@ from pullback.inspect.findings import (
 )
 from pullback.inspect.heldout import Renewed
 from pullback.inspect.probe import Probe
-from pullback.inspect.response import decay
+from pullback.inspect.response import decay, undecayed
 from pullback.inspect.rules.objective import is_distance
 from pullback.inspect.rules.running import Sign
 from pullback.inspect.rules.slow import OPT02
@@ -149,7 +149,8 @@ class OBJ08(Sign):
     network from overfitting it costs nothing.
 
     Or the optimiser makes weights so much shorter in each step, whatever the gradient is, that
-    nothing stays: it was handed gradients of 0 to see it.
+    nothing stays: it was handed gradients of 0 to see it. Or its first steps go where the decay
+    goes, as those of Adam with a decay in its gradient do, and a copy without decay learns more.
     """
 
     id = "OBJ08"
@@ -163,6 +164,7 @@ class OBJ08(Sign):
     harm = Threshold(0.15, "share of what can be learnt that it costs above", "own")
     least = Threshold(50, "steps, at least", "own")
     alike = Threshold(0.5, "in a loop by hand: difference of weights / it, below", "own")
+    pulls = Threshold(0.7, "cosine of a first step and that of no gradient above", "own: 45°")
     shrinks = Threshold(0.02, "share of a weight that decays in one step, above", "1/50 steps")
 
     @classmethod
@@ -183,6 +185,7 @@ class OBJ08(Sign):
             yield from cls.decays(case)
         if case.symptom:
             yield from cls.shrunk(case)
+        yield from cls._pulled(case)
         if case.course.count < cls.least or not cls._doubts(case):
             return
         terms = case.terms
@@ -213,6 +216,40 @@ class OBJ08(Sign):
         baseline = terms.baseline
         constant = math.nan if baseline is None else baseline.loss(case.batches)
         return compared(whole, rest_alone, case.initial, case.batches, constant)
+
+    @classmethod
+    def _pulled(cls, case: Case) -> Iterator[Finding]:
+        """The decay decides where the first steps go, and less is learnt for it."""
+        along, without = case.pull
+        if not (along > cls.pulls and along > without) or case.course.count < cls.least:
+            return
+        if not case.can_try:
+            return
+        if case.decayed is None:
+            case.decayed = cls._undecayed(case)
+        found = case.decayed
+        if found.harm > cls.harm:
+            yield cls.found(
+                f"the weight decay decides the steps, and costs {found.harm:.0%} of what can be "
+                "learnt",
+                None,
+                why=f"cosine of a step and that of no gradient: {along:.2g}; of examples held out "
+                f"the loss falls from {found.start:.3g} to {found.whole:.3g}, without decay to "
+                f"{found.alone:.3g}",
+                fix="a smaller weight_decay, or adamw, which keeps it out of Adam's gradient",
+                numbers={"harm": found.harm, "cosine": along},
+                remedies=(NO_TRIAL,),
+                effect=found.harm,
+            )
+
+    @classmethod
+    def _undecayed(cls, case: Case) -> Compared:
+        assert case.job is not None
+        assert case.job.optimizer is not None
+        own = case.job.optimizer
+        whole, alone = [case.job.step(x) for x in (own, undecayed(own))]
+        constant = math.nan if case.baseline is None else case.baseline.loss(case.batches)
+        return compared(whole, alone, case.initial, case.batches, constant)
 
     @classmethod
     def shrunk(cls, case: Case) -> Iterator[Finding]:
