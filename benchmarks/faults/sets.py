@@ -95,7 +95,13 @@ def load(which: str = ",".join(SETS)) -> dict[str, Program]:
     return {name: x for name, x in PROGRAMS.items() if set_of(x) in names}
 
 
+LOOKED_AT = "calls_counted"
+"""Its lot is `held`, but a corrector of rules was shown its text by mistake."""
+
+
 def set_of(program: Program) -> str:
+    if program.name == LOOKED_AT:
+        return "shown"
     folder = _folder(program)
     if folder == "pairs":
         same = [x for x in PROGRAMS.values() if x.kind == program.kind and _folder(x) == folder]

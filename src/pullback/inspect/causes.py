@@ -10,7 +10,7 @@ import numpy as np
 from pullback.errors import listed
 from pullback.inspect.account import Paths, account_of
 from pullback.inspect.findings import Finding, Severity
-from pullback.inspect.probe import within_model
+from pullback.inspect.probe import Probe, within_model
 from pullback.inspect.rules.cuts import CUT01, CUT04
 from pullback.inspect.seen import Seen
 
@@ -73,15 +73,14 @@ def gradients(seen: Seen) -> list[Finding]:
     probe, it = seen.probe, seen.subject
     arguments = (it.model, *it.batch)
     accounts, paths = [], Paths(probe.replay)
-    done = probe.loss == 0.0  # nothing is left to be learnt, and a square is flat there
     for p in probe.replay.parameters:
         bar = probe.bar(p)
-        if bar is None or not (done or np.any(bar)):
+        if bar is None or not np.any(bar):
             accounts.append(account_of(seen.loss, arguments, paths, p))
     total = len(probe.replay.parameters)
     found, names = [], {}
     for x in accounts:
-        if x.finding is not None:
+        if x.finding is not None and not _is_done(probe, x.finding):
             spare = len(accounts) < total and _is_spare(x.finding)
             found.append(replace(x.finding, severity=Severity.INFO) if spare else x.finding)
             names[id(found[-1])] = x.name
@@ -90,6 +89,13 @@ def gradients(seen: Seen) -> list[Finding]:
         line = None if each.frame is None else (each.frame.file, each.frame.line)
         groups.setdefault((each.id, line, each.module, each.severity), []).append(each)
     return [_together(group, [names[id(x)] for x in group], total) for group in groups.values()]
+
+
+def _is_done(probe: Probe, finding: Finding) -> bool:
+    """Whether nothing is left to be learnt: what is squared at the end is 0 itself."""
+    deaths = finding.evidence if finding.rule is CUT04 else ()
+    assert isinstance(deaths, tuple)
+    return probe.loss == 0.0 and all(not probe.numbers(x.value).any() for x in deaths)
 
 
 def _is_spare(finding: Finding) -> bool:

@@ -18,7 +18,7 @@ from pullback.ir.families import Elementwise, Linear, Multilinear
 from pullback.ir.graph import Graph, Node, depends_on, needed_nodes
 from pullback.ir.types import Numbers, float64, is_float
 from pullback.ops.layout import Concat
-from pullback.ops.pointwise import Cast, Constant
+from pullback.ops.pointwise import Add, Cast, Constant, Subtract
 from pullback.transforms.trace import Traced, trace_leaves
 from pullback.transforms.tree import flatten_arrays
 
@@ -277,6 +277,8 @@ def _death(replay: Replay, use: Use, x: Array) -> Death:
             f"{reader.op.name} passes nothing back to any of the {x.size} elements of this part"
         )
         return Death(reader, x, reason, reader.op.revival)
+    if isinstance(node.op, Add | Subtract):  # its slope is never 0: it was broadcast
+        return Death(node, x, "what its elements hand back adds up to 0", cancels=True)
     numbers = [replay.numbers(y) for y in node.inputs]
     reason = node.op.stillness(operand, replay.numbers(node.outputs[0]), *numbers)
     return Death(node, x, reason, node.op.revival)
