@@ -9,12 +9,20 @@ from typing import Any
 
 import numpy as np
 
+from pullback.inspect.answers import loss_of
 from pullback.inspect.probe import Probe
 from pullback.inspect.rules.objective import is_error
-from pullback.ir.array import numbers_of
+from pullback.ir.array import Array, numbers_of
 from pullback.ir.types import Numbers, float64, is_float, is_integer
 from pullback.ops.pointwise import LogAddExp, Subtract
 from pullback.transforms.tree import flatten
+
+
+AGREES = 0.05
+"""A formula is the loss of the best constant output where both differ by no more than this share:
+of a batch, in which the loss may look at some of the targets alone."""
+SCALES = (1.0, *2.0 ** np.arange(-5.0, 5.25, 0.25))
+"""What an output of classes may still be divided by before the loss reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +38,48 @@ class Baseline:
 
     @classmethod
     def of(cls, probe: Probe, loss: float | None = None) -> Baseline | None:
-        """None for a loss that is none of these; `loss` is without what is added to it."""
-        return next(_found(probe, probe.loss if loss is None else loss), None)
+        """None for a loss that is none of these, or that weighs, smooths or leaves out some of the
+
+        targets; `loss` is without what is added to it.
+        """
+        own = probe.loss if loss is None else loss
+        for known, out in _found(probe, own):
+            if known._holds(probe, out):
+                return known
+        return None
+
+    def _holds(self, probe: Probe, out: Array | None) -> bool:
+        """Whether the loss of that constant output is what is said, where one can be put there."""
+        order = [x for x in probe.replay.graph.inputs if x in probe.replay.data]
+        targets = probe.numbers(order[self.place])
+        z = None if out is None or probe.draws_beyond else self._constant(targets, out.shape)
+        if z is None or out is None:
+            return True
+        rest = 0.0 if self.classes else loss_of(probe, out, targets.reshape(out.shape))
+        said = self._exact(targets)
+        scales = SCALES if self.classes else SCALES[:1]
+        known = [loss_of(probe, out, t * z) - rest for t in scales]
+        least = min(x for x in [*known, math.inf] if not math.isnan(x))
+        return abs(least - said) <= AGREES * said or not math.isfinite(least) or not said > 0
+
+    def _exact(self, targets: Numbers) -> float:
+        """The loss of these targets alone."""
+        if self.classes > 1:
+            return self._entropy(targets) - self._bias(targets)
+        rows = targets.reshape(len(targets), -1).astype(float64)
+        return self.loss([[*[rows] * (self.place + 1)]])
+
+    def _constant(self, targets: Numbers, shape: tuple[int, ...]) -> Numbers | None:
+        """The best constant output of this shape; None where it does not fit the targets."""
+        k = self.classes
+        if k > 1:
+            return np.broadcast_to(np.log(self._shares(targets) + 1e-9), shape)
+        if math.prod(shape) != targets.size:
+            return None
+        rows = targets.reshape(shape).astype(float64).mean(axis=0, keepdims=True)
+        if k:
+            rows = np.log(rows + 1e-9) - np.log(1 - rows + 1e-9)
+        return np.broadcast_to(rows, shape)
 
     def loss(self, batches: Sequence[Any]) -> float:
         """Entropy of the labels, or variance of the targets; NaN where batches differ in form."""
@@ -49,30 +97,38 @@ class Baseline:
         return float(-(p * np.log(p) + (1 - p) * np.log(1 - p)).mean()) if p.size else math.nan
 
     def _entropy(self, labels: Numbers) -> float:
+        if not is_float(labels.dtype) and (labels.min() < 0 or labels.max() >= self.classes):
+            return math.nan
+        p = self._shares(labels)
+        p = p[p > 0]
+        return float(-(p * np.log(p)).sum()) + self._bias(labels)
+
+    def _bias(self, labels: Numbers) -> float:
+        """The entropy of a sample is too low by (K - 1)/2N (Miller and Madow)."""
+        count = labels.size // self.classes if is_float(labels.dtype) else labels.size
+        return (self.classes - 1) / (2 * count)
+
+    def _shares(self, labels: Numbers) -> Numbers:
         k = self.classes
         if is_float(labels.dtype):
-            shares = labels.reshape(-1, k).astype(float64).mean(axis=0)
-            count = labels.size // k
-        elif labels.min() < 0 or labels.max() >= k:
-            return math.nan
-        else:
-            shares, count = np.bincount(labels.ravel(), minlength=k) / labels.size, labels.size
-        p = shares[shares > 0]
-        # Miller and Madow: the entropy of a sample is too low by (K - 1)/2N
-        return float(-(p * np.log(p)).sum()) + (k - 1) / (2 * count)
+            return labels.reshape(-1, k).astype(float64).mean(axis=0)
+        found: Numbers = np.bincount(labels.ravel(), minlength=k) / labels.size
+        return found
 
 
-def _found(probe: Probe, loss: float) -> Iterator[Baseline]:
+def _found(probe: Probe, loss: float) -> Iterator[tuple[Baseline, Array | None]]:
+    """What the loss looks like, and where a constant is to be put in to see whether it is so."""
     order = [x for x in probe.replay.graph.inputs if x in probe.replay.data]
     place_of = {x: i for i, x in enumerate(order)}
     beside = [(place_of[x], probe.numbers(x)) for x in probe.integers_beside()]
-    k = probe.classes
+    k, logits = probe.classes, probe.class_logits
     if k > 1:
         for place, x in beside:
             if (x.size and is_integer(x.dtype) and x.min() >= 0 and x.max() < k) or (
                 x.ndim > 1 and x.shape[-1] == k and np.allclose(x.sum(axis=-1), 1, atol=1e-3)
             ):
-                yield Baseline(place, k)
+                fits = logits is not None and logits.shape[-1] == k
+                yield Baseline(place, k), logits if fits else None
         return
     for node in probe.nodes:
         if isinstance(node.op, Subtract) and is_error(probe, node):
@@ -82,11 +138,12 @@ def _found(probe: Probe, loss: float) -> Iterator[Baseline]:
             scale = loss / square if square else 0.0
             is_mean = 1 / 3 < scale < 3  # or half of one
             if len(sides) == 1 and sides[0] in place_of and is_mean:
-                yield Baseline(place_of[sides[0]], 0, scale)
+                told = next(x for x in node.inputs if x in probe.learnt)
+                yield Baseline(place_of[sides[0]], 0, scale), told
     if any(isinstance(node.op, LogAddExp) for node in probe.nodes):
         for place, x in beside:
             if x.ndim and np.isin(x, (0, 1)).all():
-                yield Baseline(place, 1)
+                yield Baseline(place, 1), probe.output
 
 
 def class_error(x: Numbers, y: Numbers) -> float:
