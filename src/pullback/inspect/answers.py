@@ -226,11 +226,28 @@ def _asked(
 
 
 def _of_numbers(probe: Probe, out: Array, targets: Array, right: Numbers) -> Answers:
-    """Right are the targets; nothing and wrong lie one and ten deviations beside them."""
-    beside = np.random.default_rng(0).choice([-1.0, 1.0], right.shape) * (right.std() + 1e-3)
-    at, near, far = [loss_of(probe, out, right + t * beside) for t in (0.0, 1.0, 10.0)]
+    """Right are the targets; nothing and wrong lie one and ten deviations beside them.
+
+    An output may be another function of what is told, as the logarithm of a rate: one is enough of
+    which the loss does not prefer what is wrong.
+    """
     usual = float(right.std())
-    return Answers(at, near, far, targets, is_class=False, usual=min(usual, usual * usual))
+    found = _beside(probe, out, targets, right, min(usual, usual * usual))
+    if not found.prefers_wrong:
+        return found
+    standard = (right - right.mean()) / (usual + 1e-12)
+    links = [standard, -standard, 0 * right]
+    if right.min() >= 0:
+        logs = np.log(right + 1e-3 * right.mean() + 1e-12)
+        links += [logs, -logs, np.sqrt(right)]
+    others = (_beside(probe, out, targets, x, 0.0) for x in links)
+    return next((x for x in others if not x.prefers_wrong), found)
+
+
+def _beside(probe: Probe, out: Array, targets: Array, right: Numbers, usual: float) -> Answers:
+    away = np.random.default_rng(0).choice([-1.0, 1.0], right.shape) * (right.std() or 1.0)
+    at, near, far = [loss_of(probe, out, right + t * away) for t in (0.0, 1.0, 10.0)]
+    return Answers(at, near, far, targets, is_class=False, usual=usual)
 
 
 def loss_of(probe: Probe, out: Array, z: Numbers) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,10 @@ from pullback.transforms.tree import flatten
 AGREES = 0.05
 """A formula is the loss of the best constant output where both differ by no more than this share:
 of a batch, in which the loss may look at some of the targets alone."""
+FACTOR = 3.0
+"""A loss is a mean of squares, or of sizes, where it is no more times as large or as small."""
+SURE = 20.0
+"""The logit of what is certain."""
 SCALES = (1.0, *2.0 ** np.arange(-5.0, 5.25, 0.25))
 """What an output of classes may still be divided by before the loss reads it."""
 
@@ -43,24 +47,35 @@ class Baseline:
         targets; `loss` is without what is added to it.
         """
         own = probe.loss if loss is None else loss
-        for known, out in _found(probe, own):
-            if known._holds(probe, out):
-                return known
-        return None
+        known, out = next(_found(probe, own), (None, None))
+        return None if known is None else known._held_to(probe, out)
 
-    def _holds(self, probe: Probe, out: Array | None) -> bool:
-        """Whether the loss of that constant output is what is said, where one can be put there."""
+    def _held_to(self, probe: Probe, out: Array | None) -> Baseline | None:
+        """Itself, if the loss of that constant output is what is said; an error with its scale."""
         order = [x for x in probe.replay.graph.inputs if x in probe.replay.data]
         targets = probe.numbers(order[self.place])
         z = None if out is None or probe.draws_beyond else self._constant(targets, out.shape)
         if z is None or out is None:
-            return True
-        rest = 0.0 if self.classes else loss_of(probe, out, targets.reshape(out.shape))
-        said = self._exact(targets)
-        scales = SCALES if self.classes else SCALES[:1]
-        known = [loss_of(probe, out, t * z) - rest for t in scales]
+            return self
+        said, scales = self._exact(targets), SCALES if self.classes else SCALES[:1]
+        known = [loss_of(probe, out, t * z) for t in scales]
         least = min(x for x in [*known, math.inf] if not math.isnan(x))
-        return abs(least - said) <= AGREES * said or not math.isfinite(least) or not said > 0
+        if not math.isfinite(least) or not said > 0:
+            return self
+        beside = loss_of(probe, out, self._right(targets, out.shape))  # what else is added to it
+        found = [least - x for x in (beside, 0.0)]
+        if self.classes:
+            return self if any(abs(x - said) <= AGREES * said for x in found) else None
+        scales = [x / said * self.scale for x in found]
+        return next((replace(self, scale=x) for x in scales if 1 / FACTOR < x < FACTOR), None)
+
+    def _right(self, targets: Numbers, shape: tuple[int, ...]) -> Numbers:
+        """An output that gives the targets."""
+        k = self.classes
+        if k > 1 and not is_float(targets.dtype):
+            targets = np.eye(k)[targets.reshape(shape[:-1]).astype(np.int64)]
+        wide = targets.astype(float64).reshape(shape)
+        return SURE * (2 * wide - 1) if k else wide
 
     def _exact(self, targets: Numbers) -> float:
         """The loss of these targets alone."""
@@ -73,7 +88,9 @@ class Baseline:
         """The best constant output of this shape; None where it does not fit the targets."""
         k = self.classes
         if k > 1:
-            return np.broadcast_to(np.log(self._shares(targets) + 1e-9), shape)
+            many = math.prod(shape) == targets.size * (1 if is_float(targets.dtype) else k)
+            z = np.log(self._shares(targets) + 1e-9)
+            return np.broadcast_to(z, shape) if many else None
         if math.prod(shape) != targets.size:
             return None
         rows = targets.reshape(shape).astype(float64).mean(axis=0, keepdims=True)
@@ -136,7 +153,7 @@ def _found(probe: Probe, loss: float) -> Iterator[tuple[Baseline, Array | None]]
             square = float((error**2).mean())
             sides = [probe.strip(x) for x in node.inputs if x not in probe.learnt]
             scale = loss / square if square else 0.0
-            is_mean = 1 / 3 < scale < 3  # or half of one
+            is_mean = 1 / FACTOR < scale < FACTOR  # or half of one
             if len(sides) == 1 and sides[0] in place_of and is_mean:
                 told = next(x for x in node.inputs if x in probe.learnt)
                 yield Baseline(place_of[sides[0]], 0, scale), told

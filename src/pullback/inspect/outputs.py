@@ -6,13 +6,20 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+
 from pullback.inspect.probe import Probe
 from pullback.ir.array import Array, concrete
 from pullback.ir.builder import apply
 from pullback.ir.graph import Node
 from pullback.ir.types import Numbers
+from pullback.ops.sampling import RandomBits
 from pullback.transforms.tree import flatten_arrays
 from pullback.transforms.walk import walking
+
+
+DRAWS = 32
+"""Of which a mean is taken: its variance adds so much less to the loss."""
 
 
 def ends(probe: Probe) -> tuple[Array, ...]:
@@ -57,12 +64,17 @@ class Rest:
         return _played(self._behind, known)[self._probe.graph.outputs[0]]
 
     def given(self, model: Any, batch: Sequence[Any]) -> list[Numbers]:
-        """What a network gives of a batch."""
+        """What a network gives of a batch; of one that draws, as dropout does, the mean of many."""
         replay = self._probe.replay
         leaves = flatten_arrays((model, *batch), "argument")[0]
         values = (*leaves, *replay.traced.captured)
-        known = _played(self._network, dict(zip(replay.graph.inputs, values, strict=True)))
-        return [known[x].numpy() for x in self.outs]
+        known = dict(zip(replay.graph.inputs, values, strict=True))
+        draws = any(isinstance(node.op, RandomBits) for node in self._network)
+        found = []
+        for i in range(DRAWS if draws else 1):
+            played = _played(self._network, dict(known), np.random.default_rng(i))
+            found.append([played[x].numpy() for x in self.outs])
+        return [np.mean(each, axis=0, dtype=each[0].dtype) for each in zip(*found, strict=True)]
 
 
 def _read(probe: Probe, values: Iterable[Array], known: Iterable[Array] = ()) -> set[Array]:
@@ -82,10 +94,15 @@ def _making(probe: Probe, values: set[Array]) -> list[Node]:
     return [node for node in probe.nodes if not values.isdisjoint(node.outputs)]
 
 
-def _played(nodes: Sequence[Node], known: dict[Array, Any]) -> dict[Array, Any]:
+def _played(
+    nodes: Sequence[Node], known: dict[Array, Any], rng: np.random.Generator | None = None
+) -> dict[Array, Any]:
+    """All values; random bits are, with `rng`, the same ones in another order."""
     with walking() as at:
         for node in nodes:
             at(node, None)
             made = apply(node.op, [known[x] for x in node.inputs])
+            if rng is not None and isinstance(node.op, RandomBits):
+                made = [concrete(rng.permutation(x.numpy().ravel()).reshape(x.shape)) for x in made]
             known.update(zip(node.outputs, made, strict=True))
     return known
