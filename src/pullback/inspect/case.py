@@ -330,6 +330,12 @@ class Case:
         return float(np.median(ratios[:, self.weights], axis=0).max())
 
     @property
+    def first_ratio(self) -> float:
+        """The same of the first steps: those of a run that has learnt all become short."""
+        early = self._early_ratios()
+        return float(np.median(early, axis=0).max()) if early.size else 0.0
+
+    @property
     def symptom(self) -> str:
         """That of the course. The value of a surrogate says nothing as long as it is finite."""
         said = self.course.symptom

@@ -51,6 +51,9 @@ class OPT02(Check):
         "or share of what Adam learns that the run has not, above",
         "own: 163 healthy 0.03 at most",
     )
+    half = Threshold(
+        0.4, "and of a run that still falls fast above", "own: 163 healthy 0.03 at most"
+    )
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
@@ -106,7 +109,7 @@ class OPT02(Check):
     @classmethod
     def slow_steps(cls, case: Case) -> Iterator[Finding]:
         """In a run that learns: what suggests that it could do so far faster, to be tried."""
-        ratio, scale = case.typical_ratio, case.loss_scale
+        ratio, scale = max(case.typical_ratio, case.first_ratio), case.loss_scale
         remedies = cls.remedies
         if 0 < ratio < 10**cls.slow:
             what = f"‖update‖/‖weight‖ is at most {ratio:.1g}"
@@ -259,7 +262,8 @@ class OPT02(Check):
     def is_behind(cls, case: Case, again: Renewed) -> bool:
         """Whether Adam learns clearly more than the run has, and than its optimiser does again."""
         share = again.behind(again.adam)
-        if share <= cls.late or case.course.to_come > again.run - again.adam:
+        soon = case.course.to_come > again.run - again.adam
+        if share <= (cls.half if soon else cls.late):
             return False
         own = case.clinic.renewed_with(AS_IT_IS, again.steps)
         learnt = again.start - again.adam
