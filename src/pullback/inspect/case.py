@@ -486,12 +486,16 @@ class Case:
 
     @functools.cached_property
     def spread(self) -> float:
-        """F of the column in which the first batches differ most: 1 by chance, 0 where unknown."""
-        columns = [[numbers_of(x) for x in flatten(each)[0]] for each in self.batches]
-        if len(columns) < 8 or len(set(self.marks)) < len(columns):
+        """F of the column in which the first batches differ most: 1 by chance, 0 where unknown.
+
+        Of few different batches it counts less.
+        """
+        known = dict(zip(self.marks, self.batches, strict=True))
+        columns = [[numbers_of(x) for x in flatten(each)[0]] for each in known.values()]
+        if len(columns) < 4:
             return 0.0
         found = [variance_ratio([each[i] for each in columns]) for i in range(len(columns[0]))]
-        return max(found, default=0.0)
+        return max(found, default=0.0) * min(1.0, len(columns) / 8)
 
     @functools.cached_property
     def owed(self) -> list[tuple[list[Numbers], list[Numbers]]]:

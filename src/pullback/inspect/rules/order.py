@@ -45,7 +45,14 @@ class DAT02(Sign):
     least = Threshold(64, "labels, at least", "own")
     spread = Threshold(5.0, "or, of a column of the inputs or targets: F above", "own")
     mixed = Threshold(0.75, "and loss of mixed examples / in their order, at the end, below", "own")
-    gain = Threshold(0.1, "and lower by this share of the loss at the start", "own")
+    gain = Threshold(
+        0.1, "and, without a symptom, lower by this share of the loss at the start", "own"
+    )
+
+    @classmethod
+    def explains(cls, mine: Finding, other: Finding) -> bool:
+        """What the first batch makes of the data, and what follows from a change of them."""
+        return other.id in ("DAT01", "OBJ04", "OPT01", "OPT03") or bool(other.numbers.get("later"))
 
     @classmethod
     def unmixed(cls, case: Case) -> Iterator[Finding]:
@@ -54,7 +61,8 @@ class DAT02(Sign):
             return
         own, mixed = case.clinic.ordered
         start = case.clinic.own.start
-        if mixed < cls.mixed * own and own - mixed > cls.gain * abs(start):
+        enough = 0.0 if case.symptom else cls.gain * abs(start)
+        if mixed < cls.mixed * own and own - mixed > enough:
             yield cls.found(
                 f"the examples are not shuffled: the batches differ {case.spread:.0f} times as much"
                 " as by chance",

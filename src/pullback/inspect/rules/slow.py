@@ -51,8 +51,8 @@ class OPT02(Check):
         "or share of what Adam learns that the run has not, above",
         "own: 163 healthy 0.03 at most",
     )
-    half = Threshold(
-        0.4, "and of a run that still falls fast above", "own: 163 healthy 0.03 at most"
+    falls = Threshold(
+        0.25, "and of a run that still falls fast above", "own: 163 healthy 0.03 at most"
     )
 
     @classmethod
@@ -263,7 +263,7 @@ class OPT02(Check):
         """Whether Adam learns clearly more than the run has, and than its optimiser does again."""
         share = again.behind(again.adam)
         soon = case.course.to_come > again.run - again.adam
-        if share <= (cls.half if soon else cls.late):
+        if share <= (cls.falls if soon else cls.late):
             return False
         own = case.clinic.renewed_with(AS_IT_IS, again.steps)
         learnt = again.start - again.adam
