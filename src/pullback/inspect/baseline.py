@@ -109,9 +109,8 @@ class Baseline:
         rows = targets.reshape(len(targets), -1).astype(float64)
         if not self.classes:
             return self.scale * float(rows.var(axis=0).mean())
-        p = rows.mean(axis=0)
-        p = p[(p > 0) & (p < 1)]
-        return float(-(p * np.log(p) + (1 - p) * np.log(1 - p)).mean()) if p.size else math.nan
+        p, q = (np.maximum(x.mean(axis=0), 1e-300) for x in (rows, 1 - rows))
+        return float(-(p * np.log(p) + q * np.log(q)).mean()) or math.nan
 
     def _entropy(self, labels: Numbers) -> float:
         if not is_float(labels.dtype) and (labels.min() < 0 or labels.max() >= self.classes):

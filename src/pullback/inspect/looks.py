@@ -148,8 +148,10 @@ def carried(case: Case, symptom: str) -> list[Finding]:
     A run without a symptom pays for it once it is long: a tenth of its steps so far; half of them
     where they were all on one small batch.
     """
-    unheard = [*SIG01.likely(case.first), *DAT03.unheard(case)] if symptom else []
-    if unheard:
+    for each in (SIG01.likely, SIG02.likely) if symptom else ():
+        if found := list(each(case.first)):
+            return found
+    if symptom and (unheard := list(DAT03.unheard(case))):
         return unheard
     is_one_batch = DAT05.is_worth_trying(case)
     if not (is_one_batch or DAT03.is_worth_trying(case)):

@@ -32,6 +32,7 @@ from pullback.inspect.initial import (
 )
 from pullback.inspect.moments import MISPREDICTED, Signal
 from pullback.inspect.probe import FLAT, Layer, Probe
+from pullback.inspect.recurrence import Recurrence, recurrences
 from pullback.inspect.rules.start import CLIPPED, FRESH, OBJ04, Check
 from pullback.inspect.seen import Seen
 from pullback.inspect.symmetry import copies, twins
@@ -76,10 +77,14 @@ class SIG01(Check):
 
     @classmethod
     def likely(cls, seen: Seen) -> Iterator[Finding]:
-        """In a run with a symptom that nothing else explains."""
+        """In a run with a symptom that nothing else explains: over the layers, or over time."""
         flow = _flow(seen.signals)
         if flow is not None and flow.factor < cls.per_layer and flow.total < cls.in_doubt:
             yield _along(cls, "vanishes", flow, Severity.WARN)
+            return
+        found = [x for x in recurrences(seen.probe) if x.total < cls.in_all]
+        if found:
+            yield _over_time(cls, "vanishes", min(found, key=lambda x: x.total))
 
 
 class SIG02(Check):
@@ -101,6 +106,13 @@ class SIG02(Check):
         flow = _flow(seen.signals)
         if flow is not None and flow.factor > cls.per_layer and flow.total > cls.in_all:
             yield _along(cls, "explodes", flow, cls.gated(seen))
+
+    @classmethod
+    def likely(cls, seen: Seen) -> Iterator[Finding]:
+        """In a run with a symptom that nothing else explains: over time."""
+        found = [x for x in recurrences(seen.probe) if x.total > cls.in_all]
+        if found:
+            yield _over_time(cls, "explodes", max(found, key=lambda x: x.total))
 
 
 class SIG03(Check):
@@ -485,6 +497,23 @@ def _along(rule: type[Check], verb: str, flow: _Flow, severity: Severity) -> Fin
         why=f"from {flow.last.layer.name} to {flow.first.layer.name} over "
         f"{flow.count} layers; theory predicts {flow.predicted:.1g}",
         numbers={"factor": flow.factor, "total": flow.total, "predicted": flow.predicted},
+    )
+
+
+def _over_time(rule: type[Check], verb: str, it: Recurrence) -> Finding:
+    return rule.found(
+        f"the gradient {verb} over time: {it.factor:.2g} a step, {it.total:.1g} in all",
+        it.last.node.site,
+        severity=Severity.WARN,
+        why=f"from the last of {it.steps} uses of {it.last.name} back to the first: what came "
+        "early is not learnt from",
+        fix="nn.LSTM or nn.GRU, tanh and hidden_initializer=nn.init.orthogonal, clipping",
+        numbers={
+            "factor": it.factor,
+            "total": it.total,
+            "steps": it.steps,
+            "layer": it.last.name,
+        },
     )
 
 
