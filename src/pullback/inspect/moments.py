@@ -103,7 +103,7 @@ class Moments:
     """Sources that flow into something without a rule."""
 
     def __post_init__(self) -> None:
-        layers = {x.node: x for x in self.probe.layers}
+        layers = {x.node: x for x in self.probe.chain}
         with quiet():
             for node in self.probe.nodes:
                 y = node.outputs[0]
@@ -214,7 +214,7 @@ class Moments:
 
     def backward(self) -> dict[Array, float]:
         """E[(∂L/∂z)²] of each source, from that of the last layer."""
-        layers = self.probe.layers
+        layers = self.probe.chain
         last = self.laws.get(layers[-1].z) if layers else None
         found: dict[Array, float] = {}
         if last is None or last.source is None:
@@ -238,7 +238,7 @@ class Moments:
         """The layers in forward order."""
         back, narrow = self.backward(), 0.0
         found = []
-        for layer in self.probe.layers:
+        for layer in self.probe.chain:
             law = self.laws.get(layer.z)
             if law is None:
                 continue

@@ -20,6 +20,7 @@ from pullback.ir.types import Numbers, float64, is_float, is_integer
 from pullback.ops.contract import Contract
 from pullback.ops.layout import Layout
 from pullback.ops.pointwise import Add, Cast, DeclaredStop
+from pullback.ops.rows import Rows
 from pullback.ops.sampling import RandomBits
 from pullback.transforms.walk import inline
 
@@ -93,8 +94,30 @@ class Probe(Program):
 
     @functools.cached_property
     def layers(self) -> list[Layer]:
-        """In forward order; what lies inside a loop (`scan`) is not seen."""
-        parameters = self.named
+        """In forward order."""
+        return self._products(self.named)
+
+    @functools.cached_property
+    def chain(self) -> list[Layer]:
+        """The layers, and those of which each weight is a row of a parameter, as a scan over
+
+        stacked weights has them.
+        """
+        rows = {
+            y: f"{self.named[x]}[{i}]"
+            for node in self.nodes
+            if isinstance(node.op, Rows) and (x := self.strip(node.inputs[0])) in self.named
+            for i, y in enumerate(node.outputs)
+        }
+        return self._products(self.named | rows) if rows else self.layers
+
+    @functools.cached_property
+    def depth(self) -> int:
+        """Layers with a weight each; of parts of one parameter each counts."""
+        return len({x.operand if x.operand.size < x.weight.size else x.weight for x in self.chain})
+
+    def _products(self, parameters: dict[Array, str]) -> list[Layer]:
+        """The layers of which these are the weights."""
         found = []
         for node in self.nodes:
             if not isinstance(node.op, Multilinear):
@@ -137,7 +160,7 @@ class Probe(Program):
     def activations(self) -> list[Activation]:
         """Of the hidden layers, each op that reads one learnt value and constants."""
         found = []
-        for layer in self.layers:
+        for layer in self.chain:
             for node in self.readers.get(layer.z, []):
                 if isinstance(node.op, Elementwise) and self._is_unary(node):
                     seen = self._activation(layer, node)

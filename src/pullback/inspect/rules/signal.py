@@ -220,7 +220,7 @@ class SIG05(Check):
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
-        cosine, depth = seen.shattering, len(seen.probe.layers)
+        cosine, depth = seen.shattering, len(seen.probe.chain)
         if cosine is None or cosine >= cls.cosine:
             return
         deep = depth >= 20 and bool(seen.symptom)
@@ -445,19 +445,19 @@ class SIG08(Check):
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
         probe, graph = seen.probe, seen.probe.network
-        depth = len({x.weight for x in probe.layers})
+        depth = probe.depth
         if graph is None or depth < cls.deep or any(_joins(probe, x) for x in graph.nodes):
             return
         flow, cosine = _flow(seen.signals), seen.shattering
         said = [] if flow is None else [f"the gradient changes by {flow.total:.1g} on the way"]
         said += [] if cosine is None else [f"gradients of neighbours have cosine {cosine:.2f}"]
-        first, last = probe.layers[0], probe.layers[-1]
+        first, middle, last = (probe.chain[i] for i in (0, len(probe.chain) // 2, -1))
         yield cls.found(
             f"{depth} layers in a chain, from {first.name} to {last.name}: no skip, no gate, no "
             "normalisation",
-            first.node.site,
+            middle.node.site,
             why="; ".join(said),
-            numbers={"depth": depth, "layer": first.name},
+            numbers={"depth": depth, "layer": middle.name},
         )
 
 
