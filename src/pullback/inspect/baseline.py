@@ -17,7 +17,6 @@ from pullback.ir.types import Numbers, float64, is_float, is_integer
 from pullback.ops.pointwise import LogAddExp, Subtract
 from pullback.transforms.tree import flatten
 
-
 AGREES = 0.05
 """A formula is the loss of the best constant output where both differ by no more than this share:
 of a batch, in which the loss may look at some of the targets alone."""
@@ -66,8 +65,8 @@ class Baseline:
         found = [least - x for x in (beside, 0.0)]
         if self.classes:
             return self if any(abs(x - said) <= AGREES * said for x in found) else None
-        scales = [x / said * self.scale for x in found]
-        return next((replace(self, scale=x) for x in scales if 1 / FACTOR < x < FACTOR), None)
+        fits = [x / said * self.scale for x in found]
+        return next((replace(self, scale=x) for x in fits if 1 / FACTOR < x < FACTOR), None)
 
     def _right(self, targets: Numbers, shape: tuple[int, ...]) -> Numbers:
         """An output that gives the targets."""
@@ -127,7 +126,8 @@ class Baseline:
     def _shares(self, labels: Numbers) -> Numbers:
         k = self.classes
         if is_float(labels.dtype):
-            return labels.reshape(-1, k).astype(float64).mean(axis=0)
+            shares: Numbers = labels.reshape(-1, k).astype(float64).mean(axis=0)
+            return shares
         found: Numbers = np.bincount(labels.ravel(), minlength=k) / labels.size
         return found
 

@@ -21,6 +21,7 @@ from pullback.inspect.handmade import Handmade
 from pullback.inspect.probe import Probe
 from pullback.inspect.reference import STEPS, Beside, beside
 from pullback.inspect.seen import Seen, Subject, is_half
+from pullback.inspect.variance import variance_ratio
 from pullback.ir.array import DONATED, Array, concrete, numbers_of
 from pullback.ir.types import Numbers, float32, float64, is_float
 from pullback.nn.module import Module
@@ -38,8 +39,6 @@ __all__ = ["Case", "Job", "Told", "Visit", "parts"]
 
 KEPT = 16
 """Batches at the beginning that are kept for trials."""
-COLUMNS = 256
-"""Of wider batches as many columns are looked at."""
 DOUBTS = 8
 """Steps that are computed again, at the most, in a run that often comes back to its beginning."""
 HANDED = 3
@@ -573,22 +572,6 @@ def _examples(batch: Any) -> set[str]:
     if not columns or any(x.shape[:1] != columns[0].shape[:1] or not x.ndim for x in columns):
         return set()
     return {fingerprint([x[i] for x in columns]) for i in range(len(columns[0]))}
-
-
-def variance_ratio(batches: Sequence[Numbers]) -> float:
-    """F of the analysis of variance with the batches as groups, of the column where it is largest.
-
-    0 where a batch has one example or no columns are numbers.
-    """
-    size = len(batches[0]) if batches[0].ndim else 0
-    if size < 2 or any(x.shape != batches[0].shape for x in batches):
-        return 0.0
-    table = np.stack([x.reshape(size, -1) for x in batches]).astype(float64)
-    table = table[:, :, :: max(1, table.shape[2] // COLUMNS)]
-    between = size * table.mean(axis=1).var(axis=0, ddof=1)
-    within = table.var(axis=1, ddof=1).mean(axis=0)
-    known = np.isfinite(within) & (within > 0)
-    return float((between[known] / within[known]).max()) if known.any() else 0.0
 
 
 def _numbers(tree: Tree) -> list[Numbers]:

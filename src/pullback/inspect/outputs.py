@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from pullback.ir.types import Numbers
 from pullback.ops.sampling import RandomBits
 from pullback.transforms.tree import flatten_arrays
 from pullback.transforms.walk import walking
-
 
 DRAWS = 32
 """Of which a mean is taken: its variance adds so much less to the loss."""
@@ -103,6 +103,11 @@ def _played(
             at(node, None)
             made = apply(node.op, [known[x] for x in node.inputs])
             if rng is not None and isinstance(node.op, RandomBits):
-                made = [concrete(rng.permutation(x.numpy().ravel()).reshape(x.shape)) for x in made]
+                made = tuple(map(partial(_mixed, rng), made))
             known.update(zip(node.outputs, made, strict=True))
     return known
+
+
+def _mixed(rng: np.random.Generator, x: Any) -> Array:
+    """The same numbers in another order."""
+    return concrete(rng.permutation(x.numpy().ravel()).reshape(x.shape))
