@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -52,10 +52,20 @@ class Answers:
         return all(map(math.isfinite, (self.right, self.nothing, self.wrong)))
 
     @property
+    def says(self) -> bool:
+        """Whether the three are known, and differ."""
+        return self.is_finite and not self.right == self.nothing == self.wrong
+
+    @property
     def prefers_wrong(self) -> bool:
         """Whether the loss falls from right over nothing to wrong."""
         least = 1e-3 * max(abs(self.right - self.wrong), 1e-12)
         return self.right > self.nothing + least and self.nothing > self.wrong + least
+
+    @property
+    def prefers_right(self) -> bool:
+        """Whether the loss rises from right over nothing to wrong."""
+        return replace(self, right=self.wrong, wrong=self.right).prefers_wrong
 
     @property
     def prefers_none(self) -> bool:
@@ -229,24 +239,29 @@ def _of_numbers(probe: Probe, out: Array, targets: Array, right: Numbers) -> Ans
     """Right are the targets; nothing and wrong lie one and ten deviations beside them.
 
     An output may be another function of what is told, as the logarithm of a rate: one is enough of
-    which the loss does not prefer what is wrong.
+    which the loss prefers what is right.
     """
     usual = float(right.std())
     found = _beside(probe, out, targets, right, min(usual, usual * usual))
-    if not found.prefers_wrong:
+    if found.says and not found.prefers_wrong:
         return found
     standard = (right - right.mean()) / (usual + 1e-12)
     links = [standard, -standard, 0 * right]
     if right.min() >= 0:
         logs = np.log(right + 1e-3 * right.mean() + 1e-12)
         links += [logs, -logs, np.sqrt(right)]
-    others = (_beside(probe, out, targets, x, 0.0) for x in links)
-    return next((x for x in others if not x.prefers_wrong), found)
+    others = [_beside(probe, out, targets, x, 0.0) for x in links]
+    wrong = [x for x in (found, *others) if x.prefers_wrong]
+    return next(iter([x for x in others if x.prefers_right] or wrong), found)
 
 
 def _beside(probe: Probe, out: Array, targets: Array, right: Numbers, usual: float) -> Answers:
+    """The mean of both ways, so that what is linear in the output counts for nothing."""
     away = np.random.default_rng(0).choice([-1.0, 1.0], right.shape) * (right.std() or 1.0)
-    at, near, far = [loss_of(probe, out, right + t * away) for t in (0.0, 1.0, 10.0)]
+    at, near, far = [
+        (loss_of(probe, out, right + t * away) + loss_of(probe, out, right - t * away)) / 2
+        for t in (0.0, 1.0, 10.0)
+    ]
     return Answers(at, near, far, targets, is_class=False, usual=usual)
 
 
