@@ -129,11 +129,9 @@ class Handmade:
 
     def _within(self, site: Site) -> Site:
         """A line of the step itself, where a site lies within what it calls."""
-        own = self.applied
-        codes = [x.code for x in site.frames]
-        if own is None or own.frame is None or own.frame.code not in codes:
-            return site
-        return Site(site.frames[codes.index(own.frame.code) :], phase=site.phase)
+        own = set() if self.applied is None else {x.code for x in self.applied.frames}
+        place = next((i for i, x in enumerate(site.frames) if x.code in own), None)
+        return site if place is None else Site(site.frames[place:], phase=site.phase)
 
     @property
     def _nodes(self) -> list[Node]:

@@ -8,15 +8,23 @@ from __future__ import annotations
 
 import dis
 from collections.abc import Iterator
-from types import CodeType, FunctionType
+from dataclasses import dataclass
+from types import CodeType
 from typing import Any
 
 from pullback.errors import Frame, Site
+from pullback.functions import activations
 from pullback.inspect.findings import with_lines
 from pullback.inspect.program import Program
 from pullback.ir.graph import Node
 from pullback.nn.module import Module, made_at
 from pullback.nn.normalization import BatchNormState
+
+ACTIVATIONS = frozenset(
+    name
+    for name, x in vars(activations).items()
+    if name[0] != "_" and getattr(x, "__module__", "") == activations.__name__
+)
 
 
 def modules(x: Any) -> Iterator[Any]:
@@ -42,37 +50,45 @@ def named_modules(x: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def activation_site(program: Program, node: Node) -> Site:
     """The site of an activation; where a layer was given it, that line and the layer's path."""
-    name = "softmax" if program.softmax(node.outputs[0]) is not None else node.op.name
     site = node.site
-    if site.frame is not None and name in _words(site.frame.code, site.frame.line):
+    own = "softmax" if program.softmax(node.outputs[0]) is not None else node.op.name
+    if site.frame is not None and not ACTIVATIONS.isdisjoint(_words(site.frame)):
         return site
-    held = [x for model in program.args for x in _holders(model, name)]
-    last = [x for x in held if _ends_with(x[1], name)] or held
+    held = [x for model in program.args for x in _holders(model)]
+    found = [x for x in held if x.name == own]
+    last = [x for x in found or held if x.is_last] or found
+    if len(last) > 1 and site.scope:
+        last = [x for x in last if x.path.startswith(f"{site.scope}.")]
     if len(last) != 1:
         return site
-    ((path, module),) = last
-    made = made_at(module)
-    lines = [y for x in made if (y := _handed_over(x, name)) is not None][:1]
-    return with_lines(Site((*lines, *made), path, site.phase), site)
+    made = made_at(last[0].module)
+    lines = [y for x in made if (y := _handed_over(x, last[0].name)) is not None]
+    return with_lines(Site((*lines, *made), last[0].path, site.phase), site)
 
 
-def _holders(model: Any, name: str) -> Iterator[tuple[str, Module]]:
-    """The modules that hold a function of the library with this name, and its path."""
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An activation that a module was given."""
+
+    name: str
+    path: str
+    module: Module
+    is_last: bool
+    """Whether it comes behind all layers of the module."""
+
+
+def _holders(model: Any) -> Iterator[Held]:
+    """The last of each activation that each module holds."""
     for path, module in named_modules(model):
         for attribute, value in vars(module).items():
             many = isinstance(value, list | tuple)
-            for i, each in reversed([*enumerate(value if many else [value])]):
-                if isinstance(each, FunctionType) and each.__name__ == name:
-                    where = f"{attribute}[{i}]" if many else attribute
-                    yield f"{path}.{where}".lstrip("."), module
-                    break
-
-
-def _ends_with(module: Module, name: str) -> bool:
-    """Whether it is the last of what runs one after the other."""
-    layers = vars(module).get("layers")
-    last = layers[-1] if isinstance(layers, list | tuple) and layers else None
-    return isinstance(last, FunctionType) and last.__name__ == name
+            each = [*value] if many else [value]
+            names = [getattr(getattr(x, "func", x), "__name__", "") for x in each]
+            for name in ACTIVATIONS.intersection(names):
+                i = len(names) - 1 - names[::-1].index(name)
+                where = f"{attribute}[{i}]" if many else attribute
+                is_last = many and i == len(names) - 1
+                yield Held(name, f"{path}.{where}".lstrip("."), module, is_last)
 
 
 def _handed_over(frame: Frame, name: str) -> Frame | None:
@@ -98,7 +114,7 @@ def _is_named(step: dis.Instruction, name: str) -> bool:
     return step.opname != "LOAD_METHOD" and "NULL" not in step.argrepr
 
 
-def _words(code: CodeType, line: int) -> set[Any]:
+def _words(frame: Frame) -> set[Any]:
     """The names that are read on a line."""
-    steps = dis.get_instructions(code)
-    return {x.argval for x in steps if x.positions is not None and x.positions.lineno == line}
+    steps = dis.get_instructions(frame.code)
+    return {x.argval for x in steps if x.positions and x.positions.lineno == frame.line}

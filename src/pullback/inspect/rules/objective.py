@@ -335,17 +335,14 @@ def _line(node: Node) -> str:
 
 
 def _bounding(program: Program, x: Array) -> Node | None:
-    """The operation that bounds a value first: what it reads can be every number."""
-    found = None
-    while (node := program.makers.get(program.strip(x))) is not None:
+    """The last operation that is more than a scale and a shift of one value."""
+    node = program.makers.get(program.strip(x))
+    while node is not None and isinstance(node.op, Add | Subtract | Multiply | Divide):
         learnt = [y for y in node.inputs if y in program.learnt]
-        found = node
-        if not learnt or not isinstance(node.op, Elementwise):
+        if len(learnt) != 1 or program.ranges[learnt[0]].is_unknown:
             break
-        x = next((y for y in learnt if not program.ranges[y].is_unknown), learnt[0])
-        if program.ranges[x].is_unknown:
-            break
-    return found
+        node = program.makers.get(program.strip(learnt[0]))
+    return node
 
 
 def _is_over_batch(program: Program, softmax: Softmax) -> bool:
