@@ -164,12 +164,14 @@ def calling_frame() -> Frame | None:
 
 
 def calling_frames(count: int) -> tuple[Frame, ...]:
-    """The innermost frames outside this package, so many at the most."""
+    """The innermost frames outside this package, so many at the most; none below the command."""
     found: list[Frame] = []
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None and len(found) < count:
         if not is_library(frame.f_code):
             found.append(Frame(frame.f_code, frame.f_lasti))
+        elif not is_called(frame.f_code.co_filename):
+            break
         frame = frame.f_back
     return tuple(found)
 

@@ -510,11 +510,13 @@ class Case:
 
         It is traced when a report is asked for: a trace leaves its values in what the step keeps.
         """
-        if self.made is not None and self.is_asked and self.batches and self._handmade is None:
-            with contextlib.suppress(PullbackError):
+        with contextlib.suppress(PullbackError):
+            if self.made is not None and self.is_asked and self.batches and not self._handmade:
                 part = trained_part(self.initial.model)
                 self._handmade = Handmade(self.made, self.batches[0], part)
-        return None if self._handmade is None else getattr(self._handmade, what)
+            site: Site | None = None if self._handmade is None else getattr(self._handmade, what)
+            return site
+        return None
 
     def gradient_of(self, handed: Handed, rows: slice | None = None) -> list[Numbers]:
         """The gradient of the loss before a step, computed again; with `rows` of these alone."""

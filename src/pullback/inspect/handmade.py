@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dis
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from pullback.compile.driver import uncompiled
-from pullback.errors import Frame, Site
+from pullback.errors import Frame, LeakedValueError, Site
 from pullback.inspect.findings import with_lines
 from pullback.ir.array import Array
 from pullback.ir.graph import Graph, Node
@@ -114,13 +115,15 @@ class Handmade:
 
     @property
     def taken(self) -> Site | None:
-        """The same where not every step makes them: in the next one that does."""
-        for _ in range(EPOCH):
-            site = self._handed()
-            if site is not None:
-                return site
-            self.graph = self._traced()
-        return self.applied
+        """The same where not every step makes them: in the next one that does, or where old ones
+        are read."""
+        with contextlib.suppress(LeakedValueError):  # a step may keep the values of its trace
+            for _ in range(EPOCH):
+                site = self._handed()
+                if site is not None:
+                    return site
+                self.graph = self._traced()
+        return self.used
 
     def _handed(self) -> Site | None:
         told = set(self._like(self.graph.outputs[-len(self._shapes) :]))

@@ -221,3 +221,18 @@ def test_a_run_in_float16_that_never_steps_names_the_operation():
     first = watched.alarms[0]
     assert (first.id, first.frame.function) == ("NUM01", "squares")
     assert "large * large" in first.frame.source
+
+
+def test_gradients_that_a_step_keeps_are_told_where_they_are_used():
+    kept = {}
+
+    def change(i, model, x, y):
+        value, grads = pb.value_and_grad(loss)(model, x, y)
+        old = kept.get("grads", grads)
+        kept["grads"] = grads
+        better = map_leaves(lambda p, g: p - 0.1 * g, model, old)
+        return better, value, old
+
+    told = by_hand(change, 4).alarms[0]
+    assert (told.id, told.frame.function) == ("LOOP03", "<lambda>")
+    assert any(x.source.startswith("better =") for x in told.site.frames)

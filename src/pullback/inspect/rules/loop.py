@@ -267,7 +267,7 @@ class LOOP03(Astray):
         moves = [x.moved for x in case.handed]
         noise = [CLOSE * _size(x) + ROUNDED * _size(h.before) for x, h in _with(moves, case.handed)]
         going_on, fresh = ([x[i] for x in case.owed] for i in (0, 1))
-        if not case.owed or not all(map(_any, moves)) or _are(moves, going_on, noise):
+        if not case.owed or not any(map(_any, moves)) or _are(moves, going_on, noise):
             return
         if _are(moves, fresh, noise):
             yield cls.found(
