@@ -170,8 +170,9 @@ class OBJ01(Hazard):
 
     @classmethod
     def explains(cls, mine: Finding, other: Finding) -> bool:
-        """What a wrong softmax makes so small that its logarithm is not safe."""
-        return mine.severity is not Severity.INFO and other.rule.id == "NUM06"
+        """What a wrong softmax makes so small that its logarithm is not safe, or a gradient 0."""
+        follows = ("NUM06", "CUT04") if mine.what.endswith("is always 1") else ("NUM06",)
+        return mine.severity is not Severity.INFO and other.rule.id in follows
 
     @classmethod
     def _sigmoid(cls, program: Program, node: Node) -> Node | None:
