@@ -7,6 +7,7 @@ that made it; the function is named on one of them, or not far before.
 from __future__ import annotations
 
 import dis
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import CodeType
@@ -17,8 +18,11 @@ from pullback.functions import activations
 from pullback.inspect.findings import with_lines
 from pullback.inspect.program import Program
 from pullback.ir.graph import Node
+from pullback.ir.types import TensorType, float32
 from pullback.nn.module import Module, made_at
 from pullback.nn.normalization import BatchNormState
+from pullback.transforms.trace import trace_leaves
+from pullback.transforms.tree import flatten
 
 ACTIVATIONS = frozenset(
     name
@@ -55,8 +59,8 @@ def activation_site(program: Program, node: Node) -> Site:
     if site.frame is not None and not ACTIVATIONS.isdisjoint(_words(site.frame)):
         return site
     held = [x for model in program.args for x in _holders(model)]
-    found = [x for x in held if x.name == own]
-    last = [x for x in found or held if x.is_last] or found
+    found = [x for x in held if x.name == own or node.op.name in _operations(x.name)]
+    last = [x for x in found if x.is_last] or found
     if len(last) > 1 and site.scope:
         last = [x for x in last if x.path.startswith(f"{site.scope}.")]
     if len(last) != 1:
@@ -89,6 +93,14 @@ def _holders(model: Any) -> Iterator[Held]:
                 where = f"{attribute}[{i}]" if many else attribute
                 is_last = many and i == len(names) - 1
                 yield Held(name, f"{path}.{where}".lstrip("."), module, is_last)
+
+
+@functools.cache
+def _operations(name: str) -> frozenset[str]:
+    """What an activation of the library does, op by op."""
+    kind = TensorType((2,), float32)
+    traced = trace_leaves(getattr(activations, name), [kind], flatten((kind,))[1], evaluating=False)
+    return frozenset(x.op.name for x in traced.graph.nodes)
 
 
 def _handed_over(frame: Frame, name: str) -> Frame | None:
