@@ -18,6 +18,7 @@ from pullback.inspect.rules.start import OPT01, Check
 from pullback.inspect.seen import USUAL_RATE, Seen
 from pullback.inspect.trials import LEAST
 from pullback.ir.types import bfloat16, float16
+from pullback.ops.sampling import RandomBits
 from pullback.optim.optimizer import Optimizer
 from pullback.train.state import trained_part
 
@@ -265,6 +266,9 @@ class OPT02(Check):
         soon = case.course.to_come > again.run - again.adam
         if share <= (cls.falls if soon else cls.late):
             return False
+        nodes = case.first.probe.nodes
+        if not case.symptom and any(isinstance(node.op, RandomBits) for node in nodes):
+            return False  # one draw, as of dropout, says little of the loss of others
         own = case.clinic.renewed_with(AS_IT_IS, again.steps)
         learnt = again.start - again.adam
         return bool(again.start - own < (1 - cls.late / 2) * learnt)
