@@ -91,6 +91,16 @@ def scale_of(probe: Probe, layer: Layer) -> str:
     return f"the weights of {layer.name} have std {own:.3g}{beside}; {name}: {std:.3g}"
 
 
+def offset(probe: Probe, layer: Layer) -> str:
+    """Of a bias that decides alone what comes of a layer, in words; else nothing."""
+    bias = _bias(probe, layer)
+    if bias is None or not _is_far(probe, layer, bias):
+        return ""
+    signal = probe.numbers(layer.node.outputs[0]).astype(float64).std()
+    mean = probe.numbers(bias).astype(float64).mean()
+    return f"; the bias {probe.named[bias]} is {mean:.3g}, the products with weights {signal:.3g}"
+
+
 def rescaled(seen: Seen, model: Any) -> Any:
     """The model with new weights of each layer, of the usual scale; biases of a dead one at 0."""
     probe, rng = seen.probe, np.random.default_rng(0)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from pullback.inspect.probe import Probe
 from pullback.inspect.program import Program
-from pullback.ir.array import Array
-from pullback.ir.types import Numbers, float64
+from pullback.ir.array import Array, concrete
+from pullback.ir.types import Numbers, float64, is_float
 from pullback.ops.index import Gather
+from pullback.transforms.derivatives import vjp
 
 EQUAL = 1e-5
 """Gradients that differ by less, beside the largest one: a sum in another order."""
@@ -30,32 +32,74 @@ class Copies:
         return self.parameter.shape[self.axis]
 
 
-def twins(weight: Numbers, bar: Numbers, axis: int) -> tuple[Numbers, int]:
-    """Of the slices along an axis which are copies of an earlier one; how many are different."""
+def twins(weight: Numbers, bar: Numbers, axis: int) -> Numbers:
+    """Of the slices along an axis which are copies of another one, but for the first of each kind.
+
+    Copies have equal weights and equal slopes, which are not 0.
+    """
     count = weight.shape[axis]
     rows, slopes = [np.moveaxis(x, axis, 0).reshape(count, -1) for x in (weight, bar)]
-    _, index, group = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-    first = index[group.ravel()]
+    _, group = np.unique(rows, axis=0, return_inverse=True)
+    group = group.ravel()
+    along = slopes @ np.random.default_rng(0).standard_normal(slopes.shape[1])
+    order = np.lexsort((along, group))  # copies lie beside each other
+    before, after = order[:-1], order[1:]
     # not bit for bit: a product may sum its last columns in another order
-    equal = np.abs(slopes - slopes[first]).max(axis=1) <= EQUAL * np.abs(slopes).max()
-    return equal & (first != np.arange(count)) & slopes.any(axis=1), len(index)
+    near = np.abs(slopes[after] - slopes[before]).max(axis=1) <= EQUAL * np.abs(slopes).max()
+    again = np.zeros(count, bool)
+    again[after] = near & (group[after] == group[before]) & slopes[after].any(axis=1)
+    return again
 
 
-def copies(program: Program, bars: Mapping[Array, Numbers]) -> Iterator[Copies]:
+def repeats(weight: Numbers, axis: int) -> bool:
+    """Whether two slices along an axis have the same numbers."""
+    count = weight.shape[axis]
+    return len(np.unique(np.moveaxis(weight, axis, 0).reshape(count, -1), axis=0)) < count
+
+
+def copies_along(probe: Probe, x: Array, axis: int) -> int:
+    """How many slices of a parameter are copies of others.
+
+    Where their gradient is 0 or no more than rounding, as behind a last layer whose rows are equal,
+    that of a random function of the output says it.
+    """
+    weight, bar = probe.numbers(x).astype(float64), probe.bar(x)
+    if bar is None or not repeats(weight, axis):
+        return 0
+    found = int(twins(weight, bar.astype(float64), axis).sum()) if bar.any() else 0
+    if found:
+        return found
+    slope = slope_of_output(probe, x)
+    return 0 if slope is None else int(twins(weight, slope, axis).sum())
+
+
+def slope_of_output(probe: Probe, x: Array) -> Numbers | None:
+    """The gradient of Σ r · output with respect to a parameter, r random; None where it is 0."""
+    graph = probe.network
+    if graph is None or all({x}.isdisjoint(node.inputs) for node in graph.nodes):
+        return None
+    out, back = vjp(probe.as_function(graph, x), concrete(probe.numbers(x).copy()))
+    if not is_float(out.dtype):
+        return None
+    r = np.random.default_rng(1).standard_normal(out.shape).astype(out.dtype)
+    slope: Numbers = back(r)[0].numpy().astype(float64)
+    return slope if slope.any() else None
+
+
+def copies(probe: Probe) -> Iterator[Copies]:
     """The parameters all of whose slices along an axis come twice at least, as factors or centres.
 
     The rows that an index chooses stand for different things, whatever one batch says of them.
     """
-    for x, slope in bars.items():
-        weight = program.numbers(x)
-        if not slope.any():
+    for x in probe.named:
+        if probe.bar(x) is None:
             continue
-        chosen = _chosen(program, x)
-        for axis, count in enumerate(weight.shape):
-            if axis in chosen or not 1 < count < weight.size:
+        chosen, shape = _chosen(probe, x), x.shape
+        for axis, count in enumerate(shape):
+            if axis in chosen or not 1 < count < x.size:
                 continue
-            again, groups = twins(weight.astype(float64), slope.astype(float64), axis)
-            if again.sum() == count - groups and 2 * groups <= count:
+            groups = count - copies_along(probe, x, axis)
+            if 2 * groups <= count:
                 yield Copies(x, axis, groups)
                 break
 

@@ -28,20 +28,21 @@ from pullback.inspect.initial import (
     misfit_layer,
     misfit_loop,
     misfit_table,
+    offset,
     scale_of,
 )
 from pullback.inspect.moments import MISPREDICTED, Signal
 from pullback.inspect.probe import FLAT, Layer, Probe
+from pullback.inspect.rules.cuts import CUT04
 from pullback.inspect.rules.start import CLIPPED, FRESH, OBJ04, Check
 from pullback.inspect.seen import Seen
-from pullback.inspect.symmetry import copies, twins
-from pullback.ir.families import Elementwise
+from pullback.inspect.symmetry import copies, copies_along
+from pullback.ir.families import Elementwise, Multilinear
 from pullback.ir.graph import Node
 
 STEEPER = Remedy("tanh or relu, and weights to fit", steps=120, initialises=True, edit=unsquashed)
 COOLED = Remedy("scores of standard deviation 1", steps=120, edit=cooled)
 SKIPS = Remedy("x + f(x) in place of f(x)", steps=120, edit=skipped)
-
 
 class SIG01(Check):
     """The gradient vanishes with depth: each layer hands on a fraction of what it gets.
@@ -123,6 +124,21 @@ class SIG03(Check):
     many = Threshold(0.5, "WARN with a symptom: share above", "TheDeepChecker, SageMaker")
 
     @classmethod
+    def explains(cls, mine: Finding, other: Finding) -> bool:
+        """Gradients that die in these units, or behind them in a product with their zeros.
+
+        Not behind the last layer: outputs that are cut off are told as such.
+        """
+        if other.rule is not CUT04 or not mine.numbers.get("cuts"):
+            return False
+        deaths = other.evidence
+        assert isinstance(deaths, tuple)
+        return bool(deaths) and all(
+            x.name == mine.numbers["activation"] or isinstance(x.node.op, Multilinear)
+            for x in deaths
+        )
+
+    @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
         if seen.probe.batch < 8:
             return
@@ -134,8 +150,14 @@ class SIG03(Check):
                 f"{each.dead:.0%} of {each.layer.width} units behind {each.layer.name} are dead",
                 each.node.site,
                 severity=severity,
-                why=f"{each.node.op.name} has slope 0 for each of {seen.probe.batch} samples",
-                numbers={"dead": each.dead},
+                why=f"{each.node.op.name} has slope 0 for each of {seen.probe.batch} samples"
+                f"{offset(seen.probe, each.layer)}",
+                numbers={
+                    "dead": each.dead,
+                    "layer": each.layer.name,
+                    "activation": each.node.op.name,
+                    "cuts": each.dead >= cls.nearly_all and each.layer is not seen.probe.layers[-1],
+                },
             )
 
 
@@ -256,8 +278,7 @@ class SIG06(Check):
     @classmethod
     def _of_any(cls, probe: Probe) -> Iterator[Finding]:
         """Of parameters that are no weights of a layer."""
-        bars = {x: bar for x in probe.named if (bar := probe.bar(x)) is not None}
-        known = list(copies(probe, bars))
+        known = list(copies(probe))
         for x in known[:1]:
             names = [probe.named[each.parameter] for each in known]
             site = probe.readers[x.parameter][0].site
@@ -495,11 +516,8 @@ def _flow(signals: Sequence[Signal]) -> _Flow | None:
 
 def _twins(probe: Probe, layer: Layer) -> int:
     """Units with the weights and the gradient of another; 0 where all are different."""
-    bar = probe.bar(layer.weight)
-    if bar is None or not np.any(bar) or layer.width < 2:
-        return 0
-    axis = _unit_axis(probe, layer)
-    return 0 if axis is None else int(twins(probe.numbers(layer.weight), bar, axis)[0].sum())
+    axis = _unit_axis(probe, layer) if layer.width > 1 else None
+    return 0 if axis is None else copies_along(probe, layer.weight, axis)
 
 
 def _unit_axis(probe: Probe, layer: Layer) -> int | None:
