@@ -13,7 +13,7 @@ import numpy as np
 from pullback._public import public
 from pullback.compile import compile
 from pullback.errors import ArgumentError, PullbackError
-from pullback.inspect.birth import births
+from pullback.inspect.birth import births, marked
 from pullback.inspect.case import HANDED, KEPT, Case, Job, parts
 from pullback.inspect.causes import place, rooted
 from pullback.inspect.course import FIRST, NEVER, STRIDE
@@ -22,6 +22,7 @@ from pullback.inspect.looks import examined, facts
 from pullback.inspect.report import Report
 from pullback.inspect.response import passes_on
 from pullback.inspect.rules import rule
+from pullback.inspect.rules.near import foretold
 from pullback.inspect.seen import single
 from pullback.ir.array import Array, float_of
 from pullback.optim.momentum import sgd
@@ -318,7 +319,9 @@ class Doctor:
             found += births(loss, state.model, *batch).findings
         if not found and (case.job is None or case.is_stepped):
             found += births(self._step, state, *batch).findings
-        return found
+        if case.job is None or case.course.count == 1:
+            return found
+        return marked(found, lambda birth: foretold(case.first.probe, birth))
 
     # ---- what is told ----
 

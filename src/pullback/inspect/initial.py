@@ -124,11 +124,11 @@ def looped(probe: Probe) -> list[Array]:
     return [
         x
         for x in probe.named
-        if x.ndim == 2 and any(isinstance(n.op, HigherOrder) for n in _ways(probe, x))
+        if x.ndim == 2 and any(isinstance(n.op, HigherOrder) for n in ways(probe, x))
     ]
 
 
-def _ways(probe: Probe, x: Array) -> list[Node]:
+def ways(probe: Probe, x: Array) -> list[Node]:
     """Who reads a value, or the transposition of it."""
     found = []
     for node in probe.readers.get(x, []):

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pullback.errors import Site
+from pullback.inspect.initial import ways
 from pullback.inspect.probe import Probe
 from pullback.inspect.program import Program
 from pullback.ir.array import Array, concrete
+from pullback.ir.op import HigherOrder
 from pullback.ir.types import Numbers, float64, is_float
 from pullback.ops.index import Gather
 from pullback.transforms.derivatives import vjp
@@ -60,17 +63,16 @@ def repeats(weight: Numbers, axis: int) -> bool:
 def copies_along(probe: Probe, x: Array, axis: int) -> int:
     """How many slices of a parameter are copies of others.
 
-    Where their gradient is 0 or no more than rounding, as behind a last layer whose rows are equal,
-    that of a random function of the output says it.
+    Asked is a random function of the output: the gradient of the loss may be 0, as behind a last
+    layer whose rows are equal, or the same by chance, as of classes with as many examples.
     """
     weight, bar = probe.numbers(x).astype(float64), probe.bar(x)
     if bar is None or not repeats(weight, axis):
         return 0
-    found = int(twins(weight, bar.astype(float64), axis).sum()) if bar.any() else 0
-    if found:
-        return found
     slope = slope_of_output(probe, x)
-    return 0 if slope is None else int(twins(weight, slope, axis).sum())
+    if slope is None:
+        slope = bar.astype(float64)
+    return int(twins(weight, slope, axis).sum()) if slope.any() else 0
 
 
 def slope_of_output(probe: Probe, x: Array) -> Numbers | None:
@@ -102,6 +104,25 @@ def copies(probe: Probe) -> Iterator[Copies]:
             if 2 * groups <= count:
                 yield Copies(x, axis, groups)
                 break
+
+
+def constants(probe: Probe) -> Iterator[tuple[Array, Site]]:
+    """The trained matrices before the last layer that have one value other than 0, and their use.
+
+    Factors of products, matrices of loops, tables: scales and masks may well begin at 1.
+    """
+    last = probe.layers[-1].weight if probe.layers else None
+    uses = {layer.weight: layer.node for layer in reversed(probe.layers)}
+    for x in probe.named:
+        slope, numbers = probe.bar(x), probe.numbers(x)
+        wide = sum(n > 1 for n in x.shape) > 1
+        if x is last or not wide or slope is None or x in probe.replay.frozen:
+            continue
+        if not np.ptp(numbers.astype(float64)) and numbers.flat[0]:
+            reads = [n for n in ways(probe, x) if isinstance(n.op, Gather | HigherOrder)]
+            used = uses.get(x) or next(iter(reads), None)
+            if used is not None:
+                yield x, used.site
 
 
 def _chosen(program: Program, x: Array) -> set[int]:

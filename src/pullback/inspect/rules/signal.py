@@ -36,7 +36,8 @@ from pullback.inspect.probe import FLAT, Layer, Probe
 from pullback.inspect.rules.cuts import CUT04
 from pullback.inspect.rules.start import CLIPPED, FRESH, OBJ04, Check
 from pullback.inspect.seen import Seen
-from pullback.inspect.symmetry import copies, copies_along
+from pullback.inspect.symmetry import constants, copies, copies_along
+from pullback.ir.array import Array
 from pullback.ir.families import Elementwise, Multilinear
 from pullback.ir.graph import Node
 
@@ -249,7 +250,9 @@ class SIG06(Check):
     So do the factors of a table, the centres of a mixture, the units of a recurrence: the slices
     of any parameter, where each of them comes twice at least. A layer of zeros alone is fine, if
     the gradients of its units differ. What is reported is exact: equal weights *and* equal
-    gradients.
+    gradients; where those are 0 at first, gradients of a random function of the output. A layer
+    before the last whose weights all have one value other than 0 is a warning: its units begin as
+    one, and what lies behind it must tell them apart.
     """
 
     id = "SIG06"
@@ -262,7 +265,7 @@ class SIG06(Check):
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
         probe, found = seen.probe, False
-        for layer in probe.layers:
+        for layer in _first_uses(probe):
             count = _twins(probe, layer)
             if count:
                 found = True
@@ -272,8 +275,22 @@ class SIG06(Check):
                     why=cls.alike,
                     numbers={"copies": count, "units": layer.width, "layer": layer.name},
                 )
-        if not found:
-            yield from cls._of_any(probe)
+        of_any = [] if found else list(cls._of_any(probe))
+        yield from of_any or ([] if found else cls._of_one_value(probe))
+
+    @classmethod
+    def _of_one_value(cls, probe: Probe) -> Iterator[Finding]:
+        """All weights of a layer the same, and not 0: what is behind it tells its units apart."""
+        for x, site in constants(probe):
+            name, value = probe.named[x], float(probe.numbers(x).flat[0])
+            yield cls.found(
+                f"all {x.size} weights of {name} are {value:.3g}: its units begin alike",
+                site,
+                severity=Severity.WARN,
+                why="each unit adds up the same: of its inputs one number is left",
+                numbers={"layer": name, "value": value},
+            )
+            return
 
     @classmethod
     def _of_any(cls, probe: Probe) -> Iterator[Finding]:
@@ -512,6 +529,14 @@ def _along(rule: type[Check], verb: str, flow: _Flow, severity: Severity) -> Fin
 def _flow(signals: Sequence[Signal]) -> _Flow | None:
     alive = [x for x in signals if x.backward > 0 and math.isfinite(x.backward)]
     return _Flow(alive) if len(alive) >= 3 else None
+
+
+def _first_uses(probe: Probe) -> list[Layer]:
+    """Of layers that are used again and again the first use."""
+    first: dict[Array, Layer] = {}
+    for layer in probe.layers:
+        first.setdefault(layer.weight, layer)
+    return list(first.values())
 
 
 def _twins(probe: Probe, layer: Layer) -> int:
