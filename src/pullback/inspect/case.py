@@ -17,7 +17,8 @@ from pullback.inspect.answers import is_reward
 from pullback.inspect.baseline import Baseline, class_error
 from pullback.inspect.course import FIRST, NEVER, Course
 from pullback.inspect.findings import Finding
-from pullback.inspect.handmade import Handmade
+from pullback.inspect.around import Around
+from pullback.inspect.handmade import Handmade, standing_draw
 from pullback.inspect.probe import Probe
 from pullback.inspect.reference import STEPS, Beside, beside
 from pullback.inspect.seen import Seen, Subject, is_half
@@ -187,6 +188,8 @@ class Case:
         """What OBJ02 found with other numbers for the classes, once there are enough batches."""
         self.is_warming: bool | None = None
         """Whether the steps still grew when a warm-up should have been over."""
+        self.around: Around | None = None
+        """What the loop found around it before the first step."""
         self._handmade: Handmade | None = None
         self._jump: float | None = None
         self._gradients: dict[tuple[int, int, str], list[Numbers]] = {}
@@ -517,6 +520,27 @@ class Case:
                 part = trained_part(self.initial.model)
                 self._handmade = Handmade(self.made, self.batches[0], part)
         return None if self._handmade is None else getattr(self._handmade, what)
+
+    @property
+    def standing_draw(self) -> tuple[Site, Site] | None:
+        """Where a loop by hand makes a key that is the same in each step, and where it draws.
+
+        Known is what stood around the loop before its first step and stands there now. Of what it
+        names itself something must have changed, or it is no loop that is looked at, but one step
+        with its state; and no number may have, as one that counts the steps.
+        """
+        before = self.around
+        if before is None or not before.draws or not self.is_asked or self.made is None:
+            return None
+        now = Around.of(self.made)
+        if now.numbers != before.numbers:
+            return None
+        same, names = {id(x) for x in (*before.direct, *before.deeper)}, {*map(id, now.direct)}
+        if names <= same:  # nothing that it names has changed: any of it may be its state
+            same -= names
+        with contextlib.suppress(PullbackError):
+            return standing_draw(self.made, self.batches[0], same)
+        return None
 
     def gradient_of(self, handed: Handed, rows: slice | None = None) -> list[Numbers]:
         """The gradient of the loss before a step, computed again; with `rows` of these alone."""

@@ -13,6 +13,7 @@ import numpy as np
 from pullback._public import public
 from pullback.compile import compile
 from pullback.errors import ArgumentError, PullbackError
+from pullback.inspect.around import Around
 from pullback.inspect.birth import births, marked
 from pullback.inspect.case import HANDED, KEPT, Case, Job, parts
 from pullback.inspect.causes import place, rooted
@@ -22,6 +23,7 @@ from pullback.inspect.looks import examined, facts
 from pullback.inspect.report import Report
 from pullback.inspect.response import passes_on
 from pullback.inspect.rules import rule
+from pullback.inspect.rules.graph import LOOP04
 from pullback.inspect.rules.near import foretold
 from pullback.inspect.seen import single
 from pullback.ir.array import Array, float_of
@@ -91,6 +93,7 @@ class Doctor:
         """Whether the facts were looked for."""
         self._signs: list[Finding] = []
         self._born: list[Finding] = []
+        self._drawn: list[Finding] = []
         self._told: set[tuple[str, str]] = set()
         self._skipped: list[str] = []
         self._due = 1
@@ -126,7 +129,8 @@ class Doctor:
         With a loss function, `optimizer` is what the loop of your own uses, where it is to be
         judged; `network_state` and `key` are what the loss takes. `made` is what the loop does with
         a batch, as `lambda x, y: step(state, x, y)`, which returns the new model first: it is
-        traced, never run, to name a line of it, when a report is asked for that has an alarm.
+        traced, never run, when a report is asked for, to name a line of it or where its code
+        speaks of keys.
         What it keeps outside of itself is not fit for more steps then. Copies the state.
         """
         self._began = time.perf_counter()
@@ -145,6 +149,7 @@ class Doctor:
             ).replace(model=model)
         self._case = Case(job, state, isinstance(step, TrainStep), self._remedies)
         self._case.made = made
+        self._case.around = None if made is None else Around.of(made)
         self._hear, self._note = self._case.course.hear, self._case.course.note
         self.seconds += time.perf_counter() - self._began
 
@@ -250,7 +255,8 @@ class Doctor:
         """All that is known, after one more look at the run as it is now."""
         case = self._required()
         unnamed = case.made is not None and bool(self._alarms())
-        if self._looked < case.course.count or case.owes or unnamed:
+        draws = case.around is not None and case.around.draws
+        if self._looked < case.course.count or case.owes or unnamed or draws:
             case.is_asked = True
             if unnamed:  # once more, with the lines of the step
                 case.early, self._is_known = None, False
@@ -284,6 +290,8 @@ class Doctor:
             self._facts = self._tried("facts", lambda: facts(case))
         if case.is_skipping and not self._born:
             self._born = self._tried("births", lambda: self._births(case, *case.now))
+        if case.is_asked:
+            self._drawn = self._tried("draws", lambda: list(LOOP04.standing(case)))
         if count > 1:
             self._signs = self._tried("signs", lambda: examined(case, self._facts))
         case.forget()
@@ -329,7 +337,7 @@ class Doctor:
         return [x for x in self._found() if x.severity is not Severity.INFO]
 
     def _found(self) -> list[Finding]:
-        return [*self._born, *self._facts, *self._signs]
+        return [*self._born, *self._facts, *self._drawn, *self._signs]
 
     def _new(self) -> str:
         """The alarms that were not told before."""

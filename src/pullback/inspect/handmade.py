@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dis
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
+
+import numpy as np
 
 from pullback.compile.driver import uncompiled
 from pullback.errors import Frame, Site
 from pullback.ir.array import Array
-from pullback.ir.graph import Graph, Node
+from pullback.ir.graph import Graph, Node, depends_on, needed_nodes
+from pullback.ir.types import Numbers
 from pullback.ops.pointwise import Constant, Multiply
 from pullback.ops.sampling import RandomBits
 from pullback.transforms.trace import trace_leaves
@@ -112,6 +115,35 @@ class Handmade:
             if len(found) < len(self._shapes) and x.shape == self._shapes[len(found)]:
                 found.append(x)
         return found or [x for x in values if x.shape in self._shapes and x.ndim > 0]
+
+
+def standing_draw(
+    step: Callable[..., Any], batch: Sequence[Any], same: Container[int]
+) -> tuple[Site, Site] | None:
+    """The last draw of a step whose key comes of arrays whose ids are in `same` and of nothing
+    else: where its key is made, and where it is drawn. Traced twice, its key is the same."""
+    once, again = (_draws(step, batch, same) for _ in range(2))
+    pairs = zip(reversed(once), reversed(again), strict=False)
+    found = [each[1:] for each, other in pairs if np.array_equal(each[0], other[0])]
+    return found[0] if found else None
+
+
+def _draws(
+    step: Callable[..., Any], batch: Sequence[Any], same: Container[int]
+) -> list[tuple[Numbers, Site, Site]]:
+    """Of the draws whose keys stand: the key, where it is made, where it is used last."""
+    leaves = flatten_arrays(tuple(batch), "batch")
+    traced = trace_leaves(uncompiled(step), *leaves, evaluating=True)
+    graph = traced.graph
+    outside = zip(graph.inputs[len(leaves[0]) :], traced.captured, strict=True)
+    moving = [*graph.inputs[: len(leaves[0])], *[x for x, y in outside if id(y) not in same]]
+    fed, found = depends_on(graph.nodes, moving), []
+    for node in graph.nodes:
+        if isinstance(node.op, RandomBits) and node.inputs[0] not in fed:
+            before = needed_nodes(graph.nodes, node.inputs) or (node,)
+            made = next((x.site for x in before if x.site.frame is not None), node.site)
+            found.append((node.inputs[0].numpy(), made, node.site))
+    return found
 
 
 def _is_zero(node: Node) -> bool:

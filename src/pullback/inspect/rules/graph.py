@@ -6,9 +6,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pullback.inspect.case import Case
 from pullback.inspect.findings import Finding, Severity, Threshold
 from pullback.inspect.mixing import LEAKED, carried
 from pullback.inspect.probe import Layer, Probe
+from pullback.inspect.rules.cuts import said
 from pullback.inspect.rules.start import Check
 from pullback.inspect.seen import Seen
 from pullback.ir.array import Array
@@ -139,7 +141,9 @@ class LOOP04(Check):
     """The loss draws the same random numbers in every step: its key is a constant.
 
     Dropout then takes the same units away for ever, and noise is a fixed offset. A parameter named
-    `key` of the loss is given another key in each step by `train_step`.
+    `key` of the loss is given another key in each step by `train_step`. A loop of your own hands a
+    new key on from step to step: where the doctor is told what it does with a batch (`made`), it is
+    looked for draws whose key neither the batch nor anything that the loop has changed says.
     """
 
     id = "LOOP04"
@@ -162,6 +166,20 @@ class LOOP04(Check):
                     why="no argument of the loss changes it",
                 )
                 return
+
+    @classmethod
+    def standing(cls, case: Case) -> Iterator[Finding]:
+        """In a loop by hand: draws of a step whose key comes from what the loop never changes."""
+        found = case.standing_draw
+        if found is not None:
+            key, drawn = found
+            yield cls.found(
+                "the key of this step is a constant: each step draws the same numbers",
+                key,
+                why="neither the batch nor the state changes it; traced twice it is the same",
+                fix="key, now = pb.random.split(key) in each step, and the new key handed on",
+                notes=() if drawn == key else (said("drawn", drawn),),
+            )
 
 
 class SIG09(Check):
