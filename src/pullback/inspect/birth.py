@@ -148,13 +148,12 @@ def certificates(tape: Tape) -> Iterator[Finding]:
 
 def marked(found: Sequence[Finding], foretold: Callable[[Birth], str]) -> list[Finding]:
     """Births of a later step, with what the first step said of the operation already."""
-    first = next((x for x in found if isinstance(x.evidence, Birth)), None)
-    assert first is None or isinstance(first.evidence, Birth)
-    said = "" if first is None else foretold(first.evidence)
+    first = next((x.evidence for x in found if isinstance(x.evidence, Birth)), None)
+    said = "" if first is None else foretold(first)
     if not said:
         return list(found)
     told = [replace(x, numbers={**x.numbers, "foretold": True}) for x in found]
-    return [replace(x, why=f"{x.why}; {said}") if x.evidence is first.evidence else x for x in told]
+    return [replace(x, why=f"{x.why}; {said}") if x.evidence is first else x for x in told]
 
 
 def _finding(birth: Birth, is_hidden: bool) -> Finding:

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from pullback.compile.driver import uncompiled
 from pullback.data.fingerprint import fingerprint
 from pullback.errors import PullbackError, Site
 from pullback.inspect.answers import is_reward
+from pullback.inspect.around import Around, counted_up
 from pullback.inspect.baseline import Baseline, class_error
 from pullback.inspect.course import FIRST, NEVER, Course
 from pullback.inspect.findings import Finding
-from pullback.inspect.around import Around
 from pullback.inspect.handmade import Handmade, standing_draw
 from pullback.inspect.probe import Probe
 from pullback.inspect.reference import STEPS, Beside, beside
@@ -536,10 +537,13 @@ class Case:
         if now.numbers != before.numbers:
             return None
         same, names = {id(x) for x in (*before.direct, *before.deeper)}, {*map(id, now.direct)}
-        if names <= same:  # nothing that it names has changed: any of it may be its state
+        is_one_step = names <= same
+        if is_one_step:  # nothing that it names has changed: any of it may be its state
             same -= names
-        with contextlib.suppress(PullbackError):
-            return standing_draw(self.made, self.batches[0], same)
+        step = uncompiled(self.made)
+        steps = step, step, counted_up(step, same, with_numbers=is_one_step)
+        with contextlib.suppress(Exception):  # user's code, and other numbers in it
+            return standing_draw(steps, self.batches[0], same, makes_keys=not now.keeps)
         return None
 
     def gradient_of(self, handed: Handed, rows: slice | None = None) -> list[Numbers]:

@@ -15,7 +15,7 @@ from pullback.ir.graph import Graph, Node, depends_on, needed_nodes
 from pullback.ir.types import Numbers
 from pullback.ops.pointwise import Constant, Multiply
 from pullback.ops.sampling import RandomBits
-from pullback.transforms.trace import trace_leaves
+from pullback.transforms.trace import Traced, trace_leaves
 from pullback.transforms.tree import flatten, flatten_arrays
 
 EPOCH = 64
@@ -118,31 +118,44 @@ class Handmade:
 
 
 def standing_draw(
-    step: Callable[..., Any], batch: Sequence[Any], same: Container[int]
+    steps: Sequence[Callable[..., Any]],
+    batch: Sequence[Any],
+    same: Container[int],
+    makes_keys: bool,
 ) -> tuple[Site, Site] | None:
     """The last draw of a step whose key comes of arrays whose ids are in `same` and of nothing
-    else: where its key is made, and where it is drawn. Traced twice, its key is the same."""
-    once, again = (_draws(step, batch, same) for _ in range(2))
-    pairs = zip(reversed(once), reversed(again), strict=False)
-    found = [each[1:] for each, other in pairs if np.array_equal(each[0], other[0])]
-    return found[0] if found else None
+    else: where its key is made, and where it is drawn.
+
+    Of all `steps`, which are one step again and again, with other numbers in its state at last, the
+    key is the same. With `makes_keys` it may come of arrays that the step itself makes.
+    """
+    leaves = flatten_arrays(tuple(batch), "batch")
+    traces = [trace_leaves(f, *leaves, evaluating=True) for f in steps]
+    each = zip(*[x.captured for x in traces], strict=False)
+    own = {id(x) for made in each if made[0] is not made[1] for x in made if makes_keys}
+    draws = [_draws(x, len(leaves[0]), lambda y: id(y) in own or id(y) in same) for x in traces]
+    for first, *others in zip(*map(reversed, draws), strict=False):
+        if all(np.array_equal(first[0], x[0]) for x in others):
+            return first[1], first[2]
+    return None
 
 
 def _draws(
-    step: Callable[..., Any], batch: Sequence[Any], same: Container[int]
+    traced: Traced, given: int, stands: Callable[[Array], bool]
 ) -> list[tuple[Numbers, Site, Site]]:
     """Of the draws whose keys stand: the key, where it is made, where it is used last."""
-    leaves = flatten_arrays(tuple(batch), "batch")
-    traced = trace_leaves(uncompiled(step), *leaves, evaluating=True)
     graph = traced.graph
-    outside = zip(graph.inputs[len(leaves[0]) :], traced.captured, strict=True)
-    moving = [*graph.inputs[: len(leaves[0])], *[x for x, y in outside if id(y) not in same]]
+    outside = zip(graph.inputs[given:], traced.captured, strict=True)
+    moving = [*graph.inputs[:given], *[x for x, y in outside if not stands(y)]]
     fed, found = depends_on(graph.nodes, moving), []
-    for node in graph.nodes:
-        if isinstance(node.op, RandomBits) and node.inputs[0] not in fed:
+    bits = [x for x in graph.nodes if isinstance(x.op, RandomBits)]
+    for i, node in enumerate(bits):
+        made = depends_on(graph.nodes, node.outputs)
+        is_key = any(x.inputs[0] in made for x in bits[i + 1 :])
+        if not is_key and node.inputs[0] not in fed:
             before = needed_nodes(graph.nodes, node.inputs) or (node,)
-            made = next((x.site for x in before if x.site.frame is not None), node.site)
-            found.append((node.inputs[0].numpy(), made, node.site))
+            start = next((x.site for x in before if x.site.frame is not None), node.site)
+            found.append((node.inputs[0].numpy(), start, node.site))
     return found
 
 

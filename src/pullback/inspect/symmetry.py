@@ -57,7 +57,8 @@ def twins(weight: Numbers, bar: Numbers, axis: int) -> Numbers:
 def repeats(weight: Numbers, axis: int) -> bool:
     """Whether two slices along an axis have the same numbers."""
     count = weight.shape[axis]
-    return len(np.unique(np.moveaxis(weight, axis, 0).reshape(count, -1), axis=0)) < count
+    rows = np.moveaxis(weight, axis, 0).reshape(count, -1)
+    return bool(len(np.unique(rows, axis=0)) < count)
 
 
 def copies_along(probe: Probe, x: Array, axis: int) -> int:

@@ -384,7 +384,8 @@ def test_the_where_trap(wrap):
     finding = only(report)
     assert finding.evidence.mask.op.name == "select"
     assert finding.evidence.index == (1,)
-    assert finding.id == "NUM02" and "pb.where(ok, x, 1.0)" in finding.fix
+    assert finding.id == "NUM02"
+    assert "pb.where(ok, x, 1.0)" in finding.fix
     assert "left out by where" in finding.why
     assert finding.frame.expression == "pb.sqrt(x)"
 

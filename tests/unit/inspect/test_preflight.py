@@ -463,3 +463,22 @@ def test_a_loss_below_zero_is_learnt_by_heart():
 
     report = pb.preflight(model, loss, (x, y), optimizer=pb.optim.adam(3e-2))
     assert "VER01" not in [x.id for x in report.findings]
+
+
+def test_what_ended_the_trial_is_named_and_was_foretold():
+    """A softmax by hand whose powers overflow soon: no matter of the rate."""
+
+    def loss(model, x, y):
+        likely = pb.exp(scale * model(x))
+        p = likely / (pb.sum(likely, axis=1, keepdims=True) + 1e-8)
+        return -pb.mean(pb.log(pb.take_along_axis(p, y[:, None], axis=1) + 1e-8))
+
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((32, 4)).astype(np.float32), rng.integers(0, 4, 32)
+    model = pb.nn.MLP(4, 4, 16, 1, pb.tanh, key=pb.random.key(1))
+    scale = 87 / np.abs(model(x).numpy()).max()
+    told = pb.preflight(model, loss, (x, y), optimizer=pb.optim.adam(1e-2)).alarms[0]
+    assert told.id == "NUM01"
+    assert told.what.startswith("exp(")
+    assert told.why.startswith("in step ")
+    assert "a softmax by hand" in told.why

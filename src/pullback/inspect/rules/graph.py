@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -15,10 +16,11 @@ from pullback.inspect.rules.start import Check
 from pullback.inspect.seen import Seen
 from pullback.ir.array import Array
 from pullback.ir.families import Linear, Multilinear
-from pullback.ir.graph import Graph, Node
+from pullback.ir.graph import Graph, Node, depends_on
 from pullback.ir.types import Numbers, float64, is_float, is_integer
 from pullback.ops.pointwise import Add, Divide, Multiply, Negative, Subtract
 from pullback.ops.sampling import RandomBits
+from pullback.transforms.tree import flatten
 
 
 class DAT06(Check):
@@ -152,6 +154,7 @@ class LOOP04(Check):
     fix = "def loss(model, x, y, key): ..., and TrainState.create(..., key=pb.random.key(seed))"
     intended = "a comment on the line: # intended: LOOP04 fixed noise"
     source = "a classic of explicit keys; the graph says it"
+    batches = Threshold(3, "batches with the same key, at least", "own")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
@@ -168,6 +171,29 @@ class LOOP04(Check):
                 return
 
     @classmethod
+    def running(cls, case: Case) -> Iterator[Finding]:
+        """In a run: a key that is part of each batch, and the same in the first ones."""
+        if case.job is None or len(case.batches) < int(cls.batches):
+            return
+        columns = zip(*[flatten(x)[0] for x in case.batches], strict=False)
+        alike = [_is_key(x[0]) and all(np.array_equal(y, x[0]) for y in x) for x in columns]
+        if not any(alike):
+            return
+        probe = case.first.probe
+        given = [x for x in probe.replay.graph.inputs if x in probe.replay.data]
+        moving = [x for x, same in zip(given, alike, strict=False) if not same]
+        fed = depends_on(probe.nodes, [*probe.replay.parameters, *moving])
+        for node in probe.nodes:
+            if isinstance(node.op, RandomBits) and node.inputs[0] in probe.fed - fed:
+                yield cls.found(
+                    "the key of each batch is the same: each step draws the same numbers",
+                    node.site,
+                    why=f"equal, bit for bit, in the first {len(case.batches)} batches",
+                    fix="key, now = pb.random.split(key) in each step, and now handed to the loss",
+                )
+                return
+
+    @classmethod
     def standing(cls, case: Case) -> Iterator[Finding]:
         """In a loop by hand: draws of a step whose key comes from what the loop never changes."""
         found = case.standing_draw
@@ -180,6 +206,10 @@ class LOOP04(Check):
                 fix="key, now = pb.random.split(key) in each step, and the new key handed on",
                 notes=() if drawn == key else (said("drawn", drawn),),
             )
+
+
+def _is_key(x: Any) -> bool:
+    return str(getattr(x, "dtype", "")) == "uint32" and x.shape[-1:] == (2,)
 
 
 class SIG09(Check):

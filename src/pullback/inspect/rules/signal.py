@@ -6,8 +6,6 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from pullback.errors import listed
 from pullback.inspect.choices import choices
 from pullback.inspect.edits import cooled, skipped, unsquashed
@@ -44,6 +42,7 @@ from pullback.ir.graph import Node
 STEEPER = Remedy("tanh or relu, and weights to fit", steps=120, initialises=True, edit=unsquashed)
 COOLED = Remedy("scores of standard deviation 1", steps=120, edit=cooled)
 SKIPS = Remedy("x + f(x) in place of f(x)", steps=120, edit=skipped)
+
 
 class SIG01(Check):
     """The gradient vanishes with depth: each layer hands on a fraction of what it gets.
