@@ -144,8 +144,8 @@ class LOOP04(Check):
 
     Dropout then takes the same units away for ever, and noise is a fixed offset. A parameter named
     `key` of the loss is given another key in each step by `train_step`. A loop of your own hands a
-    new key on from step to step: where the doctor is told what it does with a batch (`made`), it is
-    looked for draws whose key neither the batch nor anything that the loop has changed says.
+    new key on from step to step: where the doctor is told what it does with a batch (`made`), it
+    looks for draws whose key neither the batch nor anything that the loop has changed says.
     """
 
     id = "LOOP04"
