@@ -95,6 +95,7 @@ def test_digits_are_learnt():
         "model.safetensors",
         "metrics.csv",
         "steps.csv",
+        "doctor.html",
         "report.html",
         "learning_curves.png",
         "gradient_norms.png",

@@ -13,13 +13,13 @@ from pullback.errors import OutOfRangeError
 from pullback.ir.array import concrete
 from pullback.ops.index import (
     Gather,
-    Previous,
     ScatterAdd,
     ScatterMax,
     ScatterMin,
     ScatterMultiply,
     ScatterSet,
 )
+from pullback.ops.previous import Previous
 
 SCATTERS = [ScatterSet, ScatterAdd, ScatterMultiply, ScatterMin, ScatterMax]
 SAMPLES = [s for op in (Gather, *SCATTERS) for s in op.samples() if s.inputs[-1].size]

@@ -26,9 +26,10 @@ from pullback.ir.op import Op
 from pullback.ops.contract import Contract
 from pullback.ops.control import Check as ControlCheck
 from pullback.ops.convolve import Convolution
-from pullback.ops.index import Previous, Scatter
+from pullback.ops.index import Scatter
 from pullback.ops.linalg import MatrixOp, System
 from pullback.ops.onward import Onward
+from pullback.ops.previous import Previous
 from pullback.ops.product import Running
 from pullback.ops.reduce import Position, Reduction
 from pullback.ops.searching import SearchSorted

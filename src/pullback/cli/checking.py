@@ -26,7 +26,12 @@ def _sarif(report: Report) -> str:
     return json.dumps(report.to_sarif(), indent=2)
 
 
-FORMS: dict[str, Callable[[Report], str]] = {"text": str, "json": _json, "sarif": _sarif}
+FORMS: dict[str, Callable[[Report], str]] = {
+    "text": str,
+    "json": _json,
+    "sarif": _sarif,
+    "html": Report.page,
+}
 
 
 @click.command()

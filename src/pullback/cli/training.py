@@ -101,8 +101,8 @@ def train(
     SOURCE is `digits` (handwritten digits that ship with the package), a folder of IDX files (the
     MNIST family), a CSV or Parquet file with --target COLUMN, or a text file.
 
-    The run writes config.toml, checkpoints, metrics, plots and report.html to its folder. Exit
-    codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (--resume goes on).
+    The run writes config.toml, checkpoints, metrics, plots, report.html and doctor.html to its
+    folder. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (--resume goes on).
     """
     console = Console(highlight=False, soft_wrap=True, markup=False)
     with failures():
@@ -123,6 +123,8 @@ def train(
         if not no_report:
             write_report(session.run, page_of(session, outcome))
             console.print(f"report: {folder / 'report.html'}")
+            if watch is not None:
+                watch.to_html(folder / "doctor.html")
 
 
 def _chosen(

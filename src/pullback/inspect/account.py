@@ -214,7 +214,11 @@ def explain(
         f"{flowing} of {len(accounts)} gradients flow",
     )
     return Explanation(
-        report.title, report.findings, report.summary, report.declared, tuple(accounts)
+        report.title,
+        report.findings,
+        report.summary,
+        report.declared,
+        accounts=tuple(accounts),
     )
 
 

@@ -19,6 +19,8 @@ FIRST = 20
 """Steps at the beginning of which everything is noted."""
 LAST = 40
 """Noted steps that are kept, the first ones included."""
+BETWEEN = 60
+"""Steps between the first and the last ones of which the sizes are kept to be shown."""
 STRIDE = 10
 """After them the sizes of gradients and updates are noted at each so many steps."""
 MANY = 1000
@@ -101,6 +103,9 @@ class Course:
         """Of the first noted steps `sizes`, which become numbers when they are read."""
         self._noted: deque[Any] = deque(maxlen=LAST - FIRST)
         """Of the last ones."""
+        self._gap = 0
+        self._between: list[tuple[int, Any]] = []
+        """Of a few steps at looks, with their numbers: what there is to see of a long run."""
         self.note: Callable[[Any], None] = self._noted.append
         """The sizes of one step, after the first ones."""
         self._outdone = (-1, "")
@@ -123,6 +128,24 @@ class Course:
                 (self.note if self.has_begun else self._begun.append)(sizes)
                 self.names = self.names or metrics.names.paths
         return count
+
+    def remember(self) -> None:
+        """Keep the sizes that were noted last; of more than `BETWEEN` every second one."""
+        between, step = self._between, self.count - self.count % STRIDE
+        if self._noted and (not between or step >= between[-1][0] + self._gap):
+            between.append((step, self._noted[-1]))
+            if len(between) > BETWEEN:
+                self._gap = 2 * max(self._gap, between[1][0] - between[0][0])
+                del between[1::2]
+
+    def noted(self) -> tuple[tuple[int, ...], Numbers]:
+        """The steps whose sizes are known, in order, and (steps, kinds of sizes, parameters)."""
+        found: dict[int, Any] = dict(enumerate(self._begun, 1))
+        found |= dict(self._between)
+        last = self.count - self.count % STRIDE
+        found |= {last - STRIDE * i: x for i, x in enumerate(reversed(self._noted))}
+        rows = [np.asarray(numbers_of(found[i]), float64)[:2] for i in sorted(found)]
+        return tuple(sorted(found)), np.stack(rows) if rows else np.zeros((0, 2, 0))
 
     @property
     def has_begun(self) -> bool:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,12 @@ from pullback.inspect.findings import Finding, Severity
 from pullback.inspect.looks import examined, facts
 from pullback.inspect.report import Report
 from pullback.inspect.response import passes_on
-from pullback.inspect.rules import rule
+from pullback.inspect.rules import RULES, rule
 from pullback.inspect.rules.graph import LOOP04
 from pullback.inspect.rules.near import foretold
+from pullback.inspect.seeing.views import View
 from pullback.inspect.seen import single
+from pullback.inspect.showing import views_of
 from pullback.ir.array import Array, float_of
 from pullback.optim.momentum import sgd
 from pullback.optim.optimizer import Optimizer
@@ -94,7 +97,8 @@ class Doctor:
         self._signs: list[Finding] = []
         self._born: list[Finding] = []
         self._drawn: list[Finding] = []
-        self._told: set[tuple[str, str]] = set()
+        self._told: dict[tuple[str, str], int] = {}
+        """What was told, and after how many steps."""
         self._skipped: list[str] = []
         self._due = 1
         self._looked = 0
@@ -265,6 +269,20 @@ class Doctor:
             self._idle = self._left = 0
         return self._report()
 
+    def to_html(self, path: str | PathLike[str], views: Sequence[View] = ()) -> None:
+        """Write the report as one page that needs no other file, with what there is to see.
+
+        The loss with the steps of alarms, gradients layer by step, the size of updates, dead and
+        saturated units, signal propagation, shares of residual paths; then `views`, every finding,
+        and every rule with its thresholds. Raises `OSError` where it cannot be written.
+        """
+        report = self.report()
+        told: dict[int, str] = {}
+        for (rule_id, _), step in self._told.items():
+            told[step] = f"{told[step]}, {rule_id}" if step in told else rule_id
+        with np.errstate(all="ignore"):
+            report.to_html(path, (*views_of(self._required(), told), *views))
+
     # ---- looking ----
 
     def _required(self) -> Case:
@@ -277,6 +295,7 @@ class Doctor:
     def _look(self, case: Case) -> str:
         start = time.perf_counter()
         count, told = case.course.count, ""
+        case.course.remember()
         if not case.course.keeps(case.calm) or case.is_asked:
             told = self._examine(case, count)
         self._looked, self._due = count, self._next(count)
@@ -344,7 +363,7 @@ class Doctor:
         fresh = []
         for each in self._report().alarms if self._alarms() else ():
             if not each.explained_by and (each.id, each.what) not in self._told:
-                self._told.add((each.id, each.what))
+                self._told[each.id, each.what] = self._required().course.count
                 fresh.append(each)
         if not fresh:
             return ""
@@ -361,6 +380,7 @@ class Doctor:
             findings=tuple(sorted(report.findings, key=place)),
             declared=(*report.declared, *meant),
             summary=self._summary(case),
+            checks=RULES,
         )
 
     def _title(self, case: Case) -> str:

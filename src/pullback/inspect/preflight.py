@@ -22,7 +22,7 @@ from pullback.inspect.paths import require_parameters
 from pullback.inspect.probe import Probe, within_model
 from pullback.inspect.report import Report
 from pullback.inspect.response import passes_on
-from pullback.inspect.rules import CHECKS, HAZARDS, rule
+from pullback.inspect.rules import CHECKS, HAZARDS, RULES, rule
 from pullback.inspect.rules.cuts import CUT01, CUT04
 from pullback.inspect.rules.heart import VER01
 from pullback.inspect.rules.near import foretold, hidden
@@ -98,7 +98,11 @@ def preflight(
         declared=(*report.declared, *meant),
         findings=tuple(sorted(report.findings, key=place)),
     )
-    return replace(report, summary=_summary(seen, report, skipped))
+    return replace(
+        report,
+        summary=_summary(seen, report, skipped),
+        checks=tuple([x for x in RULES if x in (CUT01, CUT04, *HAZARDS, *CHECKS)]),
+    )
 
 
 # ---- looking --------------------------------------------------------------------------------

@@ -6,10 +6,15 @@ import html
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from pullback.errors import DiagnosisError, Frame
-from pullback.inspect.findings import Finding, Severity
+from pullback.inspect.findings import Finding, Rule, Severity
+from pullback.inspect.seeing.dossier import dossier
+from pullback.inspect.seeing.views import View
+from pullback.train.files import write_whole
 
 WIDTH = 80
 SHOWN = 3
@@ -22,13 +27,15 @@ class Report:
     """What a check found. `str(report)` is for a terminal, without colour.
 
     `title` says what was looked at, `summary` what was seen where nothing is wrong. Findings that
-    the user declared as intended are in `declared`, and count for nothing.
+    the user declared as intended are in `declared`, and count for nothing. `checks` are the rules
+    that looked.
     """
 
     title: str
     findings: tuple[Finding, ...] = ()
     summary: str = ""
     declared: tuple[Finding, ...] = ()
+    checks: tuple[type[Rule], ...] = ()
 
     @classmethod
     def of(cls, title: str, found: Sequence[Finding], summary: str = "") -> Report:
@@ -130,6 +137,17 @@ class Report:
                 }
             ],
         }
+
+    def to_html(self, path: str | PathLike[str], views: Sequence[View] = ()) -> None:
+        """Write `page(views)`. Raises `OSError` where it cannot be written."""
+        write_whole(Path(path), self.page(views))
+
+    def page(self, views: Sequence[View] = ()) -> str:
+        """A page that needs no other file: verdict, views, findings, every check, all as JSON too.
+
+        `views` is what there is to see beside, as `pb.inspect.signal_propagation(…)`.
+        """
+        return dossier(self, views, self.checks)
 
     def _repr_html_(self) -> str:
         """For a notebook: the title, and a block for each finding with its text."""

@@ -11,8 +11,8 @@ from pullback._settings import override
 from pullback.backend.program import Program
 from pullback.ir.types import TensorType
 from pullback.ops.cumulative import CumLogSumExp, CumMax, CumMin, CumSum
-from pullback.ops.index import Previous
 from pullback.ops.pointwise import NextAfter
+from pullback.ops.previous import Previous
 from pullback.ops.product import CumProd, Recurrence
 from pullback.ops.reduce import ArgMax, ArgMin
 from pullback.ops.searching import SearchSorted

@@ -12,6 +12,7 @@ if str(ROOT) not in sys.path:
 
 import benchmarks.faults.final.bites as final  # noqa: E402
 import benchmarks.faults.fresh.bites as fresh  # noqa: E402
+import benchmarks.faults.pairs.bites as pairs  # noqa: E402
 from benchmarks.faults import baselines, run, table  # noqa: E402
 from benchmarks.faults.sets import SETS, load, set_of  # noqa: E402
 from benchmarks.faults.training import begin  # noqa: E402
@@ -27,6 +28,8 @@ PROGRAMS = load()
         ("reserve", 64, 56, 17),
         ("trial", 93, 79, 39),
         ("final", 97, 85, 60),
+        ("shown", 89, 89, 54),
+        ("held", 89, 89, 51),
     ],
 )
 def test_a_set_is_as_large_as_it_says(which, faults, kinds, healthy):
@@ -42,14 +45,22 @@ def test_a_set_is_as_large_as_it_says(which, faults, kinds, healthy):
     assert sum(len(load(each)) for each in SETS) == len(PROGRAMS)
 
 
-@pytest.mark.parametrize(("which", "bites"), [("fresh,reserve", fresh), ("final", final)])
-def test_every_fault_of_an_unseen_set_bites(which, bites):
+@pytest.mark.parametrize(
+    ("which", "bites", "least"),
+    [("fresh,reserve", fresh, 0.8), ("final", final, 0.8), ("shown,held", pairs, 0.5)],
+)
+def test_every_fault_of_an_unseen_set_bites(which, bites, least):
     rows = list(csv.DictReader(bites.TABLE.read_text().splitlines()))
     assert {x["program"] for x in rows} == {*load(which)}
     for row in rows:
         healthy, faulty = float(row["healthy"]), float(row["faulty"] or "nan")
-        assert healthy > 0.8
+        assert healthy > least
         assert not faulty > healthy - bites.LEAST, row
+
+
+def test_of_each_pair_one_is_shown_and_one_is_held():
+    kinds = [{x.kind for x in load(each).values() if x.kind} for each in ("shown", "held")]
+    assert kinds[0] == kinds[1]
 
 
 @pytest.mark.parametrize("name", ["ratings_broadcast", "series_ones", "update_not_kept"])

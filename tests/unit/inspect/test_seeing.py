@@ -13,7 +13,7 @@ import pullback as pb
 from pullback import nn
 from pullback.bench.models import GPT, ResNet
 from pullback.errors import ArgumentError, ShapeError
-from pullback.inspect.seeing.figures import Dots, HeatMap, Series, Shares
+from pullback.inspect.seeing.figures import Curves, Dots, HeatMap, Series, Shares
 from pullback.inspect.seeing.views import View, page_of
 
 RNG = np.random.default_rng(0)
@@ -242,6 +242,14 @@ class Example(View):
                 ((("identity", 0.7), (long, 0.3)), (("a", 1.5), ("b", -0.5))),
                 "share",
             ),
+            Curves(
+                "loss",
+                (1, 10, 20, 30),
+                (Series("of the batch", "o", (2.5, 1.0, math.nan, 0.02)),),
+                (("constant", 2.3),),
+                ((20, "NUM01"),),
+                "loss",
+            ),
         )
 
 
@@ -254,12 +262,12 @@ def test_figures_as_text(golden):
 
 def test_figures_as_a_page():
     page = page_of([Example()], "what was seen")
-    assert page.count("url(#hatch)") == 3  # NaN, ∞, and the missing dot
+    assert page.count("url(#hatch)") == 4  # NaN, ∞, the missing dot, the loss that is NaN
     for outside in ("src=", "href=", "@import", "<script src", "http://", "https://"):
         assert outside not in page.replace('xmlns="http://www.w3.org/2000/svg"', "")
     numbers = page.split('id="numbers">')[1].split("</script>")[0]
     assert json.loads(numbers)[0]["figures"][0]["values"][0][2] == "nan"
-    assert Example()._repr_html_().count("<svg") == 3
+    assert Example()._repr_html_().count("<svg") == 4
 
 
 def test_figures_as_a_picture(tmp_path):

@@ -1,4 +1,4 @@
-"""Three kinds of figure, each as text of 80 columns: a heat map, a dot chart, stacked shares.
+"""Kinds of figure, each as text of 80 columns: a heat map, a dot chart, stacked shares, curves.
 
 A figure is data; `pictures` draws it for a page, `plotting` for a file. Rows are in forward order.
 A number that is not finite is never left out: `!` in text, a hatched cell on a page.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -244,4 +245,72 @@ def _beside(head: str, told: Sequence[str]) -> list[str]:
     return [*lines, line.rstrip()]
 
 
-Figure = HeatMap | Dots | Shares
+# ---- curves ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curves:
+    """Numbers over steps. `levels` are lines across, `marks` steps at which something was told."""
+
+    title: str
+    columns: tuple[int, ...]
+    series: tuple[Series, ...]
+    levels: tuple[tuple[str, float], ...]
+    marks: tuple[tuple[int, str], ...]
+    unit: str
+    log: bool = True
+
+    HEIGHT: ClassVar[int] = 12
+    """Rows of text."""
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The room that it takes, as a figure with so many rows."""
+        return ("",) * self.HEIGHT
+
+    @property
+    def scale(self) -> Scale:
+        numbers = [x for each in self.series for x in each.values]
+        return Scale.of([*numbers, *(x for _, x in self.levels)], self.log)
+
+    def across(self, step: int) -> float:
+        """Where a step stands between the first and the last, in [0, 1]."""
+        first, last = self.columns[0], self.columns[-1]
+        return (step - first) / (last - first) if last > first else 0.0
+
+    def text(self, ascii_only: bool = False) -> str:
+        room, scale, last = WIDTH - LABEL - 2, self.scale, self.HEIGHT - 1
+        cells = [[" "] * room for _ in range(self.HEIGHT)]
+
+        def put(across: float, x: float, mark: str) -> None:
+            place = scale.place(x)
+            row = 0 if math.isnan(place) else last - round(place * last)
+            cells[row][round(across * (room - 1))] = "!" if not math.isfinite(x) else mark
+
+        for _, x in self.levels:
+            for i in range(0, room, 2):
+                put(i / (room - 1), x, "." if ascii_only else "·")
+        for each in self.series:
+            for step, x in zip(self.columns, each.values, strict=True):
+                put(self.across(step), x, each.mark)
+        foot = [" "] * room
+        for step, _ in self.marks:
+            foot[round(self.across(step) * (room - 1))] = "^"
+        named = {0: number(scale.high), last: number(scale.low)}
+        lines = [self.title]
+        lines += [f"{named.get(i, ''):>{LABEL}} |{''.join(row)}" for i, row in enumerate(cells)]
+        lines.append(f"{'step':>{LABEL}} |{self._ends(room)}")
+        if self.marks:
+            lines.append(f"{'':{LABEL}}  {''.join(foot)}")
+            lines += [f"{'':{LABEL}}  ^ {step}: {what}"[:WIDTH] for step, what in self.marks]
+        told = [f"{x.mark} {x.name}" for x in self.series]
+        told += [f"{'.' if ascii_only else '·'} {name} {number(x)}" for name, x in self.levels]
+        lines.append(f"{'':{LABEL}}  {self.unit}: {'  '.join(told)}"[:WIDTH])
+        return "\n".join(line.rstrip() for line in lines)
+
+    def _ends(self, room: int) -> str:
+        first, last = str(self.columns[0]), str(self.columns[-1])
+        return f"{first}{last:>{max(room - len(first), 0)}}"
+
+
+Figure = HeatMap | Dots | Shares | Curves

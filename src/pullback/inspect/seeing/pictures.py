@@ -10,7 +10,16 @@ import html
 import math
 from collections.abc import Sequence
 
-from pullback.inspect.seeing.figures import Dots, Figure, HeatMap, Scale, Shares, number, shortened
+from pullback.inspect.seeing.figures import (
+    Curves,
+    Dots,
+    Figure,
+    HeatMap,
+    Scale,
+    Shares,
+    number,
+    shortened,
+)
 
 COLOURS = ("#0072B2", "#E69F00", "#56B4E9", "#CC79A7", "#6b7280")
 VIRIDIS = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
@@ -24,7 +33,15 @@ HATCH = (
 
 def picture(figure: Figure) -> str:
     """One `<svg>` element."""
-    body = {HeatMap: _heat_map, Dots: _dots, Shares: _shares}[type(figure)](figure)  # type: ignore[operator]
+    match figure:
+        case HeatMap():
+            body = _heat_map(figure)
+        case Dots():
+            body = _dots(figure)
+        case Shares():
+            body = _shares(figure)
+        case Curves():
+            body = _curves(figure)
     height = TOP + ROW * len(figure.rows) + 60
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LEFT + WIDE + 200} {height}" '
@@ -71,7 +88,7 @@ def _below(rows: int) -> float:
     return TOP + ROW * rows + 14
 
 
-# ---- the three kinds ------------------------------------------------------------------------
+# ---- the kinds ------------------------------------------------------------------------
 
 
 def _heat_map(figure: HeatMap) -> str:
@@ -169,3 +186,61 @@ def _shares(figure: Shares) -> str:
         told = "  ".join(f"{shortened(name, 18)} {share:.0%}" for name, share in row)
         parts.append(_text(LEFT + WIDE + 6, TOP + ROW * i + 13, shortened(told, 40)))
     return "".join(parts) + _text(LEFT, _below(len(figure.rows)) + 4, figure.unit)
+
+
+def _curves(figure: Curves) -> str:
+    scale, high = figure.scale, ROW * len(figure.rows)
+
+    def x_of(step: int) -> float:
+        return LEFT + figure.across(step) * WIDE
+
+    def y_of(x: float) -> float:
+        place = scale.place(x)
+        return TOP + high * (1 - (1.0 if math.isnan(place) else place))
+
+    parts = [_text(LEFT - 8, TOP + 10, number(scale.high), "end")]
+    parts.append(_text(LEFT - 8, TOP + high, number(scale.low), "end"))
+    for i, (name, x) in enumerate(figure.levels):
+        y = y_of(x)
+        parts.append(
+            f'<path d="M{LEFT} {y:.1f}H{LEFT + WIDE}" stroke="{COLOURS[2 + i % 3]}" '
+            'stroke-dasharray="6 4"/>'
+        )
+        parts.append(_text(LEFT + WIDE + 6, y + 4, f"{name} {number(x)}"))
+    for k, series in enumerate(figure.series):
+        fill = COLOURS[k % 2]
+        points = [
+            f"{x_of(step):.1f},{y_of(x):.1f}"
+            for step, x in zip(figure.columns, series.values, strict=True)
+            if not math.isnan(scale.place(x))
+        ]
+        parts.append(
+            f'<polyline points="{" ".join(points)}" fill="none" stroke="{fill}" '
+            'stroke-width="1.5"/>'
+        )
+        name = html.escape(series.name)
+        parts += [
+            f'<rect x="{x_of(step) - 3:.1f}" y="{TOP}" width="6" height="{high}" '
+            f'fill="url(#hatch)"><title>{name} at step {step}: {x}</title></rect>'
+            for step, x in zip(figure.columns, series.values, strict=True)
+            if not math.isfinite(x)
+        ]
+        parts.append(f'<path d="M{LEFT + 150 * k} 26h12" stroke="{fill}" stroke-width="2"/>')
+        parts.append(_text(LEFT + 150 * k + 18, 30, series.name))
+    for step, what in figure.marks:
+        x = x_of(step)
+        told = html.escape(f"step {step}: {what}")
+        parts.append(
+            f'<path d="M{x:.1f} {TOP}V{TOP + high}" stroke="#111" stroke-dasharray="2 3">'
+            f"<title>{told}</title></path>"
+        )
+        parts.append(_text(x + 3, TOP + 10, what.split()[0]))
+    y = _below(len(figure.rows))
+    kind = " (logarithmic)" if figure.log else ""
+    return (
+        "".join(parts)
+        + f'<path d="M{LEFT} {y - 12}H{LEFT + WIDE}" stroke="#6b7280"/>'
+        + _text(LEFT, y + 2, str(figure.columns[0]))
+        + _text(LEFT + WIDE, y + 2, f"step {figure.columns[-1]}", "end")
+        + _text(LEFT + WIDE / 2, y + 16, figure.unit + kind, "middle")
+    )

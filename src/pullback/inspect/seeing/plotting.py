@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pullback.errors import PullbackError
-from pullback.inspect.seeing.figures import Dots, Figure, HeatMap, Shares, shortened
+from pullback.inspect.seeing.figures import Curves, Dots, Figure, HeatMap, Shares, shortened
 from pullback.inspect.seeing.pictures import COLOURS
 
 if TYPE_CHECKING:
@@ -42,8 +42,9 @@ def sheet(figures: Sequence[Figure]) -> Sheet:
         areas = page.subplots(len(figures), 1, squeeze=False, height_ratios=heights)[:, 0]
         for each, axes in zip(figures, areas, strict=True):
             axes.set_title(each.title)
-            axes.set_yticks(range(len(each.rows)), [shortened(x, 30) for x in each.rows])
-            axes.invert_yaxis()
+            if not isinstance(each, Curves):
+                axes.set_yticks(range(len(each.rows)), [shortened(x, 30) for x in each.rows])
+                axes.invert_yaxis()
             match each:
                 case HeatMap():
                     _heat_map(each, axes, page)
@@ -51,6 +52,8 @@ def sheet(figures: Sequence[Figure]) -> Sheet:
                     _dots(each, axes)
                 case Shares():
                     _shares(each, axes)
+                case Curves():
+                    _curves(each, axes)
     return page
 
 
@@ -97,3 +100,25 @@ def _shares(figure: Shares, axes: Axes) -> None:
                 axes.text(left + width / 2, i, shortened(name, 16), ha="center", va="center")
             left += width
     axes.set_xlabel(figure.unit)
+
+
+def _curves(figure: Curves, axes: Axes) -> None:
+    if figure.log:
+        axes.set_yscale("log")
+    for k, series in enumerate(figure.series):
+        colour = COLOURS[k % 2]
+        numbers = [
+            x if math.isfinite(x) and (x > 0 or not figure.log) else math.nan for x in series.values
+        ]
+        axes.plot(figure.columns, numbers, "-", color=colour, label=series.name)
+        for step, x in zip(figure.columns, series.values, strict=True):
+            if not math.isfinite(x):
+                axes.axvspan(step - 0.5, step + 0.5, fill=False, hatch="////", edgecolor="#D55E00")
+    for i, (name, x) in enumerate(figure.levels):
+        axes.axhline(x, color=COLOURS[2 + i % 3], linestyle="--", label=name)
+    for step, what in figure.marks:
+        axes.axvline(step, color="#111", linestyle=":")
+        axes.annotate(what.split()[0], (step, 1), xycoords=("data", "axes fraction"), va="top")
+    axes.set_xlabel("step")
+    axes.set_ylabel(figure.unit)
+    axes.legend(loc="best")
