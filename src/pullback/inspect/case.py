@@ -11,15 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from pullback.compile.driver import uncompiled
 from pullback.data.fingerprint import fingerprint
 from pullback.errors import PullbackError, Site
 from pullback.inspect.answers import is_reward
-from pullback.inspect.around import Around, counted_up
+from pullback.inspect.around import Around
 from pullback.inspect.baseline import Baseline, class_error
 from pullback.inspect.course import FIRST, NEVER, Course
 from pullback.inspect.findings import Finding
-from pullback.inspect.handmade import Handmade, standing_draw
+from pullback.inspect.handmade import Handmade
 from pullback.inspect.probe import Probe
 from pullback.inspect.reference import STEPS, Beside, beside
 from pullback.inspect.seen import Seen, Subject, is_half
@@ -521,30 +520,6 @@ class Case:
                 part = trained_part(self.initial.model)
                 self._handmade = Handmade(self.made, self.batches[0], part)
         return None if self._handmade is None else getattr(self._handmade, what)
-
-    @property
-    def standing_draw(self) -> tuple[Site, Site] | None:
-        """Where a loop by hand makes a key that is the same in each step, and where it draws.
-
-        Known is what stood around the loop before its first step and stands there now. Of what it
-        names itself something must have changed, or it is no loop that is looked at, but one step
-        with its state; and no number may have, as one that counts the steps.
-        """
-        before = self.around
-        if before is None or not before.draws or not self.is_asked or self.made is None:
-            return None
-        now = Around.of(self.made)
-        if now.numbers != before.numbers:
-            return None
-        same, names = {id(x) for x in (*before.direct, *before.deeper)}, {*map(id, now.direct)}
-        is_one_step = names <= same
-        if is_one_step:  # nothing that it names has changed: any of it may be its state
-            same -= names
-        step = uncompiled(self.made)
-        steps = step, step, counted_up(step, same, with_numbers=is_one_step)
-        with contextlib.suppress(Exception):  # user's code, and other numbers in it
-            return standing_draw(steps, self.batches[0], same, makes_keys=not now.keeps)
-        return None
 
     def gradient_of(self, handed: Handed, rows: slice | None = None) -> list[Numbers]:
         """The gradient of the loss before a step, computed again; with `rows` of these alone."""

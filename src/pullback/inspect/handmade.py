@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dis
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from pullback.compile.driver import uncompiled
 from pullback.errors import Frame, Site
+from pullback.inspect.around import Around, counted_up
 from pullback.ir.array import Array
 from pullback.ir.graph import Graph, Node, depends_on, needed_nodes
 from pullback.ir.types import Numbers
@@ -118,21 +119,27 @@ class Handmade:
 
 
 def standing_draw(
-    steps: Sequence[Callable[..., Any]],
-    batch: Sequence[Any],
-    same: Container[int],
-    makes_keys: bool,
+    step: Callable[..., Any], before: Around, batch: Sequence[Any]
 ) -> tuple[Site, Site] | None:
-    """The last draw of a step whose key comes of arrays whose ids are in `same` and of nothing
-    else: where its key is made, and where it is drawn.
+    """The last draw of a step whose key is the same in each: where it is made, and drawn.
 
-    Of all `steps`, which are one step again and again, with other numbers in its state at last, the
-    key is the same. With `makes_keys` it may come of arrays that the step itself makes.
+    Its key comes of arrays that stood around the loop before its first step and stand there now, or
+    that the step itself makes. Of what the loop names itself something must have changed, or it is
+    no loop that is looked at, but one step with its state. It is traced twice, and with other
+    numbers in that state: the key must be the same.
     """
+    step, now = uncompiled(step), Around.of(step)
+    if now.numbers != before.numbers:  # they may count the steps
+        return None
+    same, names = {id(x) for x in (*before.direct, *before.deeper)}, {*map(id, now.direct)}
+    is_one_step = names <= same
+    if is_one_step:
+        same -= names
+    steps = step, step, counted_up(step, same, with_numbers=is_one_step)
     leaves = flatten_arrays(tuple(batch), "batch")
     traces = [trace_leaves(f, *leaves, evaluating=True) for f in steps]
     each = zip(*[x.captured for x in traces], strict=False)
-    own = {id(x) for made in each if made[0] is not made[1] for x in made if makes_keys}
+    own = {id(x) for made in each if made[0] is not made[1] for x in made if not now.keeps}
     draws = [_draws(x, len(leaves[0]), lambda y: id(y) in own or id(y) in same) for x in traces]
     for first, *others in zip(*map(reversed, draws), strict=False):
         if all(np.array_equal(first[0], x[0]) for x in others):

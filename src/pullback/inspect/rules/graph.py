@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from pullback.inspect.case import Case
 from pullback.inspect.findings import Finding, Severity, Threshold
+from pullback.inspect.handmade import standing_draw
 from pullback.inspect.mixing import LEAKED, carried
 from pullback.inspect.probe import Layer, Probe
 from pullback.inspect.rules.cuts import said
@@ -196,7 +198,10 @@ class LOOP04(Check):
     @classmethod
     def standing(cls, case: Case) -> Iterator[Finding]:
         """In a loop by hand: draws of a step whose key comes from what the loop never changes."""
-        found = case.standing_draw
+        found = None
+        if case.made is not None and case.around is not None and case.around.draws:
+            with contextlib.suppress(Exception):  # user's code, and other numbers in it
+                found = standing_draw(case.made, case.around, case.batches[0])
         if found is not None:
             key, drawn = found
             yield cls.found(
