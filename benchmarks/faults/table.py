@@ -70,9 +70,14 @@ def _is_place(finding: dict[str, Any], program: Program, lines: list[int]) -> bo
 
 
 def _is_layer(name: str, program: Program) -> bool:
+    plain = _plain(name)
+    return any(layer and plain.startswith(layer) for layer in map(_plain, program.layers))
+
+
+def _plain(name: str) -> str:
+    """A path without marks: `model['head'].weight` and `['head'].weight` are one place."""
     plain = name.strip("`'\":,;").removeprefix("model").removeprefix("params").lstrip(".[")
-    plain = plain.replace("']", "").replace("'", "")
-    return bool(plain) and any(plain.startswith(layer) for layer in program.layers)
+    return plain.replace("']", "").replace("'", "")
 
 
 # ---- one set --------------------------------------------------------------------------------

@@ -163,6 +163,19 @@ def calling_frame() -> Frame | None:
     return Frame(frame.f_code, frame.f_lasti)
 
 
+def calling_frames(count: int) -> tuple[Frame, ...]:
+    """The innermost frames outside this package, so many at the most; none below the command."""
+    found: list[Frame] = []
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None and len(found) < count:
+        if not is_library(frame.f_code):
+            found.append(Frame(frame.f_code, frame.f_lasti))
+        elif not is_called(frame.f_code.co_filename):
+            break
+        frame = frame.f_back
+    return tuple(found)
+
+
 def calling_site() -> Site:
     frame = calling_frame()
     return NOWHERE if frame is None else Site((frame,))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +24,6 @@ from pullback.inspect.reference import STEPS, Beside, beside
 from pullback.inspect.seen import Seen, Subject, is_half
 from pullback.ir.array import DONATED, Array, concrete, numbers_of
 from pullback.ir.types import Numbers, float32, float64, is_float
-from pullback.nn.module import Module
-from pullback.nn.normalization import BatchNormState
 from pullback.optim.optimizer import Optimizer
 from pullback.train.function import UserFunction, drawn
 from pullback.train.metrics import Names
@@ -160,7 +158,7 @@ class Case:
         self._doubts = 0
         """Steps that were taken for one of these, and were none."""
         self.made: Callable[..., Any] | None = None
-        """Of such a loop what it does with a batch, where it is told."""
+        """Of such a loop what it does with a batch, and what stood around it, where it is told."""
         self.baseline: Baseline | None = None
         self.terms: Any = None
         """The parts of the loss before the first step, where something is added to it."""
@@ -189,7 +187,6 @@ class Case:
         self.is_warming: bool | None = None
         """Whether the steps still grew when a warm-up should have been over."""
         self.around: Around | None = None
-        """What the loop found around it before the first step."""
         self._handmade: Handmade | None = None
         self._jump: float | None = None
         self._gradients: dict[tuple[int, int, str], list[Numbers]] = {}
@@ -515,11 +512,13 @@ class Case:
 
         It is traced when a report is asked for: a trace leaves its values in what the step keeps.
         """
-        if self.made is not None and self.is_asked and self.batches and self._handmade is None:
-            with contextlib.suppress(PullbackError):
+        with contextlib.suppress(PullbackError):
+            if self.made is not None and self.is_asked and self.batches and not self._handmade:
                 part = trained_part(self.initial.model)
                 self._handmade = Handmade(self.made, self.batches[0], part)
-        return None if self._handmade is None else getattr(self._handmade, what)
+            site: Site | None = None if self._handmade is None else getattr(self._handmade, what)
+            return site
+        return None
 
     def gradient_of(self, handed: Handed, rows: slice | None = None) -> list[Numbers]:
         """The gradient of the loss before a step, computed again; with `rows` of these alone."""
@@ -537,27 +536,6 @@ class Case:
 def is_gone(tree: Tree) -> bool:
     """Whether the memory of an array was given away."""
     return any(isinstance(x, Array) and x.trace == DONATED for x in flatten(tree)[0])
-
-
-def modules(x: Any) -> Iterator[Any]:
-    """The modules and states of layers within a tree, itself included."""
-    return (each for _, each in named_modules(x))
-
-
-def named_modules(x: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The same, each with its path."""
-    if isinstance(x, Module | BatchNormState):
-        yield path, x
-    if isinstance(x, Module):
-        parts = [(f"{path}.{name}".lstrip("."), each) for name, each in vars(x).items()]
-    elif isinstance(x, dict):
-        parts = [(f"{path}[{key!r}]", each) for key, each in x.items()]
-    elif isinstance(x, list | tuple):
-        parts = [(f"{path}[{i}]", each) for i, each in enumerate(x)]
-    else:
-        return
-    for name, each in parts:
-        yield from named_modules(each, name)
 
 
 def _examples(batch: Any) -> set[str]:

@@ -17,8 +17,8 @@ from pullback.ir.builder import quiet
 from pullback.ir.families import Elementwise, Linear, Multilinear
 from pullback.ir.graph import Graph, Node, depends_on, needed_nodes
 from pullback.ir.types import Numbers, float64, is_float
-from pullback.ops.layout import Concat
-from pullback.ops.pointwise import Add, Cast, Constant, Subtract
+from pullback.ops.layout import Concat, Layout
+from pullback.ops.pointwise import Add, Cast, Constant, Multiply, Select, Subtract
 from pullback.transforms.trace import Traced, trace_leaves
 from pullback.transforms.tree import flatten_arrays
 
@@ -217,6 +217,8 @@ class Death:
     cancels: bool = False
     """Whether each contribution to it is alive, and their sum is 0."""
     is_softmax: bool = False
+    source: Site | None = None
+    """Where the factor that is 0, or the mask that chooses nothing, is made."""
 
     @property
     def name(self) -> str:
@@ -281,7 +283,28 @@ def _death(replay: Replay, use: Use, x: Array) -> Death:
         return Death(node, x, "what its elements hand back adds up to 0", cancels=True)
     numbers = [replay.numbers(y) for y in node.inputs]
     reason = node.op.stillness(operand, replay.numbers(node.outputs[0]), *numbers)
-    return Death(node, x, reason, node.op.revival)
+    return Death(node, x, reason, node.op.revival, source=_zeros(replay, node, operand))
+
+
+def _zeros(replay: Replay, node: Node, operand: int) -> Site | None:
+    """Where the numbers are made that let nothing pass: zeros, or a mask that is all alike."""
+    if isinstance(node.op, Select):
+        blocking = node.inputs[0]
+    elif isinstance(node.op, Multilinear | Multiply):
+        blocking = node.inputs[1 - operand]
+        if np.any(replay.numbers(blocking)):
+            return None
+    else:
+        return None
+    makers = {y: each for each in replay.graph.nodes for y in each.outputs}
+    maker = makers.get(blocking)
+    while maker is not None and isinstance(maker.op, Layout | Cast | Multiply | Select):
+        empty = [x for x in maker.inputs if x in makers and not np.any(replay.numbers(x))]
+        before = [makers[x] for x in empty if not isinstance(makers[x].op, Constant)]
+        if not before:
+            break
+        maker = before[0]
+    return None if maker is None or isinstance(maker.op, Constant) else maker.site
 
 
 def _taking(replay: Replay, node: Node) -> Node:

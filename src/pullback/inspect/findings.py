@@ -280,6 +280,12 @@ def short_place(site: Site | None) -> str:
     return f"{PurePath(site.frame.file).name}:{site.frame.line}"
 
 
+def with_lines(site: Site, *others: Site) -> Site:
+    """A site that names the lines of others as well, behind its own."""
+    frames = {(x.code, x.line): x for each in (*others[::-1], site) for x in each.frames[::-1]}
+    return Site(tuple(reversed(frames.values())), site.scope, site.phase)
+
+
 _DECLARATION = re.compile(r"#\s*intended:\s*([A-Z]{2,4}\d{2}(?:\s*,\s*[A-Z]{2,4}\d{2})*)")
 
 

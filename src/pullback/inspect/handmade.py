@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dis
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from pullback.compile.driver import uncompiled
-from pullback.errors import Frame, Site
+from pullback.errors import Frame, LeakedValueError, Site
 from pullback.inspect.around import Around, counted_up
+from pullback.inspect.findings import with_lines
 from pullback.ir.array import Array
 from pullback.ir.graph import Graph, Node, depends_on, needed_nodes
 from pullback.ir.types import Numbers
@@ -39,16 +41,22 @@ class Handmade:
     def applied(self) -> Site | None:
         """Where the new parameters are made; else the last thing made that has their form."""
         made = [x for x in self._nodes if self._makes_new(x)]
-        read = {x for node in self.graph.nodes for x in node.inputs} | {*self.graph.outputs}
-        left = [x for x in self._nodes if read.isdisjoint(x.outputs) and self._like(x.outputs)]
-        return _last([*made] or left)
+        return _last(made or self._left)
+
+    @property
+    def dropped(self) -> Site | None:
+        """Where something of the form of parameters is made that nothing reads."""
+        return _last(self._left)
 
     @property
     def lost(self) -> Site | None:
         """Where new parameters are made that it does not return, or the last use of their name."""
+        return last_use(self._left[-1].site) if self._left else self.applied
+
+    @property
+    def _left(self) -> list[Node]:
         read = {x for node in self.graph.nodes for x in node.inputs} | {*self.graph.outputs}
-        left = [x for x in self._nodes if read.isdisjoint(x.outputs) and self._like(x.outputs)]
-        return last_use(left[-1].site) if left else self.applied
+        return [x for x in self._nodes if read.isdisjoint(x.outputs) and self._like(x.outputs)]
 
     @property
     def used(self) -> Site | None:
@@ -69,10 +77,16 @@ class Handmade:
 
     @property
     def begun(self) -> Site | None:
-        """Where zeros of the form of parameters are made: a new memory."""
+        """Where zeros of the form of parameters are made: a new memory; else where it is lost."""
         zeros = {x.outputs[0] for x in self._nodes if _is_zero(x)}
         made = [x for x in self._nodes if not zeros.isdisjoint(x.inputs) and self._like(x.outputs)]
-        return made[0].site if made else self.applied
+        return made[0].site if made else self.forgotten
+
+    @property
+    def forgotten(self) -> Site | None:
+        """Where the optimiser reads the gradients, and where what it gives is not returned."""
+        site = self.used
+        return site if site is None else with_lines(site, *_ends(site))
 
     @property
     def renewed(self) -> Site | None:
@@ -101,9 +115,30 @@ class Handmade:
     @property
     def handed(self) -> Site | None:
         """Where the gradients that it returns are made."""
-        count = len(self._shapes)
-        told = set(self._like(self.graph.outputs[-count:]))
-        return _last([x for x in self._nodes if not told.isdisjoint(x.outputs)]) or self.applied
+        return self._handed() or self.applied
+
+    @property
+    def taken(self) -> Site | None:
+        """The same where not every step makes them: in the next one that does, or where old ones
+        are read."""
+        with contextlib.suppress(LeakedValueError):  # a step may keep the values of its trace
+            for _ in range(EPOCH):
+                site = self._handed()
+                if site is not None:
+                    return site
+                self.graph = self._traced()
+        return self.used
+
+    def _handed(self) -> Site | None:
+        told = set(self._like(self.graph.outputs[-len(self._shapes) :]))
+        site = _last([x for x in self._nodes if not told.isdisjoint(x.outputs)])
+        return site if site is None else self._within(site)
+
+    def _within(self, site: Site) -> Site:
+        """A line of the step itself, where a site lies within what it calls."""
+        own = set() if self.applied is None else {x.code for x in self.applied.frames}
+        place = next((i for i, x in enumerate(site.frames) if x.code in own), None)
+        return site if place is None else Site(site.frames[place:], phase=site.phase)
 
     @property
     def _nodes(self) -> list[Node]:
@@ -172,6 +207,13 @@ def _is_zero(node: Node) -> bool:
 
 def _last(nodes: Sequence[Node]) -> Site | None:
     return nodes[-1].site if nodes else None
+
+
+def _ends(site: Site) -> list[Site]:
+    """The lines at which the function of a line returns."""
+    code = site.frames[0].code
+    steps = [x for x in dis.get_instructions(code) if x.opname == "RETURN_VALUE"]
+    return [Site((Frame(code, x.offset),)) for x in steps if _line(x)]
 
 
 def last_use(site: Site) -> Site:

@@ -43,6 +43,7 @@ class Program(Patterns):
     def __init__(
         self, f: Callable[..., Any], args: Sequence[Any], argnums: Any, pull: bool = False
     ) -> None:
+        self.args = tuple(args)
         with override(check=0):
             self.replay = Replay(f, args, chosen_positions(f, argnums, len(args)), pull=pull)
         graph = self.replay.graph
@@ -189,6 +190,7 @@ class Body(Program):
     def __init__(self, outer: Program, graph: Graph, operands: Sequence[Array | None]) -> None:
         Patterns.__init__(self, needed_nodes(graph.nodes, graph.outputs))
         self.replay, self.name, self.batches = outer.replay, outer.name, outer.batches
+        self.args = outer.args
         self.graph = graph
         pairs = list(zip(graph.inputs, operands, strict=True))
         self.learnt = depends_on(

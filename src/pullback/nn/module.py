@@ -7,20 +7,22 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import FrozenInstanceError, dataclass
+from dataclasses import FrozenInstanceError, dataclass, field
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform
 
 import numpy as np
 import optree
 
 from pullback._public import complete
-from pullback.errors import StructureError
+from pullback.errors import Frame, StructureError, calling_frames
 from pullback.ir.array import Array
 from pullback.ir.builder import current, named_scope
 from pullback.schedule.picture import bytes_text
 from pullback.transforms.tree import NAMESPACE, Tree, flatten
 
 M = TypeVar("M", bound="Module")
+MAKERS = 4
+"""So many of the user's frames are kept of the call that makes a module."""
 _children: ContextVar[dict[int, str] | None] = ContextVar(
     "names of the modules within", default=None
 )
@@ -80,7 +82,9 @@ class Module:
                 f"{cls.__name__} is decorated with @dataclass, and a pb.nn.Module is one already",
                 hint=f"write `class {cls.__name__}(pb.nn.Module)` without the decorator",
             )
-        return object.__new__(cls)
+        module = object.__new__(cls)
+        object.__setattr__(module, "_made", calling_frames(MAKERS))
+        return module
 
     def __setattr__(self, name: str, value: object) -> None:
         if name in vars(self) or name not in self._fields:
@@ -102,7 +106,9 @@ class Module:
                 hint=f"its fields are {', '.join(self._fields)}",
             )
         fields = dict(zip(self._fields, _values(self), strict=True))
-        return _build(type(self), fields | changes, _layout(self).frozen)
+        changed = _build(type(self), fields | changes, _layout(self).frozen)
+        object.__setattr__(changed, "_made", made_at(self))
+        return changed
 
     @property
     def parameter_count(self) -> int:
@@ -135,6 +141,8 @@ class _Layout:
     static: tuple[tuple[int, Any], ...]
     frozen: frozenset[str]
     """Names of the children that no optimiser shall change (`nn.freeze`)."""
+    made: tuple[Frame, ...] = field(default=(), compare=False)
+    """The user's lines that made the module: known to it, and no part of its structure."""
 
     @functools.cached_property
     def places(self) -> tuple[int, ...]:
@@ -202,7 +210,15 @@ def _layout(module: Module) -> _Layout:
     for _, value in static:
         _refuse_hidden_arrays(module, value)
     names = _names(module._fields, structure)
-    return _Layout(structure, names, static, vars(module).get("_frozen", frozenset()) & {*names})
+    frozen = vars(module).get("_frozen", frozenset()) & {*names}
+    return _Layout(structure, names, static, frozen, vars(module).get("_made", ()))
+
+
+def made_at(module: Module) -> tuple[Frame, ...]:
+    """The user's lines that made a module, innermost first; () where they are not known."""
+    layout = vars(module).get("_layout")
+    made: tuple[Frame, ...] = vars(module).get("_made", ()) if layout is None else layout.made
+    return made
 
 
 @functools.cache

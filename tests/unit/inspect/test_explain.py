@@ -412,3 +412,12 @@ def test_bad_questions():
     with pytest.raises(ArgumentError, match="no floating array"):
         pb.explain(lambda n: pb.sum(n) * 1.0, np.arange(3))
     assert normal(2).shape == (2,)
+
+
+def test_a_mask_of_zeros_is_told_where_it_is_made():
+    def f(w, x):
+        mask = (x[:, :1] > 100.0).astype("float32")
+        return pb.sum((x @ w) * mask)
+
+    finding = only(pb.explain(f, W, X, wrt="w"))
+    assert [x.source[:6] for x in finding.site.frames][:2] == ["return", "mask ="]

@@ -242,6 +242,26 @@ def test_targets_out_of_reach(name, loss):
     assert finding.numbers["share"] == 1 / 8
 
 
+def test_the_activation_is_named_where_a_layer_was_given_it():
+    parts = [nn.Linear(3, 4, key=pb.random.key(0)), nn.tanh]
+    parts += [nn.Linear(4, 1, key=pb.random.key(1)), nn.tanh]
+    model = nn.Sequential(parts)
+    finding = found(lambda m, x, y: nn.mse(m(x), y), model, X, np.full((8, 1), 2.0)).errors[0]
+    assert (finding.id, finding.module) == ("OBJ03", "layers[3]")
+    assert finding.frame.source.startswith("parts += [")
+    assert [x.function for x in finding.site.frames].count("<lambda>") == 1
+
+
+def test_a_scaled_activation_is_named_where_it_is_called():
+    def f(w, x, y):
+        h = nn.sigmoid(x @ w)
+        h = 2 * h - 1
+        return nn.mse(h, y)
+
+    finding = found(f, W, X, np.full((8, 4), 2.0)).errors[0]
+    assert (finding.id, finding.frame.source) == ("OBJ03", "h = nn.sigmoid(x @ w)")
+
+
 def test_an_accidental_broadcast():
     def f(w, x, y):
         return pb.mean((x @ w - y) ** 2)

@@ -121,9 +121,9 @@ def test_a_state_that_the_loss_gives_back_as_it_was_is_told_at_its_line():
     assert report.alarms[0].frame.function == "frozen"
 
 
-def by_hand(change, steps, rate=0.1):
+def by_hand(change, steps, rate=0.1, optimizer=None):
     """A doctor's report of a loop of one's own: `change(i, model, x, y)` is its step."""
-    optimizer, model = pb.optim.sgd(rate), net()
+    optimizer, model = optimizer or pb.optim.sgd(rate), net()
     doctor, first = inspect.Doctor(remedies=False), model
     doctor.begin(loss, model, optimizer, made=lambda x, y: change(0, first, x, y))
     for i in range(steps):
@@ -154,6 +154,45 @@ def test_gradients_of_a_part_of_the_batch():
     told = by_hand(change, 4).alarms[0]
     assert told.id == "LOOP03"
     assert told.what == "each step uses the gradient of the first 8 of 32 examples"
+
+
+def test_updates_of_the_model_of_the_beginning():
+    first = net()
+
+    def change(i, model, x, y):
+        _, value, grads = descended(model, x, y)
+        return map_leaves(lambda p, g: p - 0.1 * g, first, grads), value, grads
+
+    told = by_hand(change, 4).alarms[0]
+    assert (told.id, told.what[-22:]) == ("LOOP03", "model of the beginning")
+
+
+def test_a_warm_up_whose_memory_is_lost_is_told_where_it_is_returned():
+    optimizer = pb.optim.adam(pb.optim.warmup_cosine(1e-2, 20, 100))
+    memory = optimizer.init(net())
+
+    def change(i, model, x, y):
+        value, grads = pb.value_and_grad(loss)(model, x, y)
+        updates, _ = optimizer.update(grads, memory, model)
+        return pb.optim.apply_updates(model, updates), value, grads
+
+    told = by_hand(change, 4, optimizer=optimizer).alarms[0]
+    assert (told.id, told.what[-28:]) == ("LOOP03", "is the first one, which is 0")
+    assert told.frame.source.startswith("updates, _ = optimizer.update")
+
+
+def test_gradients_that_are_taken_now_and_then_are_told_where_they_are():
+    kept = {}
+
+    def change(i, model, x, y):
+        if len(kept) % 7 == 0:
+            kept["last"] = pb.value_and_grad(loss)(model, x, y)
+        kept[len(kept)] = None
+        value, grads = kept["last"]
+        return map_leaves(lambda p, g: p - 0.1 * g, model, grads), value, grads
+
+    told = by_hand(change, 4).alarms[0]
+    assert (told.id, told.frame.source[:12]) == ("LOOP03", 'kept["last"]')
 
 
 def test_new_parameters_that_are_lost_are_told_where_they_are_used_last():
@@ -249,3 +288,18 @@ def test_a_key_that_comes_with_each_batch(moves):
     ]
     report = inspect.watch(net(4), loss, data, ADAM, steps=8)
     assert ("LOOP04" in {x.id for x in report.findings}) is not moves
+
+
+def test_gradients_that_a_step_keeps_are_told_where_they_are_used():
+    kept = {}
+
+    def change(i, model, x, y):
+        value, grads = pb.value_and_grad(loss)(model, x, y)
+        old = kept.get("grads", grads)
+        kept["grads"] = grads
+        better = map_leaves(lambda p, g: p - 0.1 * g, model, old)
+        return better, value, old
+
+    told = by_hand(change, 4).alarms[0]
+    assert (told.id, told.frame.function) == ("LOOP03", "<lambda>")
+    assert any(x.source.startswith("better =") for x in told.site.frames)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pullback.errors import Site
-from pullback.inspect.findings import Finding, Rule, Severity, short_place
+from pullback.inspect.findings import Finding, Rule, Severity, short_place, with_lines
 from pullback.ir.graph import Node
 from pullback.ops.pointwise import DeclaredStop
 
@@ -128,11 +128,12 @@ class CUT04(Rule):
         first = deaths[0]
         return cls.found(
             f"the gradient of {name} is 0: it dies in {first.name}",
-            first.node.site,
+            first.node.site if first.source is None else with_lines(first.node.site, first.source),
             why=first.reason,
             fix=first.fix or cls.fix,
             notes=tuple(
-                [f"and on another way: {said(x.reason, x.node.site)}" for x in deaths[1:4]]
+                [said("what lets nothing pass is made here:", x) for x in (first.source,) if x]
+                + [f"and on another way: {said(x.reason, x.node.site)}" for x in deaths[1:4]]
             ),
             numbers={"parameter": name, "operations": [x.name for x in deaths]},
             evidence=tuple(deaths),

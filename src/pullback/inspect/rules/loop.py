@@ -11,9 +11,10 @@ import numpy as np
 
 from pullback.errors import Site
 from pullback.inspect.answers import against_rewards, falls_both_ways, partners_apart
-from pullback.inspect.case import Case, modules, named_modules
+from pullback.inspect.case import Case
 from pullback.inspect.findings import AS_IT_IS, Finding, Kind, Remedy, Severity, Threshold
 from pullback.inspect.heldout import Renewed
+from pullback.inspect.places import modules, named_modules
 from pullback.inspect.response import Exam
 from pullback.inspect.rules.running import Sign
 from pullback.inspect.seen import Seen
@@ -205,25 +206,40 @@ class LOOP03(Astray):
         if len(case.handed) < 3:
             return
         if all(_equal(x.before, x.after) for x in case.handed) and _any(case.handed[0].grads):
-            yield cls.found(
-                "the model stays as it is: the updates are not applied",
-                case.line("lost"),
-                why=f"bit for bit the same after {case.course.count} steps with gradients",
-                fix="model = pb.optim.apply_updates(model, updates)",
-            )
+            yield cls._still(case)
             return
         for before, now in zip(case.handed, case.handed[1:], strict=False):
             stale = _equal(before.grads, now.grads) and not _equal(before.batch, now.batch)
             if stale and not _same(now.grads, case.gradient_of(now)):
                 yield cls.found(
                     f"step {now.step} uses the gradient of step {now.step - 1}",
-                    case.line("handed"),
+                    case.line("taken"),
                     why="bit for bit the same for another batch; computed again it is another",
                 )
                 return
         yield from cls._stale(case)
         yield from cls._not_owed(case)
         yield from cls._of_a_part(case)
+
+    @classmethod
+    def _still(cls, case: Case) -> Finding:
+        """Updates that are lost, or of 0: each that of the first step of a warm-up."""
+        begins = not any(_any(fresh) for _, fresh in case.owed)
+        moves = any(_any(going_on) for going_on, _ in case.owed)
+        if begins and moves and case.line("dropped") is None:
+            return cls.found(
+                "the model stays as it is: each update is the first one, which is 0",
+                case.line("begun"),
+                why="the optimiser's memory is as at the beginning in each step; with the one "
+                "that its updates return the model would move",
+                fix="updates, memory = optimizer.update(grads, memory, model), and return it",
+            )
+        return cls.found(
+            "the model stays as it is: the updates are not applied",
+            case.line("lost"),
+            why=f"bit for bit the same after {case.course.count} steps with gradients",
+            fix="model = pb.optim.apply_updates(model, updates)",
+        )
 
     @classmethod
     def _of_a_part(cls, case: Case) -> Iterator[Finding]:
@@ -251,14 +267,24 @@ class LOOP03(Astray):
         moves = [x.moved for x in case.handed]
         noise = [CLOSE * _size(x) + ROUNDED * _size(h.before) for x, h in _with(moves, case.handed)]
         going_on, fresh = ([x[i] for x in case.owed] for i in (0, 1))
-        if not case.owed or not all(map(_any, moves)) or _are(moves, going_on, noise):
+        if not case.owed or not any(map(_any, moves)) or _are(moves, going_on, noise):
             return
         if _are(moves, fresh, noise):
             yield cls.found(
                 f"the optimiser's memory is made anew in each of {len(moves)} steps",
                 case.line("begun"),
                 why="each update is the first one of an optimiser, not the next",
-                fix="memory = optimizer.init(model) once, before the loop",
+                fix="memory = optimizer.init(model) once, before the loop; then that which update "
+                "returns",
+            )
+            return
+        start = case.handed[0].before
+        if _are([[a - b for a, b in _with(x.after, start)] for x in case.handed], going_on, noise):
+            yield cls.found(
+                "each update is applied to the model of the beginning",
+                case.line("applied"),
+                why=f"after each of {len(moves)} steps the model is that one plus the last update",
+                fix="model = apply_updates(model, updates), of the model of the step before",
             )
             return
         for k in range(2, MANY):

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pullback.inspect.findings import Finding, Severity, Threshold, short_place
+from pullback.errors import Site
+from pullback.inspect.findings import Finding, Severity, Threshold, short_place, with_lines
 from pullback.inspect.patterns import Softmax
+from pullback.inspect.places import activation_site
 from pullback.inspect.probe import Probe
 from pullback.inspect.program import Program
 from pullback.inspect.rules.ending import bounded, crossed, downhill, logistic
@@ -78,13 +80,13 @@ class OBJ01(Hazard):
             name, which = it.maker.op.name, it.known.text("the logits")
             yield cls.found(
                 f"{name} before the loss: the logits cannot be every number, {which}",
-                it.node.site,
+                with_lines(activation_site(program, it.maker), it.node.site),
                 why=f"the loss of a sample stays above {it.floor:.3g}; who knows nothing has "
                 f"{it.usual:.3g}"
                 if high
                 else f"{it.held:.0%} of the logits are held at the bound, where their slope is 0",
                 fix=f"leave the {name} behind the last layer out",
-                notes=(f"the activation: {_line(it.maker)}",),
+                notes=(f"the loss: {_line(it.node)}",),
                 numbers={"floor": it.floor, "held": it.held},
             )
 
@@ -95,7 +97,7 @@ class OBJ01(Hazard):
             if it.axis < 0:
                 yield cls.found(
                     "a softmax, and labels that do not exclude each other",
-                    it.softmax.node.site,
+                    activation_site(program, it.softmax.node),
                     why="its shares add up to 1: two labels of a sample can not both be likely",
                     fix="a sigmoid for each: pb.nn.binary_cross_entropy_with_logits(logits, y)",
                     numbers={"axes": list(it.softmax.axes)},
@@ -104,7 +106,7 @@ class OBJ01(Hazard):
             yield cls.found(
                 f"a softmax over axis {_said(it.softmax.axes)} of {it.softmax.logits.type}, and "
                 f"targets that are shares along axis {it.axis}",
-                it.softmax.node.site,
+                activation_site(program, it.softmax.node),
                 why="what the loss takes for the probabilities of classes do not add up to 1",
                 fix=f"axis={it.axis}",
                 numbers={"axes": list(it.softmax.axes), "targets": it.axis},
@@ -126,16 +128,16 @@ class OBJ01(Hazard):
                 told.add(inner)
                 yield cls.found(
                     "a sigmoid before a loss that has its own",
-                    node.site,
+                    with_lines(activation_site(program, inner), node.site),
                     why="the loss is given probabilities instead of logits: it stays above "
                     "log(1 + 1/e) = 0.31 for positive targets",
                     fix="leave the sigmoid out: binary_cross_entropy_with_logits takes logits",
-                    notes=(f"the sigmoid: {_line(inner)}",),
+                    notes=(f"the loss: {_line(node)}",),
                 )
 
     @classmethod
     def _about(cls, program: Program, softmax: Softmax) -> Iterator[Finding]:
-        site, kind = softmax.node.site, softmax.logits.type
+        site, kind = activation_site(program, softmax.node), softmax.logits.type
         inner = program.softmax(softmax.logits)
         if softmax.length == 1:
             yield cls.found(
@@ -148,11 +150,11 @@ class OBJ01(Hazard):
         elif inner is not None and inner.axes == softmax.axes:
             yield cls.found(
                 "a softmax of a softmax: the loss is given probabilities instead of logits",
-                site,
+                with_lines(activation_site(program, inner.node), site),
                 why="the inner one bounds its input to [0, 1]: the loss of K classes "
                 "cannot fall below log(1 + (K - 1)/e)",
                 fix="leave the inner softmax out; the loss has its own",
-                notes=(f"the inner one: {_line(inner.node)}",),
+                notes=(f"the outer one: {_line(softmax.node)}",),
             )
         elif _is_over_batch(program, softmax):
             yield cls.found(
@@ -168,8 +170,9 @@ class OBJ01(Hazard):
 
     @classmethod
     def explains(cls, mine: Finding, other: Finding) -> bool:
-        """What a wrong softmax makes so small that its logarithm is not safe."""
-        return mine.severity is not Severity.INFO and other.rule.id == "NUM06"
+        """What a wrong softmax makes so small that its logarithm is not safe, or a gradient 0."""
+        follows = ("NUM06", "CUT04") if mine.what.endswith("is always 1") else ("NUM06",)
+        return mine.severity is not Severity.INFO and other.rule.id in follows
 
     @classmethod
     def _sigmoid(cls, program: Program, node: Node) -> Node | None:
@@ -257,14 +260,21 @@ class OBJ03(Hazard):
         outside = (numbers < known.low) | (numbers > known.high)
         if outside.any() and not known.is_unknown:
             share = float(outside.mean())
+            last = _bounding(program, output)
             yield cls.found(
                 f"{share:.0%} of the targets lie outside what the output can be: {known.text('y')}",
-                node.site,
+                cls._place(program, last, node),
                 severity=Severity.INFO if share < cls.few else cls.severity,
                 why=f"the targets of this batch go from {numbers.min():.4g} to {numbers.max():.4g}",
-                notes=(f"the last operation: {_line(program.makers.get(program.strip(output)))}",),
+                notes=(f"the difference: {_line(node)}",),
                 numbers={"share": share, "low": known.low, "high": known.high},
             )
+
+    @classmethod
+    def _place(cls, program: Program, last: Node | None, node: Node) -> Site:
+        if last is None:
+            return node.site
+        return with_lines(activation_site(program, last), node.site)
 
 
 class OBJ07(Hazard):
@@ -321,10 +331,19 @@ def _said(axes: tuple[int, ...]) -> str:
     return ", ".join(map(str, axes))
 
 
-def _line(node: Node | None) -> str:
-    if node is None:
-        return "an argument"
+def _line(node: Node) -> str:
     return f"{node.op.name}  {short_place(node.site)}".rstrip()
+
+
+def _bounding(program: Program, x: Array) -> Node | None:
+    """The last operation that is more than a scale and a shift of one value."""
+    node = program.makers.get(program.strip(x))
+    while node is not None and isinstance(node.op, Add | Subtract | Multiply | Divide):
+        learnt = [y for y in node.inputs if y in program.learnt]
+        if len(learnt) != 1 or program.ranges[learnt[0]].is_unknown:
+            break
+        node = program.makers.get(program.strip(learnt[0]))
+    return node
 
 
 def _is_over_batch(program: Program, softmax: Softmax) -> bool:
