@@ -25,7 +25,7 @@ from pullback.ir.op import HigherOrder
 from pullback.ir.types import Numbers, is_float
 from pullback.ops.index import Gather
 from pullback.ops.layout import Layout
-from pullback.ops.pointwise import Cast, Constant, Sigmoid, Subtract
+from pullback.ops.pointwise import Cast, Constant, Select, Sigmoid, Subtract
 from pullback.ops.reduce import Reduction
 
 FRAMES = 10
@@ -123,7 +123,7 @@ def certificates(tape: Tape) -> Iterator[Finding]:
     """A finding for the first birth; the others that do harm are explained by it."""
     blame = _Blame(tape)
     found = [
-        _finding(blame.certify(node, mask, whole=i == 0))
+        _finding(blame.certify(node, mask, whole=i == 0), blame.is_hidden)
         for i, (node, mask) in enumerate(blame.births[:SHOWN])
     ]
     if not found and blame.given:
@@ -132,7 +132,7 @@ def certificates(tape: Tape) -> Iterator[Finding]:
         yield NUM01.given(given.name, tape.numbers[x], mask, blame.reached, given.is_data)
         return
     if not found and blame.literals:
-        found = [_finding(blame.certify(*blame.from_literals(), whole=True))]
+        found = [_finding(blame.certify(*blame.from_literals(), whole=True), blame.is_hidden)]
     yield from found[:1]
     if len(found) > 1:
         first = found[0]
@@ -146,9 +146,21 @@ def certificates(tape: Tape) -> Iterator[Finding]:
             )
 
 
-def _finding(birth: Birth) -> Finding:
-    backward = birth.node.site.phase is Phase.BACKWARD
-    return (NUM02 if backward else NUM01).of(birth)
+def marked(found: Sequence[Finding], foretold: Callable[[Birth], str]) -> list[Finding]:
+    """Births of a later step, with what the first step said of the operation already."""
+    first = next((x.evidence for x in found if isinstance(x.evidence, Birth)), None)
+    said = "" if first is None else foretold(first)
+    if not said:
+        return list(found)
+    told = [replace(x, numbers={**x.numbers, "foretold": True}) for x in found]
+    return [replace(x, why=f"{x.why}; {said}") if x.evidence is first else x for x in told]
+
+
+def _finding(birth: Birth, is_hidden: bool) -> Finding:
+    """NUM02, where the number was born on the way back or does not show in the loss."""
+    if birth.node.site.phase is Phase.BACKWARD:
+        return NUM02.of(birth)
+    return NUM02.left_out(birth) if is_hidden else NUM01.of(birth)
 
 
 def is_finite(numbers: Numbers) -> Numbers:
@@ -173,6 +185,8 @@ class _Blame:
         self.literals: list[Node] = []
         self.guilty: dict[Array, Numbers] = {}
         self.reached = [n for n, y in tape.outputs if not is_finite(tape.numbers[y]).all()]
+        losses = [y for n, y in tape.outputs if n.endswith("loss")]
+        self.is_hidden = bool(losses) and all(is_finite(tape.numbers[y]).all() for y in losses)
         for _, y in tape.outputs:
             self._accuse(y, ~is_finite(tape.numbers[y]))
         for node in reversed(tape.nodes):
@@ -286,7 +300,8 @@ class _Blame:
             else elements(forward, tape.operands(forward), index, mask.shape),
             because=because,
             instead=instead,
-            mask=_mask_over(tape, forward or node, index) if same else None,
+            mask=(_mask_over(tape, forward or node, index) if same else None)
+            or (_mask_behind(tape, node) if self.is_hidden else None),
         )
         inner = _inside(node, tape.operands(node))
         return birth if inner is None else _moved_in(birth, inner)
@@ -489,6 +504,19 @@ def _mask_over(tape: Tape, start: Node, index: tuple[int, ...]) -> Node | None:
         if any(node.op.leaves_out(i, *numbers) for i in used):
             return node
         reached.update(node.outputs)
+    return None
+
+
+def _mask_behind(tape: Tape, start: Node) -> Node | None:
+    """The selection behind which nothing is left of the numbers that `start` made non-finite."""
+    reached = set(start.outputs)
+    for node in tape.nodes[tape.nodes.index(start) + 1 :]:
+        if node.site.phase is Phase.BACKWARD or reached.isdisjoint(node.inputs):
+            continue
+        if not all(is_finite(y).all() for y in tape.results(node)):
+            reached.update(node.outputs)
+        elif isinstance(node.op, Select):
+            return node
     return None
 
 

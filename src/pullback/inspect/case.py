@@ -14,6 +14,7 @@ import numpy as np
 from pullback.data.fingerprint import fingerprint
 from pullback.errors import PullbackError, Site
 from pullback.inspect.answers import is_reward
+from pullback.inspect.around import Around
 from pullback.inspect.baseline import Baseline, class_error
 from pullback.inspect.course import FIRST, NEVER, Course
 from pullback.inspect.findings import Finding
@@ -156,7 +157,7 @@ class Case:
         self._doubts = 0
         """Steps that were taken for one of these, and were none."""
         self.made: Callable[..., Any] | None = None
-        """Of such a loop what it does with a batch, where it is told."""
+        """Of such a loop what it does with a batch, and what stood around it, where it is told."""
         self.baseline: Baseline | None = None
         self.terms: Any = None
         """The parts of the loss before the first step, where something is added to it."""
@@ -184,6 +185,7 @@ class Case:
         """What OBJ02 found with other numbers for the classes, once there are enough batches."""
         self.is_warming: bool | None = None
         """Whether the steps still grew when a warm-up should have been over."""
+        self.around: Around | None = None
         self._handmade: Handmade | None = None
         self._jump: float | None = None
         self._gradients: dict[tuple[int, int, str], list[Numbers]] = {}

@@ -14,7 +14,8 @@ import numpy as np
 from pullback._public import public
 from pullback.compile import compile
 from pullback.errors import ArgumentError, PullbackError
-from pullback.inspect.birth import births
+from pullback.inspect.around import Around
+from pullback.inspect.birth import births, marked
 from pullback.inspect.case import HANDED, KEPT, Case, Job, parts
 from pullback.inspect.causes import place, rooted
 from pullback.inspect.course import FIRST, NEVER, STRIDE
@@ -23,6 +24,8 @@ from pullback.inspect.looks import examined, facts
 from pullback.inspect.report import Report
 from pullback.inspect.response import passes_on
 from pullback.inspect.rules import RULES, rule
+from pullback.inspect.rules.graph import LOOP04
+from pullback.inspect.rules.near import foretold
 from pullback.inspect.seeing.views import View
 from pullback.inspect.seen import single
 from pullback.inspect.showing import views_of
@@ -93,6 +96,7 @@ class Doctor:
         """Whether the facts were looked for."""
         self._signs: list[Finding] = []
         self._born: list[Finding] = []
+        self._drawn: list[Finding] = []
         self._told: dict[tuple[str, str], int] = {}
         """What was told, and after how many steps."""
         self._skipped: list[str] = []
@@ -129,7 +133,8 @@ class Doctor:
         With a loss function, `optimizer` is what the loop of your own uses, where it is to be
         judged; `network_state` and `key` are what the loss takes. `made` is what the loop does with
         a batch, as `lambda x, y: step(state, x, y)`, which returns the new model first: it is
-        traced, never run, to name a line of it, when a report is asked for that has an alarm.
+        traced, never run, when a report is asked for, to name a line of it or where its code
+        speaks of keys.
         What it keeps outside of itself is not fit for more steps then. Copies the state.
         """
         self._began = time.perf_counter()
@@ -148,6 +153,7 @@ class Doctor:
             ).replace(model=model)
         self._case = Case(job, state, isinstance(step, TrainStep), self._remedies)
         self._case.made = made
+        self._case.around = None if made is None else Around.of(made)
         self._hear, self._note = self._case.course.hear, self._case.course.note
         self.seconds += time.perf_counter() - self._began
 
@@ -253,7 +259,8 @@ class Doctor:
         """All that is known, after one more look at the run as it is now."""
         case = self._required()
         unnamed = case.made is not None and bool(self._alarms())
-        if self._looked < case.course.count or case.owes or unnamed:
+        draws = case.around is not None and case.around.draws
+        if self._looked < case.course.count or case.owes or unnamed or draws:
             case.is_asked = True
             if unnamed:  # once more, with the lines of the step
                 case.early, self._is_known = None, False
@@ -302,6 +309,8 @@ class Doctor:
             self._facts = self._tried("facts", lambda: facts(case))
         if case.is_skipping and not self._born:
             self._born = self._tried("births", lambda: self._births(case, *case.now))
+        if case.is_asked:
+            self._drawn = self._tried("draws", lambda: list(LOOP04.standing(case)))
         if count > 1:
             self._signs = self._tried("signs", lambda: examined(case, self._facts))
         case.forget()
@@ -337,7 +346,9 @@ class Doctor:
             found += births(loss, state.model, *batch).findings
         if not found and (case.job is None or case.is_stepped):
             found += births(self._step, state, *batch).findings
-        return found
+        if case.job is None or case.course.count == 1:
+            return found
+        return marked(found, lambda birth: foretold(case.first.probe, birth))
 
     # ---- what is told ----
 
@@ -345,7 +356,7 @@ class Doctor:
         return [x for x in self._found() if x.severity is not Severity.INFO]
 
     def _found(self) -> list[Finding]:
-        return [*self._born, *self._facts, *self._signs]
+        return [*self._born, *self._facts, *self._drawn, *self._signs]
 
     def _new(self) -> str:
         """The alarms that were not told before."""

@@ -7,14 +7,18 @@ import dis
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from pullback.compile.driver import uncompiled
 from pullback.errors import Frame, LeakedValueError, Site
+from pullback.inspect.around import Around, counted_up
 from pullback.inspect.findings import with_lines
 from pullback.ir.array import Array
-from pullback.ir.graph import Graph, Node
+from pullback.ir.graph import Graph, Node, depends_on, needed_nodes
+from pullback.ir.types import Numbers
 from pullback.ops.pointwise import Constant, Multiply
 from pullback.ops.sampling import RandomBits
-from pullback.transforms.trace import trace_leaves
+from pullback.transforms.trace import Traced, trace_leaves
 from pullback.transforms.tree import flatten, flatten_arrays
 
 EPOCH = 64
@@ -147,6 +151,54 @@ class Handmade:
             if len(found) < len(self._shapes) and x.shape == self._shapes[len(found)]:
                 found.append(x)
         return found or [x for x in values if x.shape in self._shapes and x.ndim > 0]
+
+
+def standing_draw(
+    step: Callable[..., Any], before: Around, batch: Sequence[Any]
+) -> tuple[Site, Site] | None:
+    """The last draw of a step whose key is the same in each: where it is made, and drawn.
+
+    Its key comes of arrays that stood around the loop before its first step and stand there now, or
+    that the step itself makes. Of what the loop names itself something must have changed, or it is
+    no loop that is looked at, but one step with its state. It is traced twice, and with other
+    numbers in that state: the key must be the same.
+    """
+    step, now = uncompiled(step), Around.of(step)
+    if now.numbers != before.numbers:  # they may count the steps
+        return None
+    same, names = {id(x) for x in (*before.direct, *before.deeper)}, {*map(id, now.direct)}
+    is_one_step = names <= same
+    if is_one_step:
+        same -= names
+    steps = step, step, counted_up(step, same, with_numbers=is_one_step)
+    leaves = flatten_arrays(tuple(batch), "batch")
+    traces = [trace_leaves(f, *leaves, evaluating=True) for f in steps]
+    each = zip(*[x.captured for x in traces], strict=False)
+    own = {id(x) for made in each if made[0] is not made[1] for x in made if not now.keeps}
+    draws = [_draws(x, len(leaves[0]), lambda y: id(y) in own or id(y) in same) for x in traces]
+    for first, *others in zip(*map(reversed, draws), strict=False):
+        if all(np.array_equal(first[0], x[0]) for x in others):
+            return first[1], first[2]
+    return None
+
+
+def _draws(
+    traced: Traced, given: int, stands: Callable[[Array], bool]
+) -> list[tuple[Numbers, Site, Site]]:
+    """Of the draws whose keys stand: the key, where it is made, where it is used last."""
+    graph = traced.graph
+    outside = zip(graph.inputs[given:], traced.captured, strict=True)
+    moving = [*graph.inputs[:given], *[x for x, y in outside if not stands(y)]]
+    fed, found = depends_on(graph.nodes, moving), []
+    bits = [x for x in graph.nodes if isinstance(x.op, RandomBits)]
+    for i, node in enumerate(bits):
+        made = depends_on(graph.nodes, node.outputs)
+        is_key = any(x.inputs[0] in made for x in bits[i + 1 :])
+        if not is_key and node.inputs[0] not in fed:
+            before = needed_nodes(graph.nodes, node.inputs) or (node,)
+            start = next((x.site for x in before if x.site.frame is not None), node.site)
+            found.append((node.inputs[0].numpy(), start, node.site))
+    return found
 
 
 def _is_zero(node: Node) -> bool:

@@ -91,6 +91,16 @@ def scale_of(probe: Probe, layer: Layer) -> str:
     return f"the weights of {layer.name} have std {own:.3g}{beside}; {name}: {std:.3g}"
 
 
+def offset(probe: Probe, layer: Layer) -> str:
+    """Of a bias that decides alone what comes of a layer, in words; else nothing."""
+    bias = _bias(probe, layer)
+    if bias is None or not _is_far(probe, layer, bias):
+        return ""
+    signal = probe.numbers(layer.node.outputs[0]).astype(float64).std()
+    mean = probe.numbers(bias).astype(float64).mean()
+    return f"; the bias {probe.named[bias]} is {mean:.3g}, the products with weights {signal:.3g}"
+
+
 def rescaled(seen: Seen, model: Any) -> Any:
     """The model with new weights of each layer, of the usual scale; biases of a dead one at 0."""
     probe, rng = seen.probe, np.random.default_rng(0)
@@ -114,11 +124,11 @@ def looped(probe: Probe) -> list[Array]:
     return [
         x
         for x in probe.named
-        if x.ndim == 2 and any(isinstance(n.op, HigherOrder) for n in _ways(probe, x))
+        if x.ndim == 2 and any(isinstance(n.op, HigherOrder) for n in ways(probe, x))
     ]
 
 
-def _ways(probe: Probe, x: Array) -> list[Node]:
+def ways(probe: Probe, x: Array) -> list[Node]:
     """Who reads a value, or the transposition of it."""
     found = []
     for node in probe.readers.get(x, []):

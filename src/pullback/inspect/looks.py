@@ -19,6 +19,7 @@ from pullback.inspect.findings import Finding, Kind, Severity
 from pullback.inspect.response import Exam
 from pullback.inspect.rules import CHECKS, GUESSES, HAZARDS, SIGNS
 from pullback.inspect.rules.cuts import CUT04
+from pullback.inspect.rules.graph import LOOP04
 from pullback.inspect.rules.heart import VER01
 from pullback.inspect.rules.loop import LOOP01, LOOP03, OBJ05
 from pullback.inspect.rules.near import hidden
@@ -108,7 +109,7 @@ def _examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
     found += LOOP03.returned(case)
     if case.job is None:
         return found
-    found += _silent(case)
+    found += [*_silent(case), *LOOP04.running(case)]
     symptom = case.symptom
     if symptom:
         said = {(x.id, x.what) for x in known}

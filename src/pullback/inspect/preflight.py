@@ -13,7 +13,7 @@ import numpy as np
 from pullback._public import public
 from pullback.compile.driver import uncompiled
 from pullback.errors import PullbackError
-from pullback.inspect.birth import births
+from pullback.inspect.birth import births, marked
 from pullback.inspect.case import Case
 from pullback.inspect.causes import gradients, place, rooted, silenced
 from pullback.inspect.findings import Finding, Kind, Severity
@@ -24,11 +24,13 @@ from pullback.inspect.report import Report
 from pullback.inspect.response import passes_on
 from pullback.inspect.rules import CHECKS, HAZARDS, RULES, rule
 from pullback.inspect.rules.cuts import CUT01, CUT04
-from pullback.inspect.rules.near import hidden
+from pullback.inspect.rules.heart import VER01
+from pullback.inspect.rules.near import foretold, hidden
 from pullback.inspect.rules.task import OBJ08
 from pullback.inspect.seen import Seen, Subject, single
 from pullback.ir.array import Array
 from pullback.optim.optimizer import Optimizer
+from pullback.train.function import UserFunction, drawn
 from pullback.train.state import trained_part
 from pullback.transforms.tree import flatten_arrays
 
@@ -123,7 +125,26 @@ def _examined(seen: Seen) -> tuple[list[Finding], list[str]]:
             found += check.find(seen)
         except PullbackError as error:
             skipped.append(f"{check.id}: {error.what}")
+    found += _broken(seen, is_alone=not any(_is_alarm(x) and x.rule is not VER01 for x in found))
     return _weighed(seen, _still_silent(seen, found)), skipped
+
+
+def _broken(seen: Seen, is_alone: bool) -> list[Finding]:
+    """Who made the number that ended the trial on one batch, where Adam does not learn it.
+
+    It is a warning where something else may have led there and the first step said nothing.
+    """
+    if not seen.symptom or seen.fitted_by_adam.broke is None:
+        return []
+    it, state = seen.subject, seen.fitted_by_adam.broke
+    key = None if state.key is None else drawn(UserFunction.of(it.loss_fn, "loss_fn"), state)
+    there = replace(it, model=state.model, network_state=state.network_state, key=key)
+    born = births(there.loss, state.model, *it.batch).findings
+    step = f"in step {len(seen.fitted_by_adam.losses)} of a trial on this batch"
+    found = marked(born, lambda birth: foretold(seen.probe, birth))
+    if not (is_alone or any(x.numbers.get("foretold") for x in found)):
+        found = [replace(x, severity=Severity.WARN) for x in found]
+    return [replace(x, why=f"{step}: {x.why}") if x.why else x for x in found]
 
 
 def _weighed(seen: Seen, found: list[Finding]) -> list[Finding]:

@@ -15,9 +15,9 @@ from pullback.errors import PullbackError
 from pullback.inspect.held import Held
 from pullback.inspect.probe import Probe, norm
 from pullback.ir.array import Array, concrete, numbers_of
-from pullback.ir.types import Numbers, float64, is_float
+from pullback.ir.types import Numbers, float16, float64, is_float
 from pullback.optim.optimizer import Optimizer
-from pullback.train.state import TrainState, completed, marks, trained_part
+from pullback.train.state import TrainState, completed, copied, marks, trained_part
 from pullback.train.step import TrainStep
 from pullback.transforms.derivatives import hvp, vjp
 from pullback.transforms.tree import flatten, map_leaves
@@ -81,6 +81,8 @@ class Fitted(Descent):
     """Which weight it was."""
     silent: frozenset[str]
     """Parameters whose gradient was exactly 0 in every step but the first."""
+    broke: TrainState | None = None
+    """The state before a step that was not finite."""
 
     @property
     def end(self) -> float:
@@ -118,6 +120,7 @@ def overfit(
     zero = [not np.any(x.numpy()) for x in flatten(trained_part(state.model))[0]]
     names: tuple[str, ...] = ()
     until: float | None = None
+    broke: TrainState | None = None
     for i in range(steps):
         state, metrics = step(state, *batch)
         until = until or time.process_time() + seconds  # the first step compiles
@@ -131,12 +134,14 @@ def overfit(
             weights = [(x, name) for (name, x), began in told if "weight" in name and not began]
             ratio, mover = max([(ratio, mover), *weights])
         fallen = losses[0] - losses[-1] >= 0.9 * abs(losses[0])
+        if broke is None and bool(metrics.skipped) and step._recipe.compute != float16:
+            broke = copied(state)  # as it was: the step is not applied
         if not math.isfinite(losses[-1]) or (i and fallen):
             break
         lower = losses[0] - losses[-1] >= ENOUGH * abs(losses[0])
         if time.process_time() > until and (lower or i >= least):
             break
-    return Fitted(tuple(losses), ratio, mover, frozenset(names) - seen)
+    return Fitted(tuple(losses), ratio, mover, frozenset(names) - seen, broke)
 
 
 def first_samples(batch: Sequence[Any], size: int, count: int) -> tuple[Any, ...]:

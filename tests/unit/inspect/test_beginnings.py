@@ -19,8 +19,7 @@ def probed(loss, model, *batch):
 
 
 def twice(probe):
-    bars = {x: probe.bar(x) for x in probe.named}
-    return {probe.named[x.parameter]: (x.axis, x.groups, x.count) for x in copies(probe, bars)}
+    return {probe.named[x.parameter]: (x.axis, x.groups, x.count) for x in copies(probe)}
 
 
 PAIRS = RNG.integers(0, 8, (64, 2))
@@ -106,3 +105,39 @@ def test_a_table_that_is_too_large_is_named_before_what_follows_from_it():
     assert first.id == "SIG07"
     assert "['words'].weight" in first.what
     assert {x.explained_by for x in others} == {"SIG07"}
+
+
+# ---- constant weights -----------------------------------------------------------------------
+
+
+def of_one_value(layer, value):
+    return layer.replace(weight=pb.full(layer.weight.shape, value))
+
+
+@pytest.mark.parametrize(
+    ("values", "severity"),
+    [((0.2, 0.1, 0.1), "FAIL"), ((0.2, None, None), "WARN"), ((None, None, 0.1), None)],
+)
+def test_layers_of_one_value(values, severity):
+    """Behind a last layer of equal rows the first gradient is 0, and says nothing of copies."""
+    model = nn.MLP(2, 4, 8, 2, key=pb.random.key(0))
+    pairs = zip(model.layers, values, strict=True)
+    layers = [layer if v is None else of_one_value(layer, v) for layer, v in pairs]
+    x = RNG.standard_normal((32, 2)).astype(np.float32)
+    y = RNG.integers(0, 4, 32)
+    report = inspect.preflight(
+        model.replace(layers=tuple(layers)), lambda m, x, y: nn.cross_entropy(m(x), y), (x, y)
+    )
+    told = [x.severity.value for x in report.findings if x.id == "SIG06"]
+    assert told[:1] == ([severity] if severity else [])
+
+
+def test_units_that_a_bias_keeps_off_explain_the_gradients_that_die_in_them():
+    model = nn.MLP(2, 1, 8, 2, key=pb.random.key(0))
+    hidden = [x.replace(bias=pb.full((8,), -9.0)) for x in model.layers[:-1]]
+    model = model.replace(layers=(*hidden, model.layers[-1]))
+    x = RNG.standard_normal((32, 2)).astype(np.float32)
+    report = inspect.preflight(model, lambda m, x: nn.mse(m(x)[:, 0], x[:, 0]), x)
+    assert report.alarms[0].id == "SIG03"
+    assert "the bias layers[0].bias is -9" in report.alarms[0].why
+    assert {x.explained_by for x in report.findings if x.id == "CUT04"} == {"SIG03"}

@@ -384,8 +384,26 @@ def test_the_where_trap(wrap):
     finding = only(report)
     assert finding.evidence.mask.op.name == "select"
     assert finding.evidence.index == (1,)
-    assert "left out by select" in finding.why
+    assert finding.id == "NUM02"
+    assert "pb.where(ok, x, 1.0)" in finding.fix
+    assert "left out by where" in finding.why
     assert finding.frame.expression == "pb.sqrt(x)"
+
+
+@MODES
+def test_a_mask_behind_a_product_is_found(wrap):
+    """0/0 is mixed with what is fine, and masked at last: the loss is finite."""
+    w = np.eye(2)
+
+    def masked(w, x, count):
+        return pb.sum(pb.where(count > 0, pb.tanh(x / count @ w), 0.0))
+
+    counts = np.array([[1.0], [0.0]])
+    report = births(wrap(masked), w, np.array([[1.0, 2.0], [0.0, 0.0]]), counts)
+    finding = report.findings[0]
+    assert finding.id == "NUM02"
+    assert finding.what.startswith("0 / 0 = NaN in sample 1")
+    assert finding.evidence.mask.op.name == "select"
 
 
 # ---- whole steps ----------------------------------------------------------------------------

@@ -223,6 +223,73 @@ def test_a_run_in_float16_that_never_steps_names_the_operation():
     assert "large * large" in first.frame.source
 
 
+# ---- keys that stand ------------------------------------------------------------------------
+
+NOISY = pb.compile(
+    pb.value_and_grad(lambda m, x, key: nn.mse(m(x + pb.random.normal(key, x.shape)), x))
+)
+
+
+def stepping(next_key):
+    def step(state, x):
+        model, memory, kept = state
+        key, kept = next_key(kept)
+        value, grads = NOISY(model, x, key)
+        updates, memory = ADAM.update(grads, memory, model)
+        return (pb.optim.apply_updates(model, updates), memory, kept), (value, grads)
+
+    return step
+
+
+def told_of_keys(next_key, kept):
+    model, rng = net(4), np.random.default_rng(0)
+    state, step = (model, ADAM.init(model), kept), stepping(next_key)
+    first, doctor = state, inspect.Doctor()
+    doctor.begin(lambda m, x: nn.mse(m(x), x), model, ADAM, made=lambda x: step(first, x))
+    for _ in range(4):
+        x = rng.standard_normal((16, 4)).astype(np.float32)
+        state, (value, grads) = step(state, x)
+        doctor.see(state[0], x, loss=value, grads=grads)
+    return [x for x in doctor.report().findings if x.id == "LOOP04"]
+
+
+def test_a_key_that_no_step_moves_on():
+    root = pb.random.key(0)
+    split = told_of_keys(lambda kept: (pb.random.split(root)[0], kept), ())
+    assert split[0].frame.expression == "pb.random.split(root)"
+    assert told_of_keys(lambda kept: (pb.random.key(3), kept), ())
+
+
+@pytest.mark.parametrize("kept", ["key", "count", "outside"])
+def test_keys_that_move_on(kept):
+    keys = [pb.random.key(0)]
+
+    def outside(_):
+        keys[0], key = pb.random.split(keys[0])
+        return key, ()
+
+    state, following = {
+        "key": (keys[0], lambda key: tuple(pb.random.split(key))),
+        "count": (0, lambda count: (pb.random.fold_in(pb.random.key(1), count), count + 1)),
+        "outside": ((), outside),
+    }[kept]
+    assert not told_of_keys(following, state)
+
+
+@pytest.mark.parametrize("moves", [False, True])
+def test_a_key_that_comes_with_each_batch(moves):
+    def loss(model, x, noise):
+        return nn.mse(model(x + pb.random.normal(noise, x.shape)), x)
+
+    keys = pb.random.split(pb.random.key(0), 8)
+    rng = np.random.default_rng(0)
+    data = [
+        (rng.standard_normal((16, 4)).astype(np.float32), keys[i if moves else 0]) for i in range(8)
+    ]
+    report = inspect.watch(net(4), loss, data, ADAM, steps=8)
+    assert ("LOOP04" in {x.id for x in report.findings}) is not moves
+
+
 def test_gradients_that_a_step_keeps_are_told_where_they_are_used():
     kept = {}
 

@@ -463,3 +463,21 @@ def test_a_loss_below_zero_is_learnt_by_heart():
 
     report = pb.preflight(model, loss, (x, y), optimizer=pb.optim.adam(3e-2))
     assert "VER01" not in [x.id for x in report.findings]
+
+
+def test_what_ended_the_trial_is_named_and_was_foretold():
+    """A softmax by hand whose powers overflow soon: no matter of the rate."""
+
+    def loss(model, x):
+        logits = pb.stack([80 * model["w"] * x, 85 + 0 * x], axis=1)
+        likely = pb.exp(logits)
+        p = likely / (pb.sum(likely, axis=1, keepdims=True) + 1e-8)
+        return 1000 - pb.mean(pb.log(p[:, 0] + 1e-8))
+
+    x = np.random.default_rng(0).uniform(0.9, 1.0, 32).astype(np.float32)
+    report = pb.preflight({"w": pb.ones(())}, loss, x, optimizer=pb.optim.adam(1e-2))
+    told = report.alarms[0]
+    assert told.id == "NUM01"
+    assert told.what.startswith("exp(")
+    assert told.why.startswith("in step ")
+    assert "a softmax by hand" in told.why

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
+from pullback.inspect.case import Case
 from pullback.inspect.findings import Finding, Severity, Threshold
+from pullback.inspect.handmade import standing_draw
 from pullback.inspect.mixing import LEAKED, carried
 from pullback.inspect.probe import Layer, Probe
+from pullback.inspect.rules.cuts import said
 from pullback.inspect.rules.start import Check
 from pullback.inspect.seen import Seen
 from pullback.ir.array import Array
 from pullback.ir.families import Linear, Multilinear
-from pullback.ir.graph import Graph, Node
+from pullback.ir.graph import Graph, Node, depends_on
 from pullback.ir.types import Numbers, float64, is_float, is_integer
 from pullback.ops.pointwise import Add, Divide, Multiply, Negative, Subtract
 from pullback.ops.sampling import RandomBits
+from pullback.transforms.tree import flatten
 
 
 class DAT06(Check):
@@ -139,7 +145,9 @@ class LOOP04(Check):
     """The loss draws the same random numbers in every step: its key is a constant.
 
     Dropout then takes the same units away for ever, and noise is a fixed offset. A parameter named
-    `key` of the loss is given another key in each step by `train_step`.
+    `key` of the loss is given another key in each step by `train_step`. A loop of your own hands a
+    new key on from step to step: where the doctor is told what it does with a batch (`made`), it
+    looks for draws whose key neither the batch nor anything that the loop has changed says.
     """
 
     id = "LOOP04"
@@ -148,6 +156,7 @@ class LOOP04(Check):
     fix = "def loss(model, x, y, key): ..., and TrainState.create(..., key=pb.random.key(seed))"
     intended = "a comment on the line: # intended: LOOP04 fixed noise"
     source = "a classic of explicit keys; the graph says it"
+    batches = Threshold(3, "batches with the same key, at least", "own")
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
@@ -162,6 +171,50 @@ class LOOP04(Check):
                     why="no argument of the loss changes it",
                 )
                 return
+
+    @classmethod
+    def running(cls, case: Case) -> Iterator[Finding]:
+        """In a run: a key that is part of each batch, and the same in the first ones."""
+        if case.job is None or len(case.batches) < int(cls.batches):
+            return
+        columns = zip(*[flatten(x)[0] for x in case.batches], strict=False)
+        alike = [_is_key(x[0]) and all(np.array_equal(y, x[0]) for y in x) for x in columns]
+        if not any(alike):
+            return
+        probe = case.first.probe
+        given = [x for x in probe.replay.graph.inputs if x in probe.replay.data]
+        moving = [x for x, same in zip(given, alike, strict=False) if not same]
+        fed = depends_on(probe.nodes, [*probe.replay.parameters, *moving])
+        for node in probe.nodes:
+            if isinstance(node.op, RandomBits) and node.inputs[0] in probe.fed - fed:
+                yield cls.found(
+                    "the key of each batch is the same: each step draws the same numbers",
+                    node.site,
+                    why=f"equal, bit for bit, in the first {len(case.batches)} batches",
+                    fix="key, now = pb.random.split(key) in each step, and now handed to the loss",
+                )
+                return
+
+    @classmethod
+    def standing(cls, case: Case) -> Iterator[Finding]:
+        """In a loop by hand: draws of a step whose key comes from what the loop never changes."""
+        found = None
+        if case.made is not None and case.around is not None and case.around.draws:
+            with contextlib.suppress(Exception):  # user's code, and other numbers in it
+                found = standing_draw(case.made, case.around, case.batches[0])
+        if found is not None:
+            key, drawn = found
+            yield cls.found(
+                "the key of this step is a constant: each step draws the same numbers",
+                key,
+                why="neither the batch nor the state changes it; traced twice it is the same",
+                fix="key, now = pb.random.split(key) in each step, and the new key handed on",
+                notes=() if drawn == key else (said("drawn", drawn),),
+            )
+
+
+def _is_key(x: Any) -> bool:
+    return str(getattr(x, "dtype", "")) == "uint32" and x.shape[-1:] == (2,)
 
 
 class SIG09(Check):

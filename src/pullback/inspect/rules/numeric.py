@@ -15,6 +15,7 @@ from pullback.ir.families import Elementwise
 from pullback.ir.graph import Node
 from pullback.ir.range import Range
 from pullback.ir.types import DType, Numbers
+from pullback.ops.pointwise import Select
 
 if TYPE_CHECKING:
     from pullback.inspect.birth import Birth, Frame
@@ -32,11 +33,12 @@ ROOM = 75
 
 
 class NUM01(Rule):
-    """The loss or a gradient is NaN or infinite, and the first cause lies in the forward pass.
+    """The loss is NaN or infinite: a number of the forward pass, and with it the gradient.
 
     The step was played again, operation by operation. The one that is named made a non-finite
     number from finite operands, and that number reached the result, element by element: a masked
-    -∞ that does no harm is not blamed.
+    -∞ that does no harm is not blamed. Where the loss is finite, and only the gradient is not, it
+    is NUM02.
 
     Usual causes: log of a probability that underflowed to 0; a division by 0; e^x beyond the
     largest number; a root of a negative number; a mask applied by multiplication (0·∞ = NaN).
@@ -90,19 +92,20 @@ class NUM01(Rule):
 
 
 class NUM02(Rule):
-    """A gradient is NaN or infinite although the forward pass is finite.
+    """A gradient is NaN or infinite although the loss is finite.
 
     The derivative of an operation is infinite at the number it met: √x, x^p with p < 1 and |x|^½
-    at 0, asin at ±1, a norm written by hand at the origin, atan(y/x) at x = 0. Where a `where`
-    had chosen the other branch, its cotangent 0 meets ∞ and gives NaN: the argument must be made
-    safe *before* the operation ("double where"), not masked after it.
+    at 0, asin at ±1, a norm written by hand at the origin, atan(y/x) at x = 0. Or a `where` had
+    chosen the other branch, of a number that is itself not finite (0/0, log 0): its cotangent 0
+    meets ∞ or NaN on the way back and gives NaN. The argument must be made safe *before* the
+    operation ("double where"), not masked after it.
 
     Products with a 0 cotangent are 0 in this library for the operations whose derivative may be
     infinite, so that most masked branches do no harm.
     """
 
     id = "NUM02"
-    title = "a gradient is not finite although the forward pass is"
+    title = "a gradient is not finite although the loss is"
     severity = Severity.STOP
     fix = "make the operand safe before the operation: f(pb.where(ok, x, 1.0))"
     source = "pytorch issues 68425 and 52248; the JAX FAQ on where"
@@ -121,6 +124,13 @@ class NUM02(Rule):
                 f"{number(birth.value)}{_where(birth)}"
             )
         return _born(cls, what, birth)
+
+    @classmethod
+    def left_out(cls, birth: Birth) -> Finding:
+        """A number of the forward pass that does not show in the loss, but in its derivative."""
+        made = f"{spoken(birth.node, birth.operands)} = {number(birth.value)}{_where(birth)}"
+        by = "does not show in the loss" if birth.mask is None else "is masked too late"
+        return _born(cls, f"{made}, {by}: the gradient is not finite", birth)
 
 
 def _born(rule: type[Rule], what: str, birth: Birth) -> Finding:
@@ -186,9 +196,10 @@ def _why(birth: Birth) -> str:
     if birth.because:
         parts.append(birth.because)
     if birth.mask is not None:
-        place = short_place(birth.mask.site)
+        place, op = short_place(birth.mask.site), birth.mask.op
+        by = "where" if isinstance(op, Select) else op.name
         parts.append(
-            f"the element is left out by {birth.mask.op.name}{place and f' at {place}'}, "
+            f"the element is left out by {by}{place and f' at {place}'}, "
             "but only after it was computed: 0·∞ is NaN"
         )
     if birth.count > 1:

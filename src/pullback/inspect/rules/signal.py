@@ -6,8 +6,6 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 
-import numpy as np
-
 from pullback.errors import listed
 from pullback.inspect.choices import choices
 from pullback.inspect.edits import cooled, skipped, unsquashed
@@ -28,15 +26,18 @@ from pullback.inspect.initial import (
     misfit_layer,
     misfit_loop,
     misfit_table,
+    offset,
     scale_of,
 )
 from pullback.inspect.moments import MISPREDICTED, Signal
 from pullback.inspect.probe import FLAT, Layer, Probe
 from pullback.inspect.recurrence import Recurrence, recurrences
+from pullback.inspect.rules.cuts import CUT04
 from pullback.inspect.rules.start import CLIPPED, FRESH, OBJ04, Check
 from pullback.inspect.seen import Seen
-from pullback.inspect.symmetry import copies, twins
-from pullback.ir.families import Elementwise
+from pullback.inspect.symmetry import constants, copies, copies_along
+from pullback.ir.array import Array
+from pullback.ir.families import Elementwise, Multilinear
 from pullback.ir.graph import Node
 
 STEEPER = Remedy("tanh or relu, and weights to fit", steps=120, initialises=True, edit=unsquashed)
@@ -135,6 +136,21 @@ class SIG03(Check):
     many = Threshold(0.5, "WARN with a symptom: share above", "TheDeepChecker, SageMaker")
 
     @classmethod
+    def explains(cls, mine: Finding, other: Finding) -> bool:
+        """Gradients that die in these units, or behind them in a product with their zeros.
+
+        Not behind the last layer: outputs that are cut off are told as such.
+        """
+        if other.rule is not CUT04 or not mine.numbers.get("cuts"):
+            return False
+        deaths = other.evidence
+        assert isinstance(deaths, tuple)
+        return bool(deaths) and all(
+            x.name == mine.numbers["activation"] or isinstance(x.node.op, Multilinear)
+            for x in deaths
+        )
+
+    @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
         if seen.probe.batch < 8:
             return
@@ -146,8 +162,14 @@ class SIG03(Check):
                 f"{each.dead:.0%} of {each.layer.width} units behind {each.layer.name} are dead",
                 each.node.site,
                 severity=severity,
-                why=f"{each.node.op.name} has slope 0 for each of {seen.probe.batch} samples",
-                numbers={"dead": each.dead},
+                why=f"{each.node.op.name} has slope 0 for each of {seen.probe.batch} samples"
+                f"{offset(seen.probe, each.layer)}",
+                numbers={
+                    "dead": each.dead,
+                    "layer": each.layer.name,
+                    "activation": each.node.op.name,
+                    "cuts": each.dead >= cls.nearly_all and each.layer is not seen.probe.layers[-1],
+                },
             )
 
 
@@ -239,7 +261,9 @@ class SIG06(Check):
     So do the factors of a table, the centres of a mixture, the units of a recurrence: the slices
     of any parameter, where each of them comes twice at least. A layer of zeros alone is fine, if
     the gradients of its units differ. What is reported is exact: equal weights *and* equal
-    gradients.
+    gradients; where those are 0 at first, gradients of a random function of the output. A layer
+    before the last whose weights all have one value other than 0 is a warning: its units begin as
+    one, and what lies behind it must tell them apart.
     """
 
     id = "SIG06"
@@ -252,7 +276,7 @@ class SIG06(Check):
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
         probe, found = seen.probe, False
-        for layer in probe.layers:
+        for layer in _first_uses(probe):
             count = _twins(probe, layer)
             if count:
                 found = True
@@ -262,14 +286,27 @@ class SIG06(Check):
                     why=cls.alike,
                     numbers={"copies": count, "units": layer.width, "layer": layer.name},
                 )
-        if not found:
-            yield from cls._of_any(probe)
+        of_any = [] if found else list(cls._of_any(probe))
+        yield from of_any or ([] if found else cls._of_one_value(probe))
+
+    @classmethod
+    def _of_one_value(cls, probe: Probe) -> Iterator[Finding]:
+        """All weights of a layer the same, and not 0: what is behind it tells its units apart."""
+        for x, site in constants(probe):
+            name, value = probe.named[x], float(probe.numbers(x).flat[0])
+            yield cls.found(
+                f"all {x.size} weights of {name} are {value:.3g}: its units begin alike",
+                site,
+                severity=Severity.WARN,
+                why="each unit adds up the same: of its inputs one number is left",
+                numbers={"layer": name, "value": value},
+            )
+            return
 
     @classmethod
     def _of_any(cls, probe: Probe) -> Iterator[Finding]:
         """Of parameters that are no weights of a layer."""
-        bars = {x: bar for x in probe.named if (bar := probe.bar(x)) is not None}
-        known = list(copies(probe, bars))
+        known = list(copies(probe))
         for x in known[:1]:
             names = [probe.named[each.parameter] for each in known]
             site = probe.readers[x.parameter][0].site
@@ -522,13 +559,18 @@ def _flow(signals: Sequence[Signal]) -> _Flow | None:
     return _Flow(alive) if len(alive) >= 3 else None
 
 
+def _first_uses(probe: Probe) -> list[Layer]:
+    """Of layers that are used again and again the first use."""
+    first: dict[Array, Layer] = {}
+    for layer in probe.layers:
+        first.setdefault(layer.weight, layer)
+    return list(first.values())
+
+
 def _twins(probe: Probe, layer: Layer) -> int:
     """Units with the weights and the gradient of another; 0 where all are different."""
-    bar = probe.bar(layer.weight)
-    if bar is None or not np.any(bar) or layer.width < 2:
-        return 0
-    axis = _unit_axis(probe, layer)
-    return 0 if axis is None else int(twins(probe.numbers(layer.weight), bar, axis)[0].sum())
+    axis = _unit_axis(probe, layer) if layer.width > 1 else None
+    return 0 if axis is None else copies_along(probe, layer.weight, axis)
 
 
 def _unit_axis(probe: Probe, layer: Layer) -> int | None:

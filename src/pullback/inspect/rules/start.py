@@ -326,10 +326,11 @@ class OPT01(Check):
     def is_of_long_steps(mine: Finding, other: Finding) -> bool:
         """What was not so at the beginning, as units that died.
 
-        And numbers that were not finite, where a shorter step has shown it.
+        And numbers that were not finite, where a shorter step has shown it, and nothing at the
+        first step said so of their line.
         """
-        late = bool(other.numbers.get("later"))
-        return late or (bool(mine.effect) and other.severity is Severity.STOP)
+        late, foretold = [bool(other.numbers.get(x)) for x in ("later", "foretold")]
+        return late or (bool(mine.effect) and other.severity is Severity.STOP and not foretold)
 
     @classmethod
     def find(cls, seen: Seen) -> Iterator[Finding]:
