@@ -151,7 +151,7 @@ class Moments:
         n, y = layer.fan_in, layer.node.outputs[0]
         mean = n * float(w.mean()) * x.mean
         second = float((w * w).mean())
-        variance = n * (second * x.second - float(w.mean()) ** 2 * x.mean**2)
+        variance = n * (second * x.second - float(w.mean()) * float(w.mean()) * x.mean * x.mean)
         fan_out = y.size * n / layer.signal.size
         return self._source(y, mean, variance, [(x, fan_out * second * x.slope)])
 
@@ -166,12 +166,12 @@ class Moments:
         if y.size == before.size:
             return x
         mean, share = x.mean, y.size / max(before.size, 1)
-        law = self._source(y, mean, x.second - mean**2, [(x, share * x.slope)])
+        law = self._source(y, mean, x.second - mean * mean, [(x, share * x.slope)])
         return Law(x.values, np.ones_like(x.values), y) if x.values.size > 1 else law
 
     def _summed(self, node: Node, x: Law) -> Law:
         n = node.inputs[0].size / max(node.outputs[0].size, 1)
-        mean, variance = x.mean, x.second - x.mean**2
+        mean, variance = x.mean, x.second - x.mean * x.mean
         return self._source(node.outputs[0], n * mean, n * variance, [(x, x.slope)])
 
     def _elementwise(self, node: Node, laws: list[Law]) -> Law | None:

@@ -59,6 +59,8 @@ class Subject:
         """The loss alone, as a function of the model and the batch."""
         function = UserFunction.of(self.loss_fn, "loss_fn")
         named = function.named(self.network_state, self.key)
+        function.require_state(self.network_state)
+        function.require_fitting(self.batch, named)
         paired = function.takes_state or self.has_aux
 
         def loss(model: Any, *batch: Any) -> Any:

@@ -44,8 +44,19 @@ class UserFunction:
         name = name_of(function)
         return cls(function, name, signature, "key" in known, "state" in known)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.call(*args, **kwargs)
+    def __call__(self, model: Any, *batch: Any, **named: Any) -> Any:
+        return self.call(model, *self._between(batch, named), **named)
+
+    def _between(self, batch: Sequence[Any], named: dict[str, Any]) -> list[Any]:
+        """The batch in its places, as of `(model, state, x, y)`; what is named is taken out of
+        `named` where its place comes before one of the batch."""
+        known = self.signature.parameters.values() if self.signature else ()
+        rest, result = [*batch], []
+        for name in [p.name for p in known if p.kind in _POSITIONAL][1:]:
+            if not rest:
+                break
+            result.append(named.pop(name) if name in named else rest.pop(0))
+        return [*result, *rest]
 
     def named(self, state: Tree, key: Any) -> dict[str, Any]:
         """What it is given by name."""
@@ -73,12 +84,21 @@ class UserFunction:
         known = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY][1:]
         return [known[i] if i < len(known) else f"batch[{i}]" for i in range(len(batch))]
 
+    def require_state(self, network_state: Tree) -> None:
+        """Raise `ArgumentError` where it asks for a state and there is none."""
+        if self.takes_state and network_state is None:
+            raise ArgumentError(
+                f"{self.name} takes a state, and none is given",
+                hint="network_state=model.initial_state()",
+            )
+
     def require_fitting(self, batch: Sequence[Any], named: dict[str, Any]) -> None:
         """Raise `ArgumentError` where it cannot be called with a model, this batch and these."""
         if self.signature is None:
             return
         try:
-            self.signature.bind(None, *batch, **named)
+            given = {**named}
+            self.signature.bind(None, *self._between(batch, given), **given)
         except TypeError as error:
             raise ArgumentError(
                 f"{self.name}{self.signature} takes no model and batch of {len(batch)}: {error}"

@@ -323,3 +323,27 @@ def test_norms_and_skipping_take_no_pass_over_parameters_or_moments(options):
     assert ours.plan.peak_bytes - hand.plan.peak_bytes < model.nbytes + 8192
     # A norm for each gradient, and each of the three updates of weights apart from its product.
     assert len(ours.schedule.kernels) <= len(hand.schedule.kernels) + 6 + 3 + 4
+
+
+def test_a_state_before_the_batch_is_given_in_its_place():
+    """`(model, state, x, y)` is called as `(model, x, y, state)` is."""
+
+    def after(w, x, y, state):
+        return pb.mean((x @ w * state - y) ** 2), state + 1.0
+
+    def before(w, state, x, y):
+        return after(w, x, y, state)
+
+    def apart(w, *batch, state):
+        return after(w, *batch, state)
+
+    optimizer, x, y = pb.optim.sgd(0.1), np.ones((4, 3), np.float32), np.ones(4, np.float32)
+    losses = []
+    for loss in (after, before, apart):
+        step = train_step(loss, optimizer)
+        state = TrainState.create(pb.ones(3), optimizer, network_state=pb.asarray(np.float32(1)))
+        for _ in range(3):
+            state, metrics = step(state, x, y)
+        losses.append(float(metrics.loss))
+        assert float(state.network_state) == 4.0
+    assert losses[0] == losses[1] == losses[2]
