@@ -237,6 +237,8 @@ def _relation(rule: Numbers, true: Numbers) -> str | None:
         return "it is the transpose of the right matrix"
     chosen = np.abs(true) > 1e-6 * np.max(np.abs(true))
     ratios = rule[chosen] / true[chosen]
+    if ratios.size and not ratios.any():
+        return "the rule gives zero where the derivative is not"
     if ratios.size and np.allclose(ratios, ratios[0], rtol=1e-4):
         return f"a factor {1 / float(ratios[0]):.4g} is missing"
     return None

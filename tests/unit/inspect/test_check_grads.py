@@ -13,6 +13,7 @@ from conformance.catalogue import every_sample
 from conformance.laws import Exempt, _smooth_function
 from goldens import without_places
 from pullback.errors import DTypeError, GradientError, NotDifferentiableError, StructureError
+from pullback.inspect.localise import _relation
 from pullback.ir.families import sum_over
 from pullback.ops import contract, layout, pointwise, reduce
 from pullback.ops.operators import transpose
@@ -356,3 +357,8 @@ def test_a_wrong_rule_beside_a_cut_is_found(monkeypatch):
     monkeypatch.setattr(pb.ops.pointwise.Sin, "partials", lambda self, out, x: (out,))
     with pytest.raises(GradientError, match=r"Sin\.partials"):
         pb.check_grads(lambda x: pb.sin(x) * pb.stop_gradient(x), CUT)
+
+
+def test_a_rule_that_gives_zero_in_the_wrong_places():
+    rule, true = np.array([0.0, 5.0]), np.array([1.0, 0.0])
+    assert _relation(rule, true) == "the rule gives zero where the derivative is not"
