@@ -76,7 +76,7 @@ class Answers:
 def answers(probe: Probe) -> Iterator[Answers]:
     """Of each array of targets that fits the output."""
     out = _output(probe)
-    if out is None or not is_float(out.dtype) or probe.draws_beyond:
+    if out is None or not is_float(out.dtype) or probe.draws_beyond or _is_asked_twice(probe, out):
         return
     names = probe.replay.names
     beside = [x for x in probe.integers_beside() if x.shape[:1] == (probe.batch,)]
@@ -195,6 +195,12 @@ def _fits(x: Array, out: Array) -> bool:
 def _output(probe: Probe) -> Array | None:
     """The logits of a cross-entropy, or what the last layer gives."""
     return probe.output if probe.class_logits is None else probe.class_logits
+
+
+def _is_asked_twice(probe: Probe, out: Array) -> bool:
+    """Whether the layer of the output is called again: that one would not be the answer's."""
+    makers = [x for x in probe.layers if x.z is out or probe.same(x.z, out)]
+    return bool(makers) and sum(x.weight is makers[-1].weight for x in probe.layers) > 1
 
 
 def _classes(labels: Numbers, out: Array) -> Numbers | None:

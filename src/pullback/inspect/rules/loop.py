@@ -264,8 +264,7 @@ class LOOP03(Astray):
     @classmethod
     def _not_owed(cls, case: Case) -> Iterator[Finding]:
         """Updates that are not those of the optimiser for the gradients, one after the other."""
-        moves = [x.moved for x in case.handed]
-        noise = [CLOSE * _size(x) + ROUNDED * _size(h.before) for x, h in _with(moves, case.handed)]
+        moves, noise = cls._moves(case)
         going_on, fresh = ([x[i] for x in case.owed] for i in (0, 1))
         if not case.owed or not any(map(_any, moves)) or _are(moves, going_on, noise):
             return
@@ -298,6 +297,27 @@ class LOOP03(Astray):
                     return
 
     @classmethod
+    def _moves(cls, case: Case) -> tuple[list[list[Numbers]], list[float]]:
+        """Of the steps that were handed over: how the model moved, and what of it is rounding."""
+        moves = [x.moved for x in case.handed]
+        return moves, [
+            CLOSE * _size(x) + ROUNDED * _size(h.before) for x, h in _with(moves, case.handed)
+        ]
+
+    @classmethod
+    def _begins_well(cls, case: Case) -> bool:
+        """Whether the first steps have the gradients of the loss, and the updates owed to these.
+
+        Then a trial on a few batches, again and again, falls faster because it knows them.
+        """
+        moves, noise = cls._moves(case)
+        return (
+            bool(case.owed)
+            and _are(moves, [x[0] for x in case.owed], noise)
+            and all(_same(x.grads, case.gradient_of(x)) for x in case.handed)
+        )
+
+    @classmethod
     def returned(cls, case: Case) -> Iterator[Finding]:
         """A model that is again and again what it was at the beginning."""
         steps = case.returns
@@ -318,7 +338,7 @@ class LOOP03(Astray):
             return
         own, loop = case.clinic.own, case.clinic.loop
         effect = own.effect(loop)
-        if effect < CLEARER or not own.end < loop.end / 2:
+        if effect < CLEARER or not own.end < loop.end / 2 or cls._begins_well(case):
             return
         cosines = [_cosine(case.gradient_of(x), x.grads) for x in case.handed]
         told = f"; cosine of its gradients and those of the loss on its batches {min(cosines):.2g}"
