@@ -130,7 +130,7 @@ class NUM02(Rule):
         """A number of the forward pass that does not show in the loss, but in its derivative."""
         made = f"{spoken(birth.node, birth.operands)} = {number(birth.value)}{_where(birth)}"
         by = "does not show in the loss" if birth.mask is None else "is masked too late"
-        return _born(cls, f"{made}, {by}: the gradient is not finite", birth)
+        return _born(cls, f"{made} {by}: the gradient is not finite", birth)
 
 
 def _born(rule: type[Rule], what: str, birth: Birth) -> Finding:
