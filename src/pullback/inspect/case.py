@@ -181,6 +181,8 @@ class Case:
         """Whether a report was asked for, which may take its time."""
         self.owes = False
         """Whether an experiment waits until it is small beside the run, or a report asked for."""
+        self.promises = False
+        """Whether an experiment waits for a report to be asked for, however long the run."""
         self.renumbered: list[Finding] | None = None
         """What OBJ02 found with other numbers for the classes, once there are enough batches."""
         self.is_warming: bool | None = None

@@ -260,7 +260,7 @@ class Doctor:
         case = self._required()
         unnamed = case.made is not None and bool(self._alarms())
         draws = case.around is not None and case.around.draws
-        if self._looked < case.course.count or case.owes or unnamed or draws:
+        if self._looked < case.course.count or case.owes or case.promises or unnamed or draws:
             case.is_asked = True
             if unnamed:  # once more, with the lines of the step
                 case.early, self._is_known = None, False

@@ -90,7 +90,7 @@ def examined(case: Case, known: Sequence[Finding]) -> list[Finding]:
     What is measured is a warning if a remedy helped on a copy of the run, or none is known. Where a
     fact is known to be wrong nothing is tried. `case.calm` is then until when a look is in vain.
     """
-    case.owes, case.calm = False, NEVER
+    case.owes, case.promises, case.calm = False, False, NEVER
     found = _examined(case, known)
     if len(found) == len(case.early or ()) + len(case.suspicions):  # nothing is new
         case.calm = _calm(case)
@@ -198,7 +198,7 @@ def _may_ask(case: Case, symptom: str) -> bool:
     """Whether what takes as long as the first steps is done now, or is owed to a report."""
     if case.course.count < SOUND or not case.course.is_finite:
         return False
-    case.owes = case.owes or not (case.is_asked or symptom)
+    case.promises = not (case.is_asked or symptom)
     return bool(case.is_asked or symptom)
 
 
